@@ -1,0 +1,113 @@
+"""Every failure that ptunnel knows, in one tree.
+
+    PtunnelError
+     +-- ConfigError                a mistake in options, config file or environment: exit 2
+     +-- ListenError                a local port that cannot be bound: exit 1
+     +-- TunnelError                a connection that could not be made (twisted's ConnectError)
+          +-- Unreachable           no connection to the hop (DNS, TCP, TLS): try another proxy,
+          |                         or, where that is allowed, none
+          +-- ProxyFailed           the hop was reached but does not speak as a proxy must:
+          |    |                    garbage, an end of file, silence
+          |    +-- ProxyTimeout     it did not answer in time
+          +-- ProxyRefused          it answered, with another status than 2xx
+          |    +-- CredentialsRefused   407: it wants credentials, or other ones
+          |    +-- TargetUnreachable    502, 503, 504: the proxy is well, the target is not
+          +-- RouteFailed           each of several ways was tried; holds the failure of each
+
+A TunnelError says in one line what failed, where, and, where that is known, why. Used by every
+other module; imports none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.error import ConnectError
+
+
+class PtunnelError(Exception):
+    """Any failure that ptunnel reports as one line."""
+
+
+class ConfigError(PtunnelError):
+    """A mistake in options, config file or environment; nothing has been started."""
+
+
+class ListenError(PtunnelError):
+    """A local address that cannot be listened on."""
+
+
+class TunnelError(PtunnelError, ConnectError):
+    """A connection that could not be made.
+
+    @ivar message: what happened, in one line and without the hint.
+    @ivar hop: the proxy (or the target, of a direct connection) as `host:port`, or "".
+    @ivar hint: what the likely cause is and what to do, or "".
+    """
+
+    def __init__(self, message: str, *, hop: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hop = hop
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class Unreachable(TunnelError):
+    """No connection to the hop: it did not resolve, refused, timed out or failed its TLS."""
+
+
+class ProxyFailed(TunnelError):
+    """The hop was reached, but its answer to CONNECT is none that HTTP knows, or is missing."""
+
+
+class ProxyTimeout(ProxyFailed):
+    """The hop was reached, but its answer to CONNECT did not come in time."""
+
+
+class ProxyRefused(TunnelError):
+    """The proxy answered CONNECT with another status than 2xx.
+
+    @ivar status: the status code, 300 to 999.
+    @ivar reason: the reason phrase, without control characters.
+    @ivar body: the beginning of the body as text, on one line, at most 512 characters.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        reason: str = "",
+        body: str = "",
+        hop: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hop=hop, hint=hint)
+        self.status = status
+        self.reason = reason
+        self.body = body
+
+    def __str__(self) -> str:
+        return f'{super().__str__()}: "{self.body}"' if self.body else super().__str__()
+
+
+class CredentialsRefused(ProxyRefused):
+    """407: the proxy wants credentials and has none, or does not accept those that it got."""
+
+
+class TargetUnreachable(ProxyRefused):
+    """502, 503, 504: the proxy could not reach the target."""
+
+
+class RouteFailed(TunnelError):
+    """Each of several ways failed.
+
+    @ivar failures: the failure of each way, in the order in which they were tried.
+    """
+
+    def __init__(self, failures: Sequence[TunnelError]) -> None:
+        super().__init__("; ".join(map(str, failures)))
+        self.failures = tuple(failures)
