@@ -20,9 +20,10 @@ other module; imports none of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError
 
 
 class PtunnelError(Exception):
@@ -111,3 +112,17 @@ class RouteFailed(TunnelError):
     def __init__(self, failures: Sequence[TunnelError]) -> None:
         super().__init__("; ".join(map(str, failures)))
         self.failures = tuple(failures)
+
+
+def reasonOf(error: BaseException) -> str:
+    """Why a connection failed, in a few words, from what Twisted or the system raised."""
+    if isinstance(error, TunnelError):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, DNSLookupError):
+        return "the name does not resolve"
+    code = getattr(error, "osError", None) or getattr(error, "errno", None)
+    if isinstance(code, int):
+        return os.strerror(code).lower()
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,283 @@
+"""CONNECT as bytes in, bytes out (RFC 9110 section 9.3.6). Knows no reactor; used by endpoint.
+
+A 2xx answer means one thing, whatever its headers say, so its head is only checked line by line.
+Every other answer is read by h11, with its framing, to say in words why there is no tunnel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h11
+
+from ptunnel.errors import (
+    CredentialsRefused,
+    ProxyFailed,
+    ProxyRefused,
+    ProxyTimeout,
+    TargetUnreachable,
+    TunnelError,
+)
+
+# Real answers have a head of some hundred bytes. curl allows 300 KiB and 5,000 headers, HAProxy
+# 15 KiB; a proxy that needs more than this is broken or hostile.
+MAX_HEAD = 64 * 1024
+MAX_HEADERS = 200
+# 100 and 102 may come many times (RFC 9110 section 15.2), but nobody sends more than a few.
+MAX_INFORMATIONAL = 10
+# How much of a refusal's body is worth a place in a log line.
+MAX_EXCERPT = 512
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: [^\0\r\n]*)?\r?\n")
+_FIELD_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:|[ \t])[^\0\r\n]*\r?\n")
+# What may stand at the end of what has come so far: the beginning of a field line.
+_FIELD_BEGUN = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[^\0\r\n]*)?|[ \t][^\0\r\n]*)?\r?")
+# The beginning of a status line is whole when this, from its own length on, is put behind it.
+_STATUS_TEMPLATE = b"HTTP/1.1 200\n"
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_MARKUP = re.compile(r"(?is)<(style|script)\b.*?(?:</\1>|$)|<!--.*?(?:-->|$)|<[^>]*(?:>|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """The tunnel stands; `leftover` came behind the answer and is the tunnel's own first bytes."""
+
+    leftover: bytes
+
+
+def authority(host: str, port: int) -> str:
+    """`host:port` as CONNECT writes it, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def connectRequest(
+    host: str, port: int, headers: Sequence[tuple[bytes | str, bytes | str]] = ()
+) -> bytes:
+    """The bytes of a CONNECT request.
+
+    @param host: a name (ASCII) or an address literal without brackets.
+    @param headers: further fields, such as Proxy-Authorization.
+    @raise ValueError: for a host, port or header that must not stand in a request.
+    """
+    target = authority(host, port)
+    if not 0 < port < 65536 or not host or re.search(r"[\x00-\x20\x7f-\U0010ffff/?#@\[\]]", host):
+        raise ValueError(f"not a target for CONNECT: {target!r}")
+    return _request(target, headers)[1]
+
+
+def _request(
+    target: str, headers: Sequence[tuple[bytes | str, bytes | str]] = ()
+) -> tuple[h11.Connection, bytes]:
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=2 * MAX_HEAD)
+    try:
+        request = h11.Request(method="CONNECT", target=target, headers=[("Host", target), *headers])
+    except h11.LocalProtocolError as e:
+        raise ValueError(f"not a header for CONNECT: {e}") from None
+    data = connection.send(request) or b""
+    connection.send(h11.EndOfMessage())
+    return connection, data
+
+
+class Handshake:
+    """The proxy's side of one CONNECT on one connection, from the first byte of its answer.
+
+    @ivar refusal: the failure that a refused CONNECT will be, as soon as the status is known and
+        while the body's beginning is still awaited; else None.
+    """
+
+    __slots__ = (
+        "_authenticated",
+        "_body",
+        "_fields",
+        "_head",
+        "_hop",
+        "_informational",
+        "_line",
+        "_port",
+        "_reader",
+        "_start",
+        "_target",
+        "refusal",
+    )
+
+    def __init__(self, host: str, port: int, *, hop: str = "", authenticated: bool = False) -> None:
+        """
+        @param host: the target's, as in L{connectRequest}.
+        @param hop: the proxy, as failures name it.
+        @param authenticated: whether the request carried credentials.
+        """
+        self._target = authority(host, port)
+        self._port = port
+        self._hop = hop
+        self._authenticated = authenticated
+        self._head = b""
+        self._start = 0  # of the answer that is being read, behind the 1xx before it
+        self._line = 0  # of the line that is being read
+        self._fields = 0
+        self._informational = 0
+        self._reader: h11.Connection | None = None
+        self._body = b""
+        self.refusal: ProxyRefused | None = None
+
+    def feed(self, data: bytes) -> Established | None:
+        """Take what the proxy sent.
+
+        @return: None where more is needed.
+        @raise ProxyRefused: for any final answer but 2xx.
+        @raise ProxyFailed: for what is no answer to CONNECT; at the first impossible byte.
+        """
+        if self._reader is not None:
+            return self._readBody(data)
+        self._head += data
+        while True:
+            end = self._head.find(b"\n", self._line) + 1
+            if not end:
+                self._checkUnfinished()
+                return None
+            line = self._head[self._line : end]
+            if end > MAX_HEAD:
+                raise self._failed(f"sent a head of more than {MAX_HEAD} bytes")
+            if self._line == self._start:
+                if not _STATUS_LINE.fullmatch(line):
+                    raise self._notHTTP()
+            elif line in (b"\r\n", b"\n"):
+                self._line = end
+                outcome = self._headEnded()
+                if outcome is not None or self._reader is not None:
+                    return outcome
+                continue
+            elif not _FIELD_LINE.fullmatch(line):
+                raise self._badLine()
+            else:
+                self._fields += 1
+                if self._fields > MAX_HEADERS:
+                    raise self._failed(f"sent more than {MAX_HEADERS} header lines")
+            self._line = end
+
+    def end(self) -> TunnelError:
+        """What it means that the connection ended here."""
+        if self.refusal is not None:
+            return self._complete()
+        if not self._head:
+            return self._failed(
+                "closed the connection without an answer",
+                hint="is that port an HTTP proxy, and does it serve this machine?",
+            )
+        return self._failed("closed the connection in the middle of its answer")
+
+    def expire(self, seconds: float) -> TunnelError:
+        """What it means that the time was over here.
+
+        @param seconds: the deadline that was set.
+        """
+        if self.refusal is not None:
+            return self._complete()
+        what = "finish its answer to" if self._head else "answer"
+        return ProxyTimeout(
+            f"{self._who()} did not {what} CONNECT {self._target} within {seconds:g} s",
+            hop=self._hop,
+        )
+
+    def _checkUnfinished(self) -> None:
+        """Look at a line of which the end has not come yet."""
+        line = self._head[self._line :]
+        if len(self._head) > MAX_HEAD:
+            raise self._failed(f"sent a head of more than {MAX_HEAD} bytes")
+        if self._line == self._start:
+            rest = _STATUS_TEMPLATE[len(line) :] or b"\n"
+            if not _STATUS_LINE.fullmatch(line.removesuffix(b"\r") + rest):
+                raise self._notHTTP()
+        elif not _FIELD_BEGUN.fullmatch(line):
+            raise self._badLine()
+
+    def _headEnded(self) -> Established | None:
+        status = int(self._head[self._start + 9 : self._start + 12])
+        if 200 <= status < 300:
+            return Established(self._head[self._line :])
+        if status < 200:
+            self._informational += 1
+            if status == 101 or self._informational > MAX_INFORMATIONAL:
+                what = "switched protocols" if status == 101 else "sent 1xx answers without end"
+                raise self._failed(f"{what} instead of answering")
+            self._start = self._line
+            return None
+        reasonEnd = self._head.index(b"\n", self._start)
+        self.refusal = self._refused(status, _text(self._head[self._start + 12 : reasonEnd]))
+        self._reader = _request(self._target)[0]
+        return self._readBody(self._head[self._start :])
+
+    def _readBody(self, data: bytes) -> None:
+        reader = self._reader
+        assert reader is not None
+        try:
+            reader.receive_data(data)
+            while len(self._body) < MAX_EXCERPT:
+                event = reader.next_event()
+                if event is h11.NEED_DATA:
+                    return
+                if isinstance(event, h11.Data):
+                    self._body += event.data
+                elif not isinstance(event, h11.Response):
+                    break
+        except h11.RemoteProtocolError:
+            pass  # it is refused all the same; only what its body says stays unknown
+        raise self._complete()
+
+    def _complete(self) -> ProxyRefused:
+        assert self.refusal is not None
+        self.refusal.body = _excerpt(self._body[:MAX_EXCERPT])
+        return self.refusal
+
+    def _refused(self, status: int, reason: str) -> ProxyRefused:
+        kind: type[ProxyRefused] = ProxyRefused
+        message, hint = f"{self._who()} refuses {self._target}", ""
+        if status == 407:
+            kind = CredentialsRefused
+            if self._authenticated:
+                message, hint = f"{self._who()} rejects the credentials", "user name or password"
+            else:
+                message, hint = f"{self._who()} wants credentials", "give a user name and password"
+        elif status in (502, 503, 504):
+            kind = TargetUnreachable
+            message = f"{self._who()} cannot reach {self._target}"
+        elif status in (403, 405) and self._port != 443:
+            hint = (
+                "squid's default is to allow CONNECT to 443 only; "
+                f"the proxy's administrator can allow port {self._port}"
+            )
+        elif status in (400, 404, 405, 501):
+            hint = "is that an HTTP proxy, or a web server?"
+        message = f"{message}: {status} {reason}".rstrip()
+        return kind(message, status=status, reason=reason, hop=self._hop, hint=hint)
+
+    def _who(self) -> str:
+        return f"the proxy {self._hop}" if self._hop else "the proxy"
+
+    def _failed(self, what: str, *, hint: str = "") -> ProxyFailed:
+        return ProxyFailed(f"{self._who()} {what}", hop=self._hop, hint=hint)
+
+    def _notHTTP(self) -> ProxyFailed:
+        start = self._head[self._start :]
+        hint = ""
+        if start.startswith((b"\x15\x03", b"\x16\x03")):
+            hint = "it speaks TLS"
+        elif start.startswith(b"SSH-"):
+            hint = "that is an SSH server"
+        return self._failed("does not answer as an HTTP proxy", hint=hint)
+
+    def _badLine(self) -> ProxyFailed:
+        return self._failed("sent a malformed header line")
+
+
+def _text(data: bytes) -> str:
+    """One line without control characters."""
+    return " ".join(_CONTROLS.sub(" ", data.decode("utf-8", "replace")).split())
+
+
+def _excerpt(body: bytes) -> str:
+    """What a reader of the log can use of an error page."""
+    text = body.decode("utf-8", "replace")
+    return _text(_MARKUP.sub(" ", text).encode()) if "<" in text else _text(body)

@@ -1,0 +1,116 @@
+"""What ptunnel says: lines about tunnels, from a level on. Used by route, tunnel, service and cli.
+
+The level is looked at before anything is formatted, because a line that nobody sees must not cost
+a connection anything; and here rather than in an observer, so that it holds under twistd too.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, TextIO, cast
+
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    formatEvent,
+)
+from zope.interface import implementer
+
+LEVELS = ("debug", "info", "notice", "warning", "error", "none")
+"""From the most talkative on. Sessions are "info", listening lines "notice"."""
+
+# twisted.logger has no notice; a listening line is "info" there.
+_TWISTED = {
+    "debug": LogLevel.debug,
+    "info": LogLevel.info,
+    "notice": LogLevel.info,
+    "warning": LogLevel.warn,
+    "error": LogLevel.error,
+}
+
+
+class Log:
+    """Lines from a level on, as events of twisted.logger.
+
+    @ivar sessions: whether a line of level "info" would be seen.
+    """
+
+    def __init__(self, level: str = "info") -> None:
+        self._threshold = LEVELS.index(level)
+        self._logger = Logger(namespace="ptunnel")
+        self.sessions = self._threshold <= LEVELS.index("info")
+
+    def debug(self, subject: str, text: str, **fields: Any) -> None:
+        self._emit("debug", subject, text, fields)
+
+    def info(self, subject: str, text: str, **fields: Any) -> None:
+        self._emit("info", subject, text, fields)
+
+    def notice(self, subject: str, text: str, **fields: Any) -> None:
+        self._emit("notice", subject, text, fields)
+
+    def warning(self, subject: str, text: str, **fields: Any) -> None:
+        self._emit("warning", subject, text, fields)
+
+    def error(self, subject: str, text: str, **fields: Any) -> None:
+        self._emit("error", subject, text, fields)
+
+    def _emit(self, level: str, subject: str, text: str, fields: dict[str, Any]) -> None:
+        """@param subject: the tunnel or proxy that the line is about; "" for the service.
+        @param text: the line, without the subject.
+        @param fields: the same for machines, in the JSON format.
+        """
+        if LEVELS.index(level) >= self._threshold:
+            self._logger.emit(
+                _TWISTED[level],
+                "{subject}: {text}" if subject else "{text}",
+                subject=subject,
+                text=text,
+                fields=fields,
+            )
+
+
+@implementer(ILogObserver)
+class Lines:
+    """Writes events to a stream, each as one line and at once, as text or as JSON."""
+
+    def __init__(self, stream: TextIO, *, asJSON: bool = False) -> None:
+        self._stream = stream
+        self._format = _asJSON if asJSON else _asText
+
+    def __call__(self, event: LogEvent) -> None:
+        try:
+            self._stream.write(self._format(event) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # whoever read it has gone; the tunnels go on
+
+
+def _level(event: LogEvent) -> str:
+    return cast(str, event.get("log_level", LogLevel.info).name).replace("warn", "warning")
+
+
+def _time(event: LogEvent) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(event["log_time"]))
+
+
+def _asText(event: LogEvent) -> str:
+    text = formatEvent(event)
+    failure = event.get("log_failure")
+    if failure is not None:  # a bug: all that helps to find it
+        text = f"{text}\n{failure.getTraceback()}"
+    return f"{_time(event)} {_level(event):7} {text}"
+
+
+def _asJSON(event: LogEvent) -> str:
+    line = {"time": _time(event), "level": _level(event)}
+    if "fields" in event:
+        line |= {"tunnel": event["subject"], "message": event["text"], **event["fields"]}
+    else:
+        line["message"] = formatEvent(event)
+    if event.get("log_failure") is not None:
+        line["traceback"] = event["log_failure"].getTraceback()
+    return json.dumps(line, default=str)

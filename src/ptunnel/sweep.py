@@ -1,0 +1,52 @@
+"""One timer for the deadlines of many connections. Used by splice and tunnel.
+
+A timer of its own for each connection costs a heap operation at each byte or each close; to look
+at all of them now and then costs next to nothing, and a timeout may be late by that much.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class Watched(Protocol):
+    """What a Sweep looks at."""
+
+    def check(self, now: float) -> None:
+        """Do what is due. @param now: the clock's time, in seconds."""
+
+
+class Sweep:
+    """Calls `check` on each of its members at an interval, while it has any.
+
+    @ivar interval: seconds between two looks.
+    """
+
+    def __init__(self, clock: IReactorTime, interval: float = 1.0) -> None:
+        self.clock = clock
+        self.interval = interval
+        self._members: set[Watched] = set()
+        self._timer: IDelayedCall | None = None
+
+    @classmethod
+    def fine(cls, clock: IReactorTime, *timeouts: float | None) -> Sweep:
+        """A Sweep whose interval suits the shortest of some timeouts, in seconds."""
+        return cls(clock, min([1.0, *(t / 4 for t in timeouts if t)]))
+
+    def add(self, member: Watched) -> None:
+        self._members.add(member)
+        if self._timer is None:
+            self._timer = self.clock.callLater(self.interval, self._look)
+
+    def discard(self, member: Watched) -> None:
+        self._members.discard(member)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self.clock.seconds()
+        for member in tuple(self._members):
+            member.check(now)
+        if self._members and self._timer is None:
+            self._timer = self.clock.callLater(self.interval, self._look)

@@ -1,0 +1,93 @@
+"""TCP to an address literal or a name. Used by service and cli, for proxies and direct targets.
+
+Twisted's HostnameEndpoint costs five times the connection itself, each time: a resolver thread and
+the race of addresses. So a literal goes straight to its address, and a name is raced once and the
+winner remembered for a while.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectError, TimeoutError
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+# Seconds that the address which won is used without asking again. Long enough to spare a resolver
+# under load, short enough to follow a laptop from one network to the next.
+REMEMBER = 60.0
+
+
+def tcpEndpoint(
+    reactor: Any, host: str, port: int, timeout: float | None = 30.0
+) -> IStreamClientEndpoint:
+    """An endpoint for TCP to `host`, a name or an address literal without brackets.
+
+    @param timeout: seconds for the whole attempt; None: the caller has a limit of its own.
+    """
+    if isIPAddress(host):
+        return TCP4ClientEndpoint(reactor, host, port, timeout)  # type: ignore[arg-type]
+    if isIPv6Address(host):
+        return TCP6ClientEndpoint(reactor, host, port, timeout)  # type: ignore[arg-type]
+    return NamedEndpoint(reactor, host, port, timeout)
+
+
+@implementer(IStreamClientEndpoint)
+class NamedEndpoint:
+    """TCP to a name: its addresses are raced (RFC 8305), and the winner is remembered for REMEMBER
+    seconds, or until it fails.
+
+    `connect` fails as HostnameEndpoint does, with DNSLookupError, ConnectError and their like, and
+    with TimeoutError at the deadline. Cancelling it ends the attempt.
+    """
+
+    def __init__(self, reactor: Any, host: str, port: int, timeout: float | None = 30.0) -> None:
+        """The same as for L{tcpEndpoint}."""
+        self._reactor = reactor
+        self._port = port
+        self._timeout = timeout
+        self._race = HostnameEndpoint(reactor, host, port)
+        self._winner: IStreamClientEndpoint | None = None
+        self._until = 0.0
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        if self._winner is None or self._reactor.seconds() >= self._until:
+            connecting = self._raceFor(protocolFactory)
+        else:
+            connecting = self._winner.connect(protocolFactory)
+            connecting.addErrback(self._lost, protocolFactory)
+        if self._timeout is not None:
+            # HostnameEndpoint has no deadline for DNS, and some resolver failures leave it waiting.
+            connecting.addTimeout(self._timeout, self._reactor, _timedOut)
+        return connecting
+
+    def _raceFor(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return self._race.connect(protocolFactory).addCallback(self._won)
+
+    def _won(self, protocol: IProtocol) -> IProtocol:
+        transport = getattr(protocol, "transport", None)
+        if transport is not None:
+            host = transport.getPeer().host
+            self._winner = tcpEndpoint(self._reactor, host, self._port, None)
+            self._until = self._reactor.seconds() + REMEMBER
+        return protocol
+
+    def _lost(
+        self, reason: Failure, protocolFactory: IProtocolFactory
+    ) -> Failure | Deferred[IProtocol]:
+        self._winner = None
+        if not reason.check(ConnectError):
+            return reason
+        return self._raceFor(protocolFactory)
+
+
+def _timedOut(result: object, timeout: float) -> NoReturn:
+    raise TimeoutError(string=f"no connection within {timeout:g} s")

@@ -1,0 +1,236 @@
+"""One tunnel: a factory to listen with, and a session for each client.
+
+A session goes through: accept, pause the client, connect, splice, account. Used by service, and by
+programs that import ptunnel. It takes any client endpoint, so a direct connection, a chain of
+proxies and a test's fake are one thing to it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
+from twisted.python.failure import Failure
+
+from ptunnel.errors import reasonOf
+from ptunnel.log import Log
+from ptunnel.splice import Ended, Splice
+from ptunnel.sweep import Sweep
+from ptunnel.transports import abort
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class TunnelFactory(ServerFactory):
+    """Listen with it, and each client is carried to where an endpoint leads.
+
+    @ivar sessions: those that are connecting or running.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        *,
+        name: str = "tunnel",
+        idleTimeout: float | None = 3600.0,
+        halfCloseTimeout: float | None = 60.0,
+        maxConnections: int | None = None,
+        allow: Sequence[Network] = (),
+        log: Log | None = None,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        """
+        @param endpoint: leads to the target; it is connected once for each client.
+        @param name: what log lines call the tunnel.
+        @param idleTimeout: seconds without a byte after which a session is closed; None: never.
+        @param halfCloseTimeout: the same once one side has ended.
+        @param maxConnections: how many clients are served at once; more are closed at once.
+        @param allow: networks whose clients are served; empty: all. Clients of a Unix socket are
+            always served.
+        @param reactor: the clock; None: the reactor.
+        """
+        if reactor is None:
+            from twisted.internet import reactor as installed  # noqa: PLC0415
+
+            reactor = cast(IReactorTime, installed)
+        self.name = name
+        self.endpoint = endpoint
+        self.idleTimeout = idleTimeout
+        self.halfCloseTimeout = halfCloseTimeout
+        self.log = log or Log()
+        self.clock = reactor
+        self.sweep = Sweep.fine(reactor, idleTimeout, halfCloseTimeout)
+        self.outgoing = _OutgoingFactory()
+        self.sessions: set[Session] = set()
+        self._maxConnections = maxConnections
+        self._allow = tuple(allow)
+        self._full = False
+        self._drained: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Session | None:
+        """A session for a client, or None for one that is not to be served."""
+        if self._allow and not self._allows(getattr(addr, "host", None)):
+            self.log.warning(self.name, f"{_show(addr)} is not allowed", client=_show(addr))
+            return None
+        if self._maxConnections is not None and len(self.sessions) >= self._maxConnections:
+            if not self._full:
+                self._full = True
+                self.log.warning(
+                    self.name,
+                    f"all {self._maxConnections} connections are in use; further clients are "
+                    "turned away until one ends (max-connections)",
+                )
+            return None
+        self._full = False
+        return Session(self, addr)
+
+    def drain(self) -> Deferred[None]:
+        """Wait for the sessions: a Deferred that fires when there is none any more."""
+        if not self.sessions:
+            return succeed(None)
+        if self._drained is None:
+            self._drained = Deferred()
+        return self._drained
+
+    def abort(self) -> None:
+        """End all sessions at once."""
+        for session in tuple(self.sessions):
+            session.abort()
+
+    def ended(self, session: Session) -> None:
+        self.sessions.discard(session)
+        if self._drained is not None and not self.sessions:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def _allows(self, host: str | None) -> bool:
+        if host is None:
+            return True
+        address = ipaddress.ip_address(host.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in self._allow)
+
+
+class Session(Protocol):
+    """One client of a tunnel."""
+
+    _connecting: Deferred[IProtocol] | None = None
+    _splice: Splice | None = None
+    _lost = False
+
+    def __init__(self, tunnel: TunnelFactory, client: IAddress | None) -> None:
+        self._tunnel = tunnel
+        self._client = client
+        self._accepted = self._connected = tunnel.clock.seconds()
+
+    def connectionMade(self) -> None:
+        tunnel = self._tunnel
+        tunnel.sessions.add(self)
+        # Not a byte of the client is read before there is somewhere to send it.
+        cast(Any, self.transport).pauseProducing()
+        self._connecting = tunnel.endpoint.connect(tunnel.outgoing)
+        self._connecting.addCallbacks(self._joined, self._failed)
+        self._connecting.addErrback(self._bug)
+
+    def abort(self) -> None:
+        """End it at once."""
+        if self._splice is not None:
+            self._splice.abort()
+        else:
+            abort(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = True
+        if self._splice is None:
+            if self._connecting is not None:
+                self._connecting.cancel()
+            self._tunnel.ended(self)
+
+    def _joined(self, outgoing: IProtocol) -> None:
+        tunnel = self._tunnel
+        self._connecting = None
+        self._connected = tunnel.clock.seconds()
+        there = cast(Any, outgoing).transport
+        self._splice = Splice(
+            cast(Any, self.transport),
+            there,
+            tunnel.sweep,
+            tunnel.idleTimeout,
+            tunnel.halfCloseTimeout,
+        )
+        self._splice.done.addCallback(self._account)
+
+    def _account(self, ended: Ended) -> None:
+        tunnel = self._tunnel
+        tunnel.ended(self)
+        if not tunnel.log.sessions:
+            return
+        now = tunnel.clock.seconds()
+        connecting, whole = self._connected - self._accepted, now - self._accepted
+        tunnel.log.info(
+            tunnel.name,
+            f"{_show(self._client)} {_CAUSES[ended.cause](ended.first)} after {whole:.3f} s: "
+            f"{ended.sent} bytes out, {ended.received} in, connected in {connecting:.3f} s",
+            client=_show(self._client),
+            cause=ended.cause,
+            seconds=round(whole, 3),
+            sent=ended.sent,
+            received=ended.received,
+            connecting=round(connecting, 3),
+        )
+
+    def _failed(self, reason: Failure) -> None:
+        tunnel = self._tunnel
+        self._connecting = None
+        if self._lost or reason.check(ConnectingCancelledError):
+            return
+        if not reason.check(ConnectError, OSError):
+            self._bug(reason)
+            return
+        why = reasonOf(reason.value)
+        tunnel.log.warning(tunnel.name, f"{_show(self._client)} gets no tunnel: {why}")
+        self._turnAway()
+
+    def _bug(self, reason: Failure) -> None:
+        tunnel = self._tunnel
+        tunnel.log.error(tunnel.name, f"a bug: {reason.value!r}", traceback=reason.getTraceback())
+        abort(self.transport)
+
+    def _turnAway(self) -> None:
+        """End the client's connection in order, so that it sees an end and not a reset."""
+
+
+_WHO = {0: "client", 1: "target", None: "tunnel"}
+
+_CAUSES: dict[str, Callable[[int | None], str]] = {
+    "end": lambda first: f"closed by the {_WHO[first]}",
+    "reset": lambda first: f"reset by the {_WHO[first]}",
+    "idle": lambda first: "closed as idle",
+    "half-close": lambda first: "closed as idle after one side had ended",
+    "linger": lambda first: "aborted: what was left could not be sent",
+    "closed": lambda first: "closed from here",
+    "aborted": lambda first: "aborted from here",
+}
+
+
+class _Outgoing(Protocol):
+    """Holds the transport to the target until the session takes it over."""
+
+
+class _OutgoingFactory(Factory):
+    noisy = False
+    protocol = _Outgoing
+
+
+def _show(address: IAddress | None) -> str:
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if host is None:
+        return "a local client"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
