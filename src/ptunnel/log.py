@@ -16,6 +16,7 @@ from twisted.logger import (
     Logger,
     LogLevel,
     formatEvent,
+    globalLogBeginner,
 )
 from zope.interface import implementer
 
@@ -87,6 +88,21 @@ class Lines:
             self._stream.flush()
         except (OSError, ValueError):
             pass  # whoever read it has gone; the tunnels go on
+
+
+def beginLogging(lines: Lines, level: str) -> None:
+    """From now on write what ptunnel says, and of what Twisted says the warnings and errors.
+
+    @param level: one of LEVELS; "none" silences Twisted too.
+    """
+
+    @implementer(ILogObserver)
+    def observer(event: LogEvent) -> None:
+        if event.get("log_namespace") == "ptunnel" or event["log_level"] >= LogLevel.warn:
+            lines(event)
+
+    observers = [] if level == "none" else [observer]
+    globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
 
 
 def _level(event: LogEvent) -> str:

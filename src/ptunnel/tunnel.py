@@ -8,7 +8,7 @@ proxies and a test's fake are one thing to it.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 
 from ptunnel.errors import reasonOf
 from ptunnel.log import Log
-from ptunnel.splice import Ended, Splice
+from ptunnel.splice import LINGER, Cause, Ended, Splice
 from ptunnel.sweep import Sweep
-from ptunnel.transports import abort
+from ptunnel.transports import abort, canHalfClose
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -124,6 +124,7 @@ class Session(Protocol):
     _connecting: Deferred[IProtocol] | None = None
     _splice: Splice | None = None
     _lost = False
+    _turnedAway = 0.0
 
     def __init__(self, tunnel: TunnelFactory, client: IAddress | None) -> None:
         self._tunnel = tunnel
@@ -149,6 +150,7 @@ class Session(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
         if self._splice is None:
+            self._tunnel.sweep.discard(self)
             if self._connecting is not None:
                 self._connecting.cancel()
             self._tunnel.ended(self)
@@ -176,7 +178,7 @@ class Session(Protocol):
         connecting, whole = self._connected - self._accepted, now - self._accepted
         tunnel.log.info(
             tunnel.name,
-            f"{_show(self._client)} {_CAUSES[ended.cause](ended.first)} after {whole:.3f} s: "
+            f"{_show(self._client)} {_CAUSES[ended.cause].format(_WHO[ended.first])} after {whole:.3f} s: "
             f"{ended.sent} bytes out, {ended.received} in, connected in {connecting:.3f} s",
             client=_show(self._client),
             cause=ended.cause,
@@ -204,19 +206,33 @@ class Session(Protocol):
         abort(self.transport)
 
     def _turnAway(self) -> None:
-        """End the client's connection in order, so that it sees an end and not a reset."""
+        """End the client's connection in order, so that it sees an end and not a reset, which
+        closing over what it has sent would give it."""
+        transport = cast(Any, self.transport)
+        self._turnedAway = self._tunnel.clock.seconds()
+        self._tunnel.sweep.add(self)
+        if canHalfClose(transport):
+            transport.loseWriteConnection()
+            transport.resumeProducing()
+        else:
+            transport.loseConnection()
+
+    def check(self, now: float) -> None:
+        """See that a client that was turned away goes; called by the Sweep."""
+        if now - self._turnedAway >= LINGER:
+            abort(self.transport)
 
 
 _WHO = {0: "client", 1: "target", None: "tunnel"}
 
-_CAUSES: dict[str, Callable[[int | None], str]] = {
-    "end": lambda first: f"closed by the {_WHO[first]}",
-    "reset": lambda first: f"reset by the {_WHO[first]}",
-    "idle": lambda first: "closed as idle",
-    "half-close": lambda first: "closed as idle after one side had ended",
-    "linger": lambda first: "aborted: what was left could not be sent",
-    "closed": lambda first: "closed from here",
-    "aborted": lambda first: "aborted from here",
+_CAUSES: dict[Cause, str] = {
+    "end": "closed by the {}",
+    "reset": "reset by the {}",
+    "idle": "closed as idle",
+    "half-close": "closed as idle after one side had ended",
+    "linger": "aborted: what was left could not be sent",
+    "closed": "closed from here",
+    "aborted": "aborted from here",
 }
 
 

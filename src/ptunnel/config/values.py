@@ -1,18 +1,22 @@
-"""From an INI file, a command line and the environment to frozen settings. Opens no socket."""
+"""What a service is built from, as frozen values: checked where they enter, trusted afterwards."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Union
+from dataclasses import dataclass, field
 
 from ptunnel.auth import Credentials
 
 DIRECT = "direct"
 """The name that stands in a `via` for a connection without a proxy."""
 
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def hostPort(host: str, port: int) -> str:
+    """`host:port` as people and CONNECT write it, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +26,18 @@ class TcpListen:
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return hostPort(self.host, self.port)
+
 
 @dataclass(frozen=True, slots=True)
 class UnixListen:
-    """The path of a Unix socket."""
+    """The absolute path of a Unix socket."""
 
     path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,12 @@ class EndpointListen:
     """A Twisted server endpoint string, such as `systemd:domain=INET:index=0`."""
 
     description: str
+
+    def __str__(self) -> str:
+        return self.description
+
+
+Listen = TcpListen | UnixListen | EndpointListen
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +64,21 @@ class Proxy:
     host: str
     port: int
     credentials: Credentials | None = None
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
     """One tunnel. Durations are in seconds, and None is "no limit".
 
-    @ivar via: names of proxies, and perhaps DIRECT, in the order in which they are tried.
+    @ivar targetHost: a name in ASCII, or an address without brackets.
+    @ivar via: names of proxies, and perhaps DIRECT at the end, in the order in which they are
+        tried; never empty.
     @ivar allow: the networks whose clients are served; empty: every client.
     """
 
     name: str
-    listen: TcpListen | UnixListen | EndpointListen
+    listen: Listen
     targetHost: str
     targetPort: int
     via: tuple[str, ...]
@@ -87,3 +105,24 @@ class Settings:
     logFormat: str = "text"
     drainTimeout: float | None = 30.0
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What the options and arguments say, unchecked; the repr shows no password.
+
+    @ivar proxies: the values of each -p, in order.
+    @ivar listen: where TUNNELs without LISTEN_HOST listen.
+    @ivar verbosity: -1 for -q, 1 for -v, 2 for -vv.
+    @ivar tunnels: the TUNNEL arguments.
+    """
+
+    configFile: str | None = None
+    proxies: tuple[str, ...] = field(default=(), repr=False)
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    passwordFile: str | None = None
+    listen: str = "127.0.0.1"
+    direct: bool = False
+    verbosity: int = 0
+    tunnels: tuple[str, ...] = ()

@@ -1,0 +1,118 @@
+"""The `ptunnel` command: run, connect, check, demo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ptunnel.config import Settings, loadConnect
+from ptunnel.errors import ConfigError, ConnectError, ListenError, reasonOf
+from ptunnel.log import Lines, Log, beginLogging
+from ptunnel.tap import Options, ProxyOptions, mistake
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """@return: the exit code: 0 done, 1 failed, 2 (by SystemExit) a mistake in the options."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"run": run, "connect": connect, "demo": demo}
+    command = commands.get(words[0]) if words else None
+    return run(words) if command is None else command(words[1:])
+
+
+class ConnectOptions(ProxyOptions):
+    """The options of `ptunnel connect`."""
+
+    synopsis = "connect [options] HOST:PORT"
+    longdesc = (
+        "Standard input and output through the proxy, for example as "
+        'ssh -o ProxyCommand="ptunnel connect -p proxy:3128 %h:%p" '
+    )
+    settings: Settings
+
+    def postOptions(self) -> None:
+        if len(self.words) != 1:
+            raise ConfigError("connect takes one argument: HOST:PORT")
+        self.settings = loadConnect(self.commandLine(), os.environ, self.words[0])
+
+
+def run(words: Sequence[str]) -> int:
+    """Listen and tunnel, in the foreground, until a signal."""
+    options = Options()
+    options.parseOptions(words)
+    settings = options.settings
+
+    from twisted.internet import reactor as installed  # noqa: PLC0415 (after the mistakes)
+
+    from ptunnel.service import PtunnelService  # noqa: PLC0415
+
+    reactor: Any = installed
+    beginLogging(Lines(sys.stdout, asJSON=settings.logFormat == "json"), settings.logLevel)
+    log = Log(settings.logLevel)
+    try:
+        service = PtunnelService(reactor, settings, log)
+        service.startService()
+    except ConfigError as e:
+        mistake(str(e))
+    except ListenError as e:
+        log.error("", str(e))
+        return 1
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+
+    def stop(number: int, frame: object) -> None:
+        reactor.callFromThread(service.abort if service.stopping else reactor.stop)
+
+    def handleSignals() -> None:
+        # The first one drains; Twisted's own handlers would have no use for a second.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+
+    reactor.callWhenRunning(handleSignals)
+    reactor.run()
+    return 0
+
+
+def connect(words: Sequence[str]) -> int:
+    """Standard input and output through the proxy."""
+    options = ConnectOptions()
+    options.parseOptions(words)
+    settings = options.settings
+
+    from twisted.internet import reactor as installed  # noqa: PLC0415
+
+    from ptunnel.service import Routes  # noqa: PLC0415
+    from ptunnel.stdio import relay  # noqa: PLC0415
+
+    reactor: Any = installed
+    beginLogging(Lines(sys.stderr), settings.logLevel)
+    log = Log(settings.logLevel)
+    for warning in settings.warnings:
+        log.warning("", warning)
+    codes: list[int] = []
+
+    def failed(reason: Any) -> None:
+        codes.append(1)
+        if not reason.check(ConnectError, OSError):
+            log.error("", f"a bug: {reason.value!r}", traceback=reason.getTraceback())
+        log.error("", reasonOf(reason.value))
+
+    def start() -> None:
+        done = relay(Routes(reactor, settings, log).to(settings.tunnels[0]), reactor)
+        done.addErrback(failed).addBoth(lambda _: reactor.stop() if reactor.running else None)
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    return 1 if codes else 0
+
+
+def demo(words: Sequence[str]) -> int:
+    """A self-contained tour."""
+    from ptunnel.demo import main  # noqa: PLC0415
+
+    return main(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""Addresses: targets, tunnels, proxies, where to listen, who may connect. Opens no socket.
+
+A host is a name or an address, never with a user, scheme, path, space or control character, since
+it becomes part of a request (RFC 9110 section 9.3.6). Used by ini, environment and settings.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import unquote
+
+from ptunnel.auth import Credentials
+from ptunnel.config.values import (
+    EndpointListen,
+    Listen,
+    Network,
+    Proxy,
+    TcpListen,
+    UnixListen,
+    hostPort,
+)
+from ptunnel.config.words import quoting, show
+from ptunnel.errors import ConfigError
+
+# What curl takes for an http proxy whose URL has no port.
+PROXY_PORT = 1080
+# What sun_path holds on Linux, less the closing NUL.
+MAX_UNIX_PATH = 107
+
+_HOST_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([^:\[\]]*))?", re.DOTALL)
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_ENDPOINT = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):.+")
+# Endpoint types that, with nothing but a port behind them, look like a host and a port.
+_TCP_ENDPOINTS = {"tcp", "tcp4", "tcp6"}
+
+_TARGET = "host:port, for example imap.gmail.com:993 or [2001:db8::1]:993"
+_PROXY = "host:port or http://host:port, for example proxy.example.com:3128"
+_LISTEN = "port, host:port, [v6]:port, unix:/path or a Twisted endpoint string"
+_TUNNEL = "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets"
+
+
+def _port(text: str, *, name: str = "the port", low: int = 1) -> int:
+    # int() would take "١", "1_0" and " 1" as well.
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not low <= int(text) <= 65535:
+        raise ConfigError(f"{name} must be a number from {low} to 65535")
+    return int(text)
+
+
+def _isIPv6(text: str) -> bool:
+    try:
+        # A zone (fe80::1%eth0) means nothing to a proxy, and is no part of an authority.
+        return "%" not in text and ipaddress.IPv6Address(text) is not None
+    except ValueError:
+        return False
+
+
+def _host(text: str, form: str) -> str:
+    """A name in ASCII or an address without brackets, as a request may carry it."""
+    if not text:
+        raise ConfigError(f"a host is missing; write {form}")
+    if text.startswith("["):
+        if not text.endswith("]") or not _isIPv6(text[1:-1]):
+            raise ConfigError(f"not an IPv6 address in brackets; write {form}")
+        return str(ipaddress.IPv6Address(text[1:-1]))
+    if not text.isascii() and len(text) <= 253:
+        import idna  # noqa: PLC0415 - slow to import, and seldom needed
+
+        try:
+            text = idna.encode(text, uts46=True).decode("ascii")
+        except idna.IDNAError:
+            raise ConfigError("not a valid international host name") from None
+    labels = text.removesuffix(".").split(".")
+    if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        raise ConfigError(f"not a host name or address; write {form}")
+    if labels[-1].isdigit():
+        # "443", "127.1" or "300.0.0.1" is some other mistake, or an address to some resolvers.
+        try:
+            ipaddress.IPv4Address(text)
+        except ValueError:
+            raise ConfigError("not a valid IPv4 address") from None
+    return text
+
+
+def _hostPort(text: str, form: str, default: int | None = None, low: int = 1) -> tuple[str, int]:
+    match = _HOST_PORT.fullmatch(text)
+    if match is None or (match[2] and "/" in match[2]):
+        what = "an IPv6 address needs brackets" if _isIPv6(text) else "not a host and a port"
+        raise ConfigError(f"{what}; write {form}")
+    host = _host(match[1], form)
+    if match[2] is not None:
+        return host, _port(match[2], low=low)
+    if default is None:
+        raise ConfigError(f"a port is missing; write {form}")
+    return host, default
+
+
+@quoting
+def parseHostPort(text: str) -> tuple[str, int]:
+    """A target: a name or an address, and a port (RFC 9110 section 9.3.6).
+
+    @return: the name in ASCII or the address without brackets, and the port.
+    """
+    return _hostPort(text, _TARGET)
+
+
+@quoting
+def parseListenHost(text: str) -> str:
+    """An address to listen on; an IPv6 one with or without brackets."""
+    return _host(f"[{text}]" if _isIPv6(text) else text, "an address, for example 127.0.0.1 or ::1")
+
+
+@quoting
+def parseTunnel(word: str, listenHost: str = "127.0.0.1") -> tuple[TcpListen, str, int]:
+    """A TUNNEL of the command line.
+
+    @param listenHost: where it listens if the word names no LISTEN_HOST.
+    @return: where to listen, and the target's host and port.
+    """
+    parts = re.split(r":(?![^\[]*\])", word)
+    if len(parts) not in (3, 4):
+        raise ConfigError(f"not a tunnel; write {_TUNNEL}")
+    *listen, local, host, port = parts
+    return (
+        TcpListen(
+            _host(listen[0], _TUNNEL) if listen else listenHost,
+            _port(local, name="LOCAL_PORT", low=0),
+        ),
+        _host(host, _TUNNEL),
+        _port(port, name="REMOTE_PORT"),
+    )
+
+
+@quoting
+def parseProxy(text: str, *, defaultPort: int | None = None) -> Proxy:
+    """`host:port` or `http://[user[:password]@]host[:port][/]`, the userinfo percent-decoded.
+
+    @param defaultPort: the port of what is no URL and has none; None: that is an error.
+    @return: a proxy whose name is `host:port`.
+    """
+    scheme, isURL, rest = text.partition("://")
+    if not isURL:
+        rest = text
+    elif re.fullmatch(r"(?i)https|socks\w*", scheme):
+        kind = "https" if scheme.lower() == "https" else "socks"
+        raise ConfigError(f"{kind} proxies are not supported yet; write {_PROXY}")
+    elif scheme.lower() != "http":
+        raise ConfigError(f"not a proxy's scheme; write {_PROXY}")
+    else:
+        rest, defaultPort = rest.removesuffix("/"), PROXY_PORT
+    userinfo, _, authority = rest.rpartition("@")
+    if re.search("[/?#]", userinfo):
+        raise ConfigError("in a user or password, write / as %2F, ? as %3F and # as %23")
+    host, port = _hostPort(authority, _PROXY, defaultPort)
+    credentials = None
+    if userinfo:
+        username, _, password = userinfo.partition(":")
+        try:
+            username, password = (
+                unquote(username, errors="strict"),
+                unquote(password, errors="strict"),
+            )
+        except UnicodeDecodeError:
+            raise ConfigError("the user or password is not UTF-8") from None
+        credentials = makeCredentials(username, password)
+    return Proxy(hostPort(host, port), host, port, credentials)
+
+
+def makeCredentials(username: str, password: str) -> Credentials:
+    """@raise ConfigError: where no proxy could be sent them; it quotes neither."""
+    try:
+        # What is not UTF-8 in arguments and variables comes as lone surrogates.
+        f"{username}{password}".encode()
+    except UnicodeEncodeError:
+        raise ConfigError("the user or password is not UTF-8") from None
+    try:
+        return Credentials(username, password)
+    except ValueError as e:
+        raise ConfigError(str(e)) from None
+
+
+@quoting
+def parseListen(text: str) -> Listen:
+    """Where a tunnel listens.
+
+    Only digits are a port of 127.0.0.1. `unix:/path` is a Unix socket. One host and one port, and
+    nothing else, are that; but `tcp:9993` is not a host. Any other word with a colon behind it
+    begins a Twisted endpoint string, of which only the reactor can say whether it is right.
+    """
+    if re.fullmatch("[0-9]+", text):
+        return TcpListen("127.0.0.1", _port(text, low=0))
+    if re.fullmatch(r"unix:[^:]*", text):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/") or not path.isprintable():
+            raise ConfigError("the path must begin with /, and hold no control characters")
+        if len(path.encode()) > MAX_UNIX_PATH:
+            raise ConfigError(f"the path is longer than {MAX_UNIX_PATH} bytes")
+        return UnixListen(path)
+    endpoint = _ENDPOINT.fullmatch(text)
+    hostAndPort = re.fullmatch(r"(\[.*\]|[^:]*):[0-9]+", text)
+    if endpoint and (not hostAndPort or endpoint[1] in _TCP_ENDPOINTS) and not _isIPv6(text):
+        if not text.isprintable():
+            raise ConfigError("an endpoint string must hold no control characters")
+        return EndpointListen(text)
+    return TcpListen(*_hostPort(text, _LISTEN, low=0))
+
+
+@quoting
+def parseNetworks(text: str) -> tuple[Network, ...]:
+    """Addresses and networks in CIDR notation, separated by commas."""
+    return tuple(_network(item.strip()) for item in text.split(","))
+
+
+def _network(text: str) -> Network:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ConfigError(
+            f"{show(text)} is not an address or network; write 127.0.0.0/8, ::1"
+        ) from None
+    # A mask that does not fit its address is a slip, and the wider reading would let more in.
+    if str(network.network_address) != str(ipaddress.ip_address(text.partition("/")[0])):
+        raise ConfigError(f"{show(text)} has bits behind its mask; did you mean {network}?")
+    return network

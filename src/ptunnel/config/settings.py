@@ -1,0 +1,231 @@
+"""Config file, command line and environment together. Used by service, tap and cli."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ptunnel.auth import Credentials
+from ptunnel.config.addresses import (
+    makeCredentials,
+    parseHostPort,
+    parseListenHost,
+    parseProxy,
+    parseTunnel,
+)
+from ptunnel.config.environment import environmentProxy, isBypassed
+from ptunnel.config.files import readPassword
+from ptunnel.config.ini import (
+    SERVICE_KEYS,
+    TUNNEL_KEYS,
+    ConfigFile,
+    Draft,
+    openFileWarning,
+    readConfigFile,
+)
+from ptunnel.config.values import (
+    DIRECT,
+    CommandLine,
+    EndpointListen,
+    Listen,
+    Proxy,
+    Settings,
+    TcpListen,
+    Tunnel,
+    hostPort,
+)
+from ptunnel.config.words import printable, show
+from ptunnel.errors import ConfigError
+
+_NOTHING = (
+    "nothing to do: give a TUNNEL, [LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, "
+    "or a config file that has a [tunnel NAME]"
+)
+_NO_PROXY = (
+    "no proxy: give one with -p, in a [proxy] section or in https_proxy, "
+    "or allow a direct connection with --direct"
+)
+
+
+def loadSettings(commandLine: CommandLine, environ: Mapping[str, str]) -> Settings:
+    """The settings of `run` and `check`.
+
+    A tunnel's via is its own; else the -p proxies; else that of [ptunnel]; else every [proxy]; else
+    the environment's.
+
+    @raise ConfigError: for the first mistake; one line, which names the place and the text.
+    """
+    file = _configFile(commandLine, environ)
+    names = {draft.name for draft in file.tunnels}
+    drafts = (*file.tunnels, *_tunnelWords(commandLine, names))
+    if not drafts:
+        raise ConfigError(_NOTHING)
+    _checkListens(drafts)
+    return _settings(commandLine, environ, file, drafts)
+
+
+def loadConnect(commandLine: CommandLine, environ: Mapping[str, str], target: str) -> Settings:
+    """The settings of `connect HOST:PORT`: one tunnel, which listens on `stdio:`.
+
+    Of a config file it uses the proxies and the defaults, and not the tunnels.
+
+    @param target: HOST:PORT.
+    @raise ConfigError: for the first mistake; one line, which names the place and the text.
+    """
+    hostAndPort = parseHostPort(target)
+    file = _configFile(commandLine, environ)
+    name = hostPort(*hostAndPort)
+    draft = Draft(f"HOST:PORT: {show(target)}", name, EndpointListen("stdio:"), hostAndPort, {})
+    return _settings(commandLine, environ, file, (draft,))
+
+
+def _configFile(commandLine: CommandLine, environ: Mapping[str, str]) -> ConfigFile:
+    if commandLine.configFile is None:
+        return ConfigFile({}, {}, (), ())
+    return readConfigFile(commandLine.configFile, environ)
+
+
+def _tunnelWords(commandLine: CommandLine, names: set[str]) -> Iterable[Draft]:
+    try:
+        listenHost = parseListenHost(commandLine.listen)
+    except ConfigError as e:
+        raise ConfigError(f"-l: {e}") from None
+    for word in commandLine.tunnels:
+        try:
+            listen, host, port = parseTunnel(word, listenHost)
+        except ConfigError as e:
+            raise ConfigError(f"TUNNEL: {e}") from None
+        base = name = hostPort(host, port)
+        number = 1
+        while name in names:
+            name = f"{base} on {listen}" + (f" ({number})" if number > 1 else "")
+            number += 1
+        names.add(name)
+        yield Draft(f"TUNNEL: {show(word)}", name, listen, (host, port), {})
+
+
+def _checkListens(drafts: Iterable[Draft]) -> None:
+    seen: dict[Listen, str] = {}
+    for draft in drafts:
+        if isinstance(draft.listen, TcpListen) and not draft.listen.port:
+            continue
+        if draft.listen in seen:
+            first = f"{show(str(draft.listen))} is taken by {seen[draft.listen]}"
+            raise ConfigError(f"{draft.where}: {first}; give each tunnel an address of its own")
+        seen[draft.listen] = draft.where
+
+
+def _settings(
+    commandLine: CommandLine,
+    environ: Mapping[str, str],
+    file: ConfigFile,
+    drafts: tuple[Draft, ...],
+) -> Settings:
+    warnings = list(file.warnings)
+    credentials = _credentials(commandLine, warnings)
+    own = _optionProxies(commandLine, file)
+    fromEnvironment = None
+    default = tuple(own) or file.service.get("via") or tuple(file.proxies)
+    if not default and not all("via" in draft.values for draft in drafts):
+        fromEnvironment = environmentProxy(environ)
+        if fromEnvironment is None and not commandLine.direct:
+            raise ConfigError(_NO_PROXY)
+    if own and all("via" in draft.values for draft in drafts):
+        warnings.append("-p is not used: every tunnel has a via of its own")
+    others = {fromEnvironment.name: fromEnvironment} if fromEnvironment else own
+    if credentials:
+        others = _withCredentials(others, credentials)
+    proxies = {**file.proxies, **others}
+
+    def via(draft: Draft) -> tuple[str, ...]:
+        names: tuple[str, ...] = draft.values.get("via") or default
+        if not names and fromEnvironment:
+            bypassed = isBypassed(environ, draft.target[0])
+            names = (DIRECT,) if bypassed else (fromEnvironment.name,)
+        return (*names, DIRECT) if commandLine.direct and DIRECT not in names else names
+
+    defaults = _fields(file.service, TUNNEL_KEYS)
+    tunnels = tuple(
+        Tunnel(
+            draft.name,
+            draft.listen,
+            *draft.target,
+            **{**defaults, **draft.values, "via": via(draft)},
+        )
+        for draft in drafts
+    )
+    used = {name for tunnel in tunnels for name in tunnel.via}
+    service = _fields(file.service, SERVICE_KEYS)
+    if commandLine.verbosity:
+        service["logLevel"] = {-1: "none", 1: "info"}.get(commandLine.verbosity, "debug")
+    return Settings(
+        tunnels,
+        {name: proxy for name, proxy in proxies.items() if name in used},
+        warnings=tuple(warnings),
+        **service,
+    )
+
+
+def _fields(values: Mapping[str, Any], keys: Mapping[str, tuple[str, object]]) -> dict[str, Any]:
+    return {field: values[field] for field, _ in keys.values() if field in values}
+
+
+def _optionProxies(commandLine: CommandLine, file: ConfigFile) -> dict[str, Proxy]:
+    proxies: dict[str, Proxy] = {}
+    for text in commandLine.proxies:
+        try:
+            proxy = parseProxy(text)
+        except ConfigError as e:
+            raise ConfigError(f"-p: {e}") from None
+        if proxy.name in proxies:
+            raise ConfigError(f"-p: {show(text)}: given twice")
+        if proxy.name in file.proxies:
+            raise ConfigError(f"-p: {show(text)}: a [proxy] of the config file has that name")
+        proxies[proxy.name] = proxy
+    return proxies
+
+
+def _credentials(commandLine: CommandLine, warnings: list[str]) -> Credentials | None:
+    username, password, path = (
+        commandLine.username,
+        commandLine.password,
+        commandLine.passwordFile,
+    )
+    if password is not None and path is not None:
+        raise ConfigError("-P and --password-file: only one of them can be used")
+    if path is not None:
+        try:
+            password, isOpen = readPassword(path)
+        except ConfigError as e:
+            raise ConfigError(f'--password-file: "{printable(path)}": {e}') from None
+        if isOpen:
+            warnings.append(openFileWarning("--password-file", path))
+    elif password is not None:
+        warnings.append(
+            "-P shows the password to every user of this machine, in the process list; "
+            "use --password-file"
+        )
+    if username is None and password is None:
+        return None
+    option = "-P" if path is None else "--password-file"
+    if not username:
+        raise ConfigError(f"{option}: a user name is missing; give it with -U")
+    if not password:
+        raise ConfigError(f"-U: {show(username)}: a password is missing; use --password-file")
+    try:
+        return makeCredentials(username, password)
+    except ConfigError as e:
+        raise ConfigError(f"-U and {option}: {e}") from None
+
+
+def _withCredentials(proxies: Mapping[str, Proxy], credentials: Credentials) -> dict[str, Proxy]:
+    if all(proxy.credentials for proxy in proxies.values()):
+        raise ConfigError(
+            "-U: there is no proxy to use it for; "
+            "it is for those of -p, or else the environment's, that have no user of their own"
+        )
+    return {
+        name: replace(proxy, credentials=proxy.credentials or credentials)
+        for name, proxy in proxies.items()
+    }

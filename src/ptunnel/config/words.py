@@ -1,0 +1,143 @@
+"""What is no address: durations, numbers, names, headers; and how a mistake is quoted.
+
+A parser's L{ConfigError} is `"the text": what is wrong; what would be right`, and whoever knows
+where the text stood puts that before it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from ptunnel.config.values import DIRECT
+from ptunnel.errors import ConfigError
+
+# epoll_wait takes at most 2**31 ms, some 24 days; a reactor fails with a timer beyond that.
+MAX_DURATION = 20 * 24 * 3600
+# More than a process may have descriptors (fs.nr_open is 1,048,576).
+MAX_CONNECTIONS = 1_000_000
+MAX_SHOWN = 80
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+_REFUSED_HEADERS = {
+    "host": "it is always the target",
+    "content-length": "a CONNECT request has no body",
+    "transfer-encoding": "a CONNECT request has no body",
+    "proxy-authorization": "give username and password-file instead",
+}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def printable(text: str) -> str:
+    """The text as one line, its control characters escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def clean(text: str) -> str:
+    """The text as one short line, and without what may be a password before an `@`."""
+    text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", r"\1***@", text, flags=re.DOTALL)
+    text = printable(text)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+def show(text: str) -> str:
+    """The text as an error message quotes it."""
+    return f'"{clean(text)}"'
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """The end of an error message: the known word that is close to this one, or all of them."""
+    import difflib  # noqa: PLC0415 - a third of this package's import time, and for errors only
+
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    what = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return printable(f"; {what}")
+
+
+def quoting(parse: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
+    """Inside a parser a ConfigError says only what is wrong; this puts the text before it."""
+
+    @functools.wraps(parse)
+    def call(text: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return parse(text, *args, **kwargs)
+        except ConfigError as e:
+            raise ConfigError(f"{show(text)}: {e}") from None
+
+    return call
+
+
+@quoting
+def parseDuration(text: str) -> float | None:
+    """`30`, `30s`, `5m`, `1h`, `500ms`.
+
+    @return: seconds; None, which is "no limit", for `0`.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})(ms|s|m|h|)", text)
+    if match is None:
+        raise ConfigError("not a duration; write 30, 30s, 5m, 1h, 500ms, or 0 for none")
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > MAX_DURATION:
+        raise ConfigError(f"longer than {MAX_DURATION // 3600}h; write 0 for none")
+    return seconds or None
+
+
+@quoting
+def parseLimit(text: str) -> int | None:
+    """A number of connections; None, which is "no limit", for `0`."""
+    if not re.fullmatch(r"[0-9]{1,7}", text) or int(text) > MAX_CONNECTIONS:
+        raise ConfigError(f"not a number from 1 to {MAX_CONNECTIONS}, or 0 for no limit")
+    return int(text) or None
+
+
+@quoting
+def parseVia(text: str) -> tuple[str, ...]:
+    """Names of proxies, separated by commas; `direct` only as the last."""
+    names = tuple(" ".join(name.split()) for name in text.split(","))
+    if not all(names):
+        raise ConfigError("a name is missing; write the names of proxies, separated by commas")
+    if len(set(names)) < len(names):
+        raise ConfigError("a name stands twice")
+    if DIRECT in names[:-1]:
+        raise ConfigError(
+            "direct must come last: it is used when no proxy can be reached, "
+            "so nothing behind it would be tried"
+        )
+    return names
+
+
+def choice(*words: str, later: tuple[str, ...] = ()) -> Callable[[str], str]:
+    """A parser that takes one of these words; `later` are known, but not supported yet."""
+
+    @quoting
+    def parseChoice(text: str) -> str:
+        if text in later:
+            raise ConfigError(f"not supported yet; write one of {', '.join(words)}")
+        if text not in words:
+            raise ConfigError(f"must be one of {', '.join(words)}")
+        return text
+
+    return parseChoice
+
+
+def parseHeaders(text: str) -> tuple[tuple[str, str], ...]:
+    """Header fields, `Name: value`, one a line. Its errors quote no value, which may be secret."""
+    headers = []
+    for number, line in enumerate(text.split("\n"), 1):
+        name, colon, value = line.partition(":")
+        if not colon or not _TOKEN.fullmatch(name):
+            raise ConfigError(f"header {number} is not a header; write Name: value, one a line")
+        # h11 takes text as ASCII, and proxies agree on nothing else.
+        if not (value.replace("\t", "").isprintable() and value.isascii()):
+            raise ConfigError(f"{show(name)}: the value must be ASCII without control characters")
+        if name.lower() in _REFUSED_HEADERS:
+            raise ConfigError(f"{show(name)}: not allowed: {_REFUSED_HEADERS[name.lower()]}")
+        headers.append((name, value.strip()))
+    return tuple(headers)

@@ -1,0 +1,233 @@
+"""From settings to a running service: bind every port, serve, drain at the end. Used by tap and cli."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.python.failure import Failure
+
+from ptunnel.config import (
+    DIRECT,
+    EndpointListen,
+    Proxy,
+    Settings,
+    TcpListen,
+    Tunnel,
+    UnixListen,
+)
+from ptunnel.endpoint import ConnectEndpoint
+from ptunnel.errors import ListenError, reasonOf
+from ptunnel.handshake import authority
+from ptunnel.log import Log
+from ptunnel.route import Route, Way
+from ptunnel.tcp import tcpEndpoint
+from ptunnel.tunnel import TunnelFactory
+
+# A burst of clients must not lose its SYNs, which costs each of them a second. The kernel caps it
+# at its own somaxconn.
+BACKLOG = 4096
+
+
+class Routes:
+    """Builds the ways to targets; what leads to one proxy is shared by all that go through it."""
+
+    def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._log = log
+        self._proxies: dict[str, IStreamClientEndpoint] = {}
+
+    def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
+        """The endpoint that leads to a tunnel's target."""
+        ways = [Way(name, self._way(name, tunnel), direct=name == DIRECT) for name in tunnel.via]
+        target = authority(tunnel.targetHost, tunnel.targetPort)
+        return Route(tunnel.name, target, ways, self._log)
+
+    def _way(self, name: str, tunnel: Tunnel) -> IStreamClientEndpoint:
+        host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
+        if name == DIRECT:
+            return tcpEndpoint(self._reactor, host, port, timeout)
+        proxy = self._settings.proxies[name]
+        return ConnectEndpoint(
+            self._reach(proxy),
+            host,
+            port,
+            credentials=proxy.credentials,
+            headers=proxy.headers,
+            timeout=timeout,
+            hop=authority(proxy.host, proxy.port),
+            reactor=self._reactor,
+        )
+
+    def _reach(self, proxy: Proxy) -> IStreamClientEndpoint:
+        if proxy.name not in self._proxies:
+            self._proxies[proxy.name] = tcpEndpoint(self._reactor, proxy.host, proxy.port, None)
+        return self._proxies[proxy.name]
+
+
+class TunnelService(Service):
+    """One tunnel's listening port and its sessions."""
+
+    def __init__(self, reactor: Any, tunnel: Tunnel, factory: TunnelFactory, log: Log) -> None:
+        self.factory = factory
+        self._tunnel = tunnel
+        self._endpoint = _serverEndpoint(reactor, tunnel)
+        self._log = log
+        self._port: IListeningPort | None = None
+
+    def listen(self) -> Deferred[None]:
+        """Bind the port.
+
+        @return: a Deferred that fails with L{ListenError} where it cannot be bound.
+        """
+        return self._endpoint.listen(self.factory).addCallbacks(self._bound, self._notBound)
+
+    def announce(self) -> None:
+        """Log where it listens and where it leads."""
+        tunnel, port = self._tunnel, self._port
+        assert port is not None
+        here = port.getHost()
+        at = getattr(here, "host", None)
+        where = authority(at, here.port) if at else getattr(here, "name", here)  # type: ignore[attr-defined]
+        if isinstance(where, bytes):
+            where = f"unix:{where.decode()}"
+        there = authority(tunnel.targetHost, tunnel.targetPort)
+        via = ", ".join("no proxy" if name == DIRECT else name for name in tunnel.via)
+        self._log.notice(tunnel.name, f"listening on {where}, to {there} via {via}")
+
+    def stopListening(self) -> Deferred[Any] | None:
+        port, self._port = self._port, None
+        return None if port is None else cast("Deferred[Any] | None", port.stopListening())
+
+    def _bound(self, port: IListeningPort) -> None:
+        self._port = port
+
+    def _notBound(self, reason: Failure) -> None:
+        error = reason.value
+        if isinstance(error, CannotListenError):
+            error = error.socketError
+        raise ListenError(
+            f"[tunnel {self._tunnel.name}] cannot listen on {_where(self._tunnel)}: "
+            f"{reasonOf(error)}"
+        )
+
+
+class PtunnelService(MultiService):
+    """All tunnels of some settings.
+
+    `privilegedStartService` binds every port, and raises L{ListenError} where one cannot be, with
+    none left bound. `stopService` gives a Deferred: the ports are closed, sessions may end within
+    the drain timeout, and the rest is aborted.
+
+    @ivar stopping: whether it is on its way to its end.
+    """
+
+    def __init__(self, reactor: Any, settings: Settings, log: Log | None = None) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._settings = settings
+        self._log = log or Log(settings.logLevel)
+        self._bound = self.stopping = False
+        routes = Routes(reactor, settings, self._log)
+        self.tunnels: list[TunnelService] = []
+        for tunnel in settings.tunnels:
+            factory = TunnelFactory(
+                routes.to(tunnel),
+                name=tunnel.name,
+                idleTimeout=tunnel.idleTimeout,
+                halfCloseTimeout=tunnel.halfCloseTimeout,
+                maxConnections=tunnel.maxConnections,
+                allow=tunnel.allow,
+                log=self._log,
+                reactor=cast(IReactorTime, reactor),
+            )
+            service = TunnelService(reactor, tunnel, factory, self._log)
+            service.setServiceParent(self)
+            self.tunnels.append(service)
+
+    def privilegedStartService(self) -> None:
+        failures: list[Failure] = []
+        for tunnel in self.tunnels:
+            tunnel.listen().addErrback(failures.append)
+            if failures:
+                for bound in self.tunnels:
+                    bound.stopListening()
+                failures[0].raiseException()
+        self._bound = True
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        if not self._bound:
+            self.privilegedStartService()
+        super().startService()
+        for warning in self._settings.warnings:
+            self._log.warning("", warning)
+        for tunnel in self.tunnels:
+            tunnel.announce()
+
+    def stopService(self) -> Deferred[Any]:
+        self._bound = False
+        self.stopping = True
+        super().stopService()
+        closing = [tunnel.stopListening() for tunnel in self.tunnels]
+        draining = [tunnel.factory.drain() for tunnel in self.tunnels]
+        waiting = sum(len(tunnel.factory.sessions) for tunnel in self.tunnels)
+        done: Deferred[Any] = DeferredList([d for d in [*closing, *draining] if d is not None])
+        if waiting:
+            limit = self._settings.drainTimeout
+            within = "" if limit is None else f", for at most {limit:g} s"
+            self._log.notice(
+                "",
+                f"stopping: waiting for {waiting} sessions{within}; a second signal ends them at once",
+            )
+            if limit is not None:
+                timer = self._reactor.callLater(limit, self.abort)
+                done.addBoth(_cancel, timer)
+        return done
+
+    def abort(self) -> None:
+        """End all sessions at once."""
+        left = sum(len(tunnel.factory.sessions) for tunnel in self.tunnels)
+        self._log.warning("", f"aborting {left} sessions that have not ended")
+        for tunnel in self.tunnels:
+            tunnel.factory.abort()
+
+
+def _cancel(result: Any, timer: Any) -> Any:
+    if timer.active():
+        timer.cancel()
+    return result
+
+
+def _where(tunnel: Tunnel) -> str:
+    listen = tunnel.listen
+    if isinstance(listen, TcpListen):
+        return authority(listen.host, listen.port)
+    if isinstance(listen, UnixListen):
+        return f"unix:{listen.path}"
+    return listen.description
+
+
+def _serverEndpoint(reactor: Any, tunnel: Tunnel) -> IStreamServerEndpoint:
+    listen = tunnel.listen
+    if isinstance(listen, EndpointListen):
+        return serverFromString(reactor, listen.description)
+    if isinstance(listen, UnixListen):
+        return UNIXServerEndpoint(reactor, listen.path, BACKLOG, wantPID=False)
+    kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
+    return kind(reactor, listen.port, BACKLOG, listen.host)

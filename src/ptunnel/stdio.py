@@ -1,0 +1,61 @@
+"""Standard input and output through the proxy: what `ptunnel connect` does (ssh's ProxyCommand).
+Used by cli.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.stdio import StandardIO
+from twisted.python.failure import Failure
+
+from ptunnel.splice import Ended, splice
+
+
+class _Pipes(StandardIO):
+    """StandardIO that can be aborted, and closed after both of its halves have ended."""
+
+    def loseConnection(self) -> None:
+        super().loseConnection()
+        if self._writer is None and not self.disconnected:
+            self.connectionLost(Failure(ConnectionDone()))
+
+    def abortConnection(self) -> None:
+        if not self.disconnected:
+            self.connectionLost(Failure(ConnectionAborted()))
+
+
+def relay(
+    endpoint: IStreamClientEndpoint, reactor: Any, *, stdin: int = 0, stdout: int = 1
+) -> Deferred[Ended]:
+    """Connect, then carry standard input there and what comes back to standard output. Nothing is
+    read before the connection stands.
+
+    @param stdin: a descriptor to read from.
+    @param stdout: a descriptor to write to.
+    @return: fires when both directions have ended; fails as the endpoint does.
+    """
+    return endpoint.connect(Factory.forProtocol(Protocol)).addCallback(
+        _join, reactor, stdin, stdout
+    )
+
+
+def _join(outgoing: IProtocol, reactor: Any, stdin: int, stdout: int) -> Deferred[Ended]:
+    # Twisted makes them non-blocking, which whoever shares them would be left with.
+    blocking = [(fd, os.get_blocking(fd)) for fd in (stdin, stdout)]
+
+    def restore(result: Any) -> Any:
+        for fd, was in blocking:
+            try:
+                os.set_blocking(fd, was)
+            except OSError:
+                pass  # closed
+        return result
+
+    pipes = _Pipes(cast(IProtocol, Protocol()), stdin, stdout, reactor)
+    return splice(cast(Any, pipes), cast(Any, outgoing).transport, reactor=reactor).addBoth(restore)

@@ -1,0 +1,172 @@
+"""twistd's Options and makeService; the command `ptunnel run` has the same Options."""
+
+from __future__ import annotations
+
+import dataclasses
+import getopt
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from twisted.python import usage
+
+from ptunnel._version import __version__
+from ptunnel.config import CommandLine, Settings, loadSettings
+from ptunnel.errors import ConfigError, PtunnelError
+from ptunnel.service import PtunnelService
+
+
+class ProxyOptions(usage.Options):
+    """The options that say which proxy, as whom, and how much is logged."""
+
+    optParameters = [
+        ["config", "c", None, "An INI file with proxies and tunnels."],
+        ["user", "U", None, "User name for the proxies of -p or of the environment."],
+        [
+            "password",
+            "P",
+            None,
+            "Password for --user; every user of this machine can see it: use --password-file.",
+        ],
+        ["password-file", None, None, "Read the password for --user from this file."],
+    ]
+    optFlags = [["direct", "d", "Connect directly when no proxy can be reached."]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proxies: list[str] = []
+        self.words: list[str] = []
+        self.verbosity = 0
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Options may stand behind arguments too. A mistake ends the program with exit code 2 and
+        one line on standard error.
+        """
+        try:
+            super().parseOptions(self._inOrder(sys.argv[1:] if options is None else options))
+        except (usage.UsageError, ConfigError) as e:
+            mistake(str(e))
+
+    def _inOrder(self, words: Sequence[str]) -> list[str]:
+        try:
+            found, arguments = getopt.gnu_getopt(list(words), self.shortOpt, self.longOpt)
+        except getopt.GetoptError as e:
+            raise usage.UsageError(f"{e}; see ptunnel --help") from None
+        ordered = []
+        for option, value in found:
+            ordered.append(f"{option}={value}" if option.startswith("--") and value else option)
+            if value and not option.startswith("--"):
+                ordered.append(value)
+        return [*ordered, "--", *arguments]
+
+    def opt_proxy(self, proxy: str) -> None:
+        """host:port or a URL; may be given again: they are tried in order. Without it, https_proxy,
+        all_proxy and no_proxy count, as for curl.
+        """
+        self.proxies.append(proxy)
+
+    opt_p = opt_proxy
+
+    def opt_quiet(self) -> None:
+        """Log nothing, not even errors."""
+        self.verbosity = -1
+
+    opt_q = opt_quiet
+
+    def opt_verbose(self) -> None:
+        """Log a line for each session; twice: all."""
+        self.verbosity = min(max(self.verbosity, 0) + 1, 2)
+
+    opt_v = opt_verbose
+
+    def opt_version(self) -> NoReturn:
+        """Print the version and exit."""
+        print(f"ptunnel {__version__}")
+        raise SystemExit(0)
+
+    opt_V = opt_version
+
+    def opt_help(self) -> NoReturn:
+        """Print this and exit."""
+        print(self)
+        raise SystemExit(0)
+
+    opt_h = opt_help
+
+    def parseArgs(self, *words: str) -> None:
+        self.words = list(words)
+
+    def commandLine(self) -> CommandLine:
+        return CommandLine(
+            configFile=self["config"],
+            proxies=tuple(self.proxies),
+            username=self["user"],
+            password=self["password"],
+            passwordFile=self["password-file"],
+            direct=bool(self["direct"]),
+            verbosity=self.verbosity,
+        )
+
+
+class Options(ProxyOptions):
+    """The options of `ptunnel run` and `twistd ptunnel`.
+
+    @ivar settings: what they and the config file come to.
+    """
+
+    synopsis = "[run] [options] [TUNNEL ...]"
+    longdesc = (
+        "Listen on local ports and carry each connection through an HTTP proxy. TUNNEL is "
+        "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets; "
+        "LOCAL_PORT 0 picks a free one. "
+    )
+    optParameters = [["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."]]
+    optFlags = [
+        ["multithreaded", "m", "Accepted for compatibility with the Rust ptunnel."],
+    ]
+    settings: Settings
+
+    def postOptions(self) -> None:
+        self.settings = loadSettings(self.commandLine(), os.environ)
+
+    def commandLine(self) -> CommandLine:
+        return dataclasses.replace(
+            super().commandLine(), listen=self["listen"], tunnels=tuple(self.words)
+        )
+
+
+def mistake(text: str) -> NoReturn:
+    """One line on standard error, and exit code 2."""
+    print(f"ptunnel: {text}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+class _Hosted(PtunnelService):
+    """The service under twistd, where an error at the start would end in a traceback."""
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except PtunnelError:
+            # twistd removes its pid file and tells the process that waits for its daemon; all that
+            # is left to do is to say it in one line.
+            sys.excepthook = _inOneLine
+            raise
+
+
+def _inOneLine(kind: Any, error: BaseException, trace: Any) -> None:
+    print(f"ptunnel: {error}", file=sys.stderr)
+
+
+def makeService(options: Options) -> PtunnelService:
+    """What twistd runs.
+
+    @param options: parsed.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 (twistd chooses it with --reactor)
+
+    try:
+        return _Hosted(reactor, options.settings)
+    except ConfigError as e:
+        mistake(str(e))
