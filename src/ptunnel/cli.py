@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from twisted.internet.error import ConnectError
+
 from ptunnel.config import Settings, loadConnect
-from ptunnel.errors import ConfigError, ConnectError, ListenError, reasonOf
+from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Lines, Log, beginLogging
 from ptunnel.tap import Options, ProxyOptions, mistake
 
@@ -44,9 +46,9 @@ def run(words: Sequence[str]) -> int:
     options.parseOptions(words)
     settings = options.settings
 
-    from twisted.internet import reactor as installed  # noqa: PLC0415 (after the mistakes)
+    from twisted.internet import reactor as installed  # after the mistakes
 
-    from ptunnel.service import PtunnelService  # noqa: PLC0415
+    from ptunnel.service import PtunnelService
 
     reactor: Any = installed
     beginLogging(Lines(sys.stdout, asJSON=settings.logFormat == "json"), settings.logLevel)
@@ -80,10 +82,10 @@ def connect(words: Sequence[str]) -> int:
     options.parseOptions(words)
     settings = options.settings
 
-    from twisted.internet import reactor as installed  # noqa: PLC0415
+    from twisted.internet import reactor as installed
 
-    from ptunnel.service import Routes  # noqa: PLC0415
-    from ptunnel.stdio import relay  # noqa: PLC0415
+    from ptunnel.service import Routes
+    from ptunnel.stdio import relay
 
     reactor: Any = installed
     beginLogging(Lines(sys.stderr), settings.logLevel)
@@ -109,7 +111,7 @@ def connect(words: Sequence[str]) -> int:
 
 def demo(words: Sequence[str]) -> int:
     """A self-contained tour."""
-    from ptunnel.demo import main  # noqa: PLC0415
+    from ptunnel.demo import main
 
     return main(words)
 

@@ -81,15 +81,15 @@ class ConnectEndpoint:
         self._timeout = timeout
         self._clock = reactor
         self._authenticated = credentials is not None
-        fields: list[tuple[bytes | str, bytes | str]] = [*headers]
+        fields = [(name.encode(), value.encode()) for name, value in headers]
         if credentials is not None:
-            fields.append(("Proxy-Authorization", credentials.basic()))
+            fields.append((b"Proxy-Authorization", credentials.basic()))
         self._request = connectRequest(host, port, fields)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; see the class for how it ends. Cancelling aborts the connection."""
         if self._clock is None:
-            from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
+            from twisted.internet import reactor  # importing it installs it
 
             self._clock = cast(IReactorTime, reactor)
         handshake = Handshake(

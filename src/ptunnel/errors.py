@@ -114,7 +114,7 @@ class RouteFailed(TunnelError):
         self.failures = tuple(failures)
 
 
-def reasonOf(error: BaseException) -> str:
+def reasonOf(error: BaseException | None) -> str:
     """Why a connection failed, in a few words, from what Twisted or the system raised."""
     if isinstance(error, TunnelError):
         return str(error)

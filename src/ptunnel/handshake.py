@@ -53,9 +53,7 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def connectRequest(
-    host: str, port: int, headers: Sequence[tuple[bytes | str, bytes | str]] = ()
-) -> bytes:
+def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
     """The bytes of a CONNECT request.
 
     @param host: a name (ASCII) or an address literal without brackets.
@@ -69,11 +67,13 @@ def connectRequest(
 
 
 def _request(
-    target: str, headers: Sequence[tuple[bytes | str, bytes | str]] = ()
+    target: str, headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> tuple[h11.Connection, bytes]:
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=2 * MAX_HEAD)
     try:
-        request = h11.Request(method="CONNECT", target=target, headers=[("Host", target), *headers])
+        request = h11.Request(
+            method="CONNECT", target=target, headers=[(b"Host", target.encode()), *headers]
+        )
     except h11.LocalProtocolError as e:
         raise ValueError(f"not a header for CONNECT: {e}") from None
     data = connection.send(request) or b""
@@ -130,7 +130,8 @@ class Handshake:
         @raise ProxyFailed: for what is no answer to CONNECT; at the first impossible byte.
         """
         if self._reader is not None:
-            return self._readBody(data)
+            self._readBody(data)
+            return None
         self._head += data
         while True:
             end = self._head.find(b"\n", self._line) + 1
@@ -207,7 +208,8 @@ class Handshake:
         reasonEnd = self._head.index(b"\n", self._start)
         self.refusal = self._refused(status, _text(self._head[self._start + 12 : reasonEnd]))
         self._reader = _request(self._target)[0]
-        return self._readBody(self._head[self._start :])
+        self._readBody(self._head[self._start :])
+        return None
 
     def _readBody(self, data: bytes) -> None:
         reader = self._reader

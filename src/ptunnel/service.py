@@ -1,4 +1,4 @@
-"""From settings to a running service: bind every port, serve, drain at the end. Used by tap and cli."""
+"""From settings to a running service: bind, serve, drain. Used by tap and cli."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class PtunnelService(MultiService):
             within = "" if limit is None else f", for at most {limit:g} s"
             self._log.notice(
                 "",
-                f"stopping: waiting for {waiting} sessions{within}; a second signal ends them at once",
+                f"stopping: waiting for {waiting} sessions{within}; a second signal ends them now",
             )
             if limit is not None:
                 timer = self._reactor.callLater(limit, self.abort)
@@ -226,7 +226,7 @@ def _where(tunnel: Tunnel) -> str:
 def _serverEndpoint(reactor: Any, tunnel: Tunnel) -> IStreamServerEndpoint:
     listen = tunnel.listen
     if isinstance(listen, EndpointListen):
-        return serverFromString(reactor, listen.description)
+        return cast(IStreamServerEndpoint, serverFromString(reactor, listen.description))
     if isinstance(listen, UnixListen):
         return UNIXServerEndpoint(reactor, listen.path, BACKLOG, wantPID=False)
     kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint

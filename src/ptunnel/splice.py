@@ -75,7 +75,7 @@ def splice(
     @raise TypeError: for a transport that does not let go of its protocol.
     """
     if reactor is None:
-        from twisted.internet import reactor as installed  # noqa: PLC0415
+        from twisted.internet import reactor as installed
 
         reactor = cast(IReactorTime, installed)
     sweep = Sweep.fine(reactor, idleTimeout, halfCloseTimeout)
@@ -234,7 +234,8 @@ class _Leg:
     def makeConnection(self, transport: ITransport) -> None:
         """The transport is connected already."""
 
-    connectionMade = makeConnection
+    def connectionMade(self) -> None:
+        """The same."""
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)

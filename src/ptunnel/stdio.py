@@ -4,6 +4,7 @@ Used by cli.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any, cast
 
@@ -22,12 +23,16 @@ class _Pipes(StandardIO):
 
     def loseConnection(self) -> None:
         super().loseConnection()
-        if self._writer is None and not self.disconnected:
-            self.connectionLost(Failure(ConnectionDone()))
+        if cast(Any, self)._writer is None:
+            self._lose(ConnectionDone())
 
     def abortConnection(self) -> None:
-        if not self.disconnected:
-            self.connectionLost(Failure(ConnectionAborted()))
+        self._lose(ConnectionAborted())
+
+    def _lose(self, why: Exception) -> None:
+        posix = cast(Any, self)  # checkers see the class for Windows
+        if not posix.disconnected:
+            posix.connectionLost(Failure(why))
 
 
 def relay(
@@ -51,11 +56,9 @@ def _join(outgoing: IProtocol, reactor: Any, stdin: int, stdout: int) -> Deferre
 
     def restore(result: Any) -> Any:
         for fd, was in blocking:
-            try:
+            with contextlib.suppress(OSError):  # closed
                 os.set_blocking(fd, was)
-            except OSError:
-                pass  # closed
         return result
 
-    pipes = _Pipes(cast(IProtocol, Protocol()), stdin, stdout, reactor)
-    return splice(cast(Any, pipes), cast(Any, outgoing).transport, reactor=reactor).addBoth(restore)
+    pipes = cast(Any, _Pipes)(Protocol(), stdin, stdout, reactor)
+    return splice(pipes, cast(Any, outgoing).transport, reactor=reactor).addBoth(restore)

@@ -164,7 +164,7 @@ def makeService(options: Options) -> PtunnelService:
 
     @param options: parsed.
     """
-    from twisted.internet import reactor  # noqa: PLC0415 (twistd chooses it with --reactor)
+    from twisted.internet import reactor  # twistd chooses it with --reactor
 
     try:
         return _Hosted(reactor, options.settings)

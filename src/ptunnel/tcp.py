@@ -7,7 +7,7 @@ winner remembered for a while.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
@@ -34,9 +34,9 @@ def tcpEndpoint(
     @param timeout: seconds for the whole attempt; None: the caller has a limit of its own.
     """
     if isIPAddress(host):
-        return TCP4ClientEndpoint(reactor, host, port, timeout)  # type: ignore[arg-type]
+        return TCP4ClientEndpoint(reactor, host, port, cast(float, timeout))
     if isIPv6Address(host):
-        return TCP6ClientEndpoint(reactor, host, port, timeout)  # type: ignore[arg-type]
+        return TCP6ClientEndpoint(reactor, host, port, timeout)
     return NamedEndpoint(reactor, host, port, timeout)
 
 

@@ -57,7 +57,7 @@ class TunnelFactory(ServerFactory):
         @param reactor: the clock; None: the reactor.
         """
         if reactor is None:
-            from twisted.internet import reactor as installed  # noqa: PLC0415
+            from twisted.internet import reactor as installed
 
             reactor = cast(IReactorTime, installed)
         self.name = name
@@ -176,9 +176,10 @@ class Session(Protocol):
             return
         now = tunnel.clock.seconds()
         connecting, whole = self._connected - self._accepted, now - self._accepted
+        how = _CAUSES[ended.cause].format(_WHO[ended.first])
         tunnel.log.info(
             tunnel.name,
-            f"{_show(self._client)} {_CAUSES[ended.cause].format(_WHO[ended.first])} after {whole:.3f} s: "
+            f"{_show(self._client)} {how} after {whole:.3f} s: "
             f"{ended.sent} bytes out, {ended.received} in, connected in {connecting:.3f} s",
             client=_show(self._client),
             cause=ended.cause,

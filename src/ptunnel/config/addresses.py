@@ -34,7 +34,7 @@ _ENDPOINT = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):.+")
 # Endpoint types that, with nothing but a port behind them, look like a host and a port.
 _TCP_ENDPOINTS = {"tcp", "tcp4", "tcp6"}
 
-_TARGET = "host:port, for example imap.gmail.com:993 or [2001:db8::1]:993"
+_TARGET = "host:port, for example imap.gmail.com:993"
 _PROXY = "host:port or http://host:port, for example proxy.example.com:3128"
 _LISTEN = "port, host:port, [v6]:port, unix:/path or a Twisted endpoint string"
 _TUNNEL = "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets"
@@ -64,7 +64,7 @@ def _host(text: str, form: str) -> str:
             raise ConfigError(f"not an IPv6 address in brackets; write {form}")
         return str(ipaddress.IPv6Address(text[1:-1]))
     if not text.isascii() and len(text) <= 253:
-        import idna  # noqa: PLC0415 - slow to import, and seldom needed
+        import idna
 
         try:
             text = idna.encode(text, uts46=True).decode("ascii")
@@ -85,8 +85,9 @@ def _host(text: str, form: str) -> str:
 def _hostPort(text: str, form: str, default: int | None = None, low: int = 1) -> tuple[str, int]:
     match = _HOST_PORT.fullmatch(text)
     if match is None or (match[2] and "/" in match[2]):
-        what = "an IPv6 address needs brackets" if _isIPv6(text) else "not a host and a port"
-        raise ConfigError(f"{what}; write {form}")
+        if _isIPv6(text) or _isIPv6(text.rpartition(":")[0]):
+            raise ConfigError("an IPv6 address needs brackets; write for example [2001:db8::1]:993")
+        raise ConfigError(f"not a host and a port; write {form}")
     host = _host(match[1], form)
     if match[2] is not None:
         return host, _port(match[2], low=low)
@@ -156,10 +157,8 @@ def parseProxy(text: str, *, defaultPort: int | None = None) -> Proxy:
     if userinfo:
         username, _, password = userinfo.partition(":")
         try:
-            username, password = (
-                unquote(username, errors="strict"),
-                unquote(password, errors="strict"),
-            )
+            username = unquote(username, errors="strict")
+            password = unquote(password, errors="strict")
         except UnicodeDecodeError:
             raise ConfigError("the user or password is not UTF-8") from None
         credentials = makeCredentials(username, password)

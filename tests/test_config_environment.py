@@ -1,0 +1,84 @@
+"""`ptunnel.config.environment`: https_proxy and no_proxy, as curl reads them."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ptunnel.config.environment import environmentProxy, isBypassed
+from ptunnel.errors import ConfigError
+
+
+class EnvironmentProxyTests(SynchronousTestCase):
+    def test_theFirstOfFourVariablesThatIsNotEmptyIsUsed(self) -> None:
+        variables = "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"
+        environ = {variable: f"{variable.replace('_', '-')}:1" for variable in variables}
+        for variable in variables:
+            proxy = environmentProxy(environ)
+            assert proxy is not None
+            self.assertEqual(proxy.host, variable.replace("_", "-"))
+            environ[variable] = ""
+        self.assertIsNone(environmentProxy(environ))
+
+    def test_httpProxyIsNotForTunnels(self) -> None:
+        self.assertIsNone(environmentProxy({"http_proxy": "p:1", "HTTP_PROXY": "p:1"}))
+
+    def test_withoutAPortItIs1080(self) -> None:
+        for text in "proxy", "http://proxy", "http://proxy/", "u:p@proxy":
+            proxy = environmentProxy({"https_proxy": text})
+            assert proxy is not None
+            self.assertEqual(proxy.name, "proxy:1080")
+
+    def test_anErrorNamesTheVariableAndHidesThePassword(self) -> None:
+        error = self.assertRaises(
+            ConfigError, environmentProxy, {"ALL_PROXY": "socks5://alice:c4n4ry@proxy:1080"}
+        )
+        self.assertEqual(
+            str(error),
+            'ALL_PROXY: "socks5://***@proxy:1080": socks proxies are not supported yet; '
+            "write host:port or http://host:port, for example proxy.example.com:3128",
+        )
+
+
+class NoProxyTests(SynchronousTestCase):
+    def assertBypassed(self, entries: str, *hosts: str) -> None:
+        for host in hosts:
+            self.assertTrue(isBypassed({"no_proxy": entries}, host), (entries, host))
+
+    def assertNotBypassed(self, entries: str, *hosts: str) -> None:
+        for host in hosts:
+            self.assertFalse(isBypassed({"no_proxy": entries}, host), (entries, host))
+
+    def test_aSuffixMatchesOnLabelBoundaries(self) -> None:
+        for entry in "example.com", ".example.com", "*.example.com", "EXAMPLE.com", "example.com.":
+            self.assertBypassed(
+                entry, "example.com", "a.b.example.com", "Example.COM", "example.com."
+            )
+            self.assertNotBypassed(entry, "anexample.com", "example.com.org", "com", "xample.com")
+
+    def test_theStarMatchesEverything(self) -> None:
+        self.assertBypassed("*", "example.com", "10.0.0.1", "::1")
+
+    def test_commasAndSpacesSeparate(self) -> None:
+        self.assertBypassed(
+            " a.example, b.example c.example\t,,d.example", "b.example", "d.example"
+        )
+
+    def test_addressesMatchExactly(self) -> None:
+        self.assertBypassed("10.0.0.1,::1,[2001:db8::2]", "10.0.0.1", "::1", "2001:db8::2")
+        self.assertNotBypassed("0.0.1, .0.0.1, 10.0.0.1", "110.0.0.1", "10.0.0.10", "::1")
+
+    def test_networksMatchTheAddressesInThem(self) -> None:
+        self.assertBypassed("10.0.0.0/8 [fd00::]/8", "10.9.8.7", "fd12::1")
+        self.assertBypassed("10.1.2.3/8, fd00::/8", "10.9.8.7", "fd12::1")
+        self.assertNotBypassed("10.0.0.0/8 fd00::/8", "11.0.0.1", "fe80::1", "host")
+
+    def test_lowerCaseComesFirstAndEmptyIsUnset(self) -> None:
+        self.assertFalse(isBypassed({"no_proxy": "a", "NO_PROXY": "b"}, "b"))
+        self.assertTrue(isBypassed({"no_proxy": "", "NO_PROXY": "b"}, "b"))
+        self.assertFalse(isBypassed({}, "b"))
+
+    @given(st.text(), st.text())
+    def test_noEntryIsAnError(self, entries: str, host: str) -> None:
+        isBypassed({"no_proxy": entries}, host)

@@ -1,0 +1,450 @@
+"""One word to one value: `ptunnel.config.words` and `ptunnel.config.addresses`."""
+
+from __future__ import annotations
+
+import ipaddress
+import string
+from collections.abc import Callable
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ptunnel.config import (
+    EndpointListen,
+    TcpListen,
+    UnixListen,
+    hostPort,
+    parseDuration,
+    parseHeaders,
+    parseHostPort,
+    parseListen,
+    parseListenHost,
+    parseNetworks,
+    parseProxy,
+    parseTunnel,
+)
+from ptunnel.config.words import choice, parseLimit, parseVia, show
+from ptunnel.errors import ConfigError
+
+CANARY = "c4n4ry"
+
+labels = st.from_regex(r"[A-Za-z]([A-Za-z0-9_-]{0,20}[A-Za-z0-9])?", fullmatch=True)
+names = st.lists(labels, min_size=1, max_size=4).map(".".join)
+addresses = st.ip_addresses().map(str)
+hosts = names | addresses
+ports = st.integers(1, 65535)
+# What people get wrong, and not only noise.
+words = st.text() | st.text(alphabet="[]:@/%?#.,*-_ 0123456789abxé١\n\r\x00", max_size=40)
+
+PARSERS: list[Callable[[str], object]] = [
+    parseDuration,
+    parseHeaders,
+    parseHostPort,
+    parseLimit,
+    parseListen,
+    parseListenHost,
+    parseNetworks,
+    parseProxy,
+    parseTunnel,
+    parseVia,
+    choice("a", "b"),
+]
+
+
+class WordsTestCase(SynchronousTestCase):
+    def assertWrong(self, parse: Callable[[str], object], text: str, reason: str) -> None:
+        """The parser's error is the text in quotes and something that begins with this reason."""
+        error = self.assertRaises(ConfigError, parse, text)
+        self.assertIn(f"{show(text)}: {reason}", str(error))
+
+
+class AnyTextTests(WordsTestCase):
+    @given(words)
+    def test_anythingIsAValueOrOneLineOfConfigError(self, text: str) -> None:
+        for parse in PARSERS:
+            try:
+                parse(text)
+            except ConfigError as e:
+                self.assertTrue(str(e).isprintable(), repr(str(e)))
+                self.assertLess(len(str(e)), 400)
+
+    @given(words)
+    @example("é" * 300 + ":1")
+    @example("http://proxy\udc80:1")
+    def test_aHostIsAlwaysOneThatARequestMayCarry(self, text: str) -> None:
+        for suffix in "", ":993":
+            try:
+                host, port = parseHostPort(text + suffix)
+            except ConfigError:
+                continue
+            self.assertNotRegex(host, r"[^!-~]|[/?#@\[\]]")
+            self.assertTrue(0 < port < 65536)
+            self.assertEqual(parseHostPort(hostPort(host, port)), (host, port))
+
+
+class ShowTests(SynchronousTestCase):
+    def test_controlCharactersAreEscaped(self) -> None:
+        self.assertEqual(show("a\n\x00\u202e\udc80"), '"a\\n\\x00\\u202e\\udc80"')
+
+    def test_longTextIsShortened(self) -> None:
+        self.assertEqual(show("x" * 1000), '"' + "x" * 77 + '..."')
+
+    def test_whatStandsBeforeAnAtSignIsHidden(self) -> None:
+        self.assertEqual(show(f"http://alice:{CANARY}@proxy:1"), '"http://***@proxy:1"')
+        self.assertEqual(show(f"alice:{CANARY}@proxy:1"), '"***@proxy:1"')
+        self.assertEqual(show(f"http://a:{CANARY}/@{CANARY}@proxy"), '"http://***@proxy"')
+
+    @given(st.text(), st.text().filter(lambda text: "@" not in text))
+    def test_noPasswordIsShownWhereverItsAtSignStands(self, before: str, after: str) -> None:
+        self.assertNotIn(CANARY, show(f"http://alice:{CANARY}{before}@{after}"))
+
+
+class HostPortTests(WordsTestCase):
+    @given(hosts, ports)
+    def test_hostAndPortComeBack(self, host: str, port: int) -> None:
+        self.assertEqual(parseHostPort(hostPort(host, port)), (host, port))
+
+    def test_internationalNamesAreEncoded(self) -> None:
+        self.assertEqual(parseHostPort("Bücher.example:1"), ("xn--bcher-kva.example", 1))
+
+    def test_aNameMayEndInADot(self) -> None:
+        self.assertEqual(parseHostPort("imap.gmail.com.:993"), ("imap.gmail.com.", 993))
+
+    def test_aPortIsRequired(self) -> None:
+        error = self.assertRaises(ConfigError, parseHostPort, "imap.gmail.com")
+        self.assertEqual(
+            str(error),
+            '"imap.gmail.com": a port is missing; write host:port, for example imap.gmail.com:993',
+        )
+
+    def test_aPortIsAnASCIINumberFrom1To65535(self) -> None:
+        for port in "0", "65536", "-1", "+1", " 1", "1_0", "١", "²", "0x1", "1.0", "", "000001":
+            self.assertWrong(
+                parseHostPort, f"host:{port}", "the port must be a number from 1 to 65535"
+            )
+
+    def test_aHostIsRequired(self) -> None:
+        self.assertWrong(parseHostPort, ":993", "a host is missing")
+        self.assertWrong(parseHostPort, "", "a host is missing")
+
+    def test_IPv6NeedsBrackets(self) -> None:
+        for text in "::1:993", "2001:db8::1", "1:2:3:4:5:6:7:8:993":
+            self.assertWrong(parseHostPort, text, "an IPv6 address needs brackets")
+
+    def test_bracketsHoldAValidIPv6AddressWithoutAZone(self) -> None:
+        for inside in "", "1.2.3.4", "host", "::g", "fe80::1%eth0", " ::1", "1::2::3":
+            self.assertWrong(parseHostPort, f"[{inside}]:1", "not an IPv6 address in brackets")
+
+    def test_anAddressOfNumbersIsAValidIPv4One(self) -> None:
+        for host in "443", "127.1", "256.0.0.1", "01.2.3.4", "1.2.3.4.":
+            self.assertWrong(parseHostPort, f"{host}:1", "not a valid IPv4 address")
+
+    def test_aHostHasNoSchemeUserPathSpaceOrControl(self) -> None:
+        for host in (
+            "u@h",
+            "h/p",
+            "h?q",
+            "h#f",
+            "h h",
+            " h",
+            "h\r\nX",
+            "h\0",
+            "*",
+            "a..b",
+            "-a",
+            "%41",
+        ):
+            self.assertWrong(parseHostPort, f"{host}:1", "not a host name or address")
+        for text in "http://host:1", "http://host", "[::1", "h]:1", "[::1]x:1", "a:b:1":
+            self.assertRaises(ConfigError, parseHostPort, text)
+
+    def test_namesAreNoLongerThanDNSAllows(self) -> None:
+        self.assertWrong(parseHostPort, f"{'a' * 64}.example:1", "not a host name or address")
+        self.assertWrong(parseHostPort, f"{'a.' * 127}com:1", "not a host name or address")
+
+
+class TunnelTests(WordsTestCase):
+    @given(hosts, st.integers(0, 65535), hosts, ports)
+    def test_aTunnelComesBack(self, listen: str, local: int, host: str, port: int) -> None:
+        word = f"{hostPort(listen, local)}:{hostPort(host, port)}"
+        self.assertEqual(parseTunnel(word), (TcpListen(listen, local), host, port))
+
+    def test_withoutAListenHostItIsTheGivenOne(self) -> None:
+        self.assertEqual(parseTunnel("9993:[::1]:993", "::2"), (TcpListen("::2", 9993), "::1", 993))
+        self.assertEqual(parseTunnel("0:h:1"), (TcpListen("127.0.0.1", 0), "h", 1))
+
+    def test_threeOrFourPartsAreATunnel(self) -> None:
+        for word in "", "9993", "host:993", "a:1:b:2:c", "9993:::1:993":
+            self.assertWrong(
+                parseTunnel,
+                word,
+                "not a tunnel; write [LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT",
+            )
+
+    def test_eachPortIsNamed(self) -> None:
+        self.assertWrong(parseTunnel, "x:h:1", "LOCAL_PORT must be a number from 0 to 65535")
+        self.assertWrong(parseTunnel, "1:h:0", "REMOTE_PORT must be a number from 1 to 65535")
+        self.assertWrong(parseTunnel, "1:h:65536", "REMOTE_PORT must be a number")
+
+    def test_emptyHostsAreRefused(self) -> None:
+        self.assertWrong(parseTunnel, ":1:h:1", "a host is missing")
+        self.assertWrong(parseTunnel, "1::1", "a host is missing")
+
+
+class ProxyTests(WordsTestCase):
+    def test_hostAndPort(self) -> None:
+        proxy = parseProxy("proxy.example:3128")
+        self.assertEqual((proxy.host, proxy.port), ("proxy.example", 3128))
+        self.assertEqual(proxy.name, "proxy.example:3128")
+        self.assertIsNone(proxy.credentials)
+
+    def test_anIPv6ProxyIsNamedWithBrackets(self) -> None:
+        proxy = parseProxy("http://[2001:DB8::1]:8080/")
+        self.assertEqual((proxy.name, proxy.host), ("[2001:db8::1]:8080", "2001:db8::1"))
+
+    def test_aURLWithoutAPortIs1080(self) -> None:
+        self.assertEqual(parseProxy("HTTP://proxy").port, 1080)
+
+    def test_aWordWithoutAPortIsRefusedUnlessADefaultIsGiven(self) -> None:
+        self.assertWrong(parseProxy, "proxy", "a port is missing; write host:port or http://")
+        self.assertEqual(parseProxy("proxy", defaultPort=1080).port, 1080)
+
+    @given(
+        st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters=":")),
+        st.text(st.characters(exclude_categories=["Cc", "Cs"])),
+        hosts,
+        ports,
+    )
+    def test_percentEncodedCredentialsComeBack(
+        self, user: str, password: str, host: str, port: int
+    ) -> None:
+        def quote(text: str) -> str:
+            return "".join(f"%{byte:02x}" for byte in text.encode())
+
+        proxy = parseProxy(f"http://{quote(user)}:{quote(password)}@{hostPort(host, port)}/")
+        assert proxy.credentials is not None
+        self.assertEqual((proxy.credentials.username, proxy.credentials.password), (user, password))
+        self.assertEqual((proxy.host, proxy.port), (host, port))
+
+    def test_aUserAloneHasAnEmptyPassword(self) -> None:
+        credentials = parseProxy("http://alice@proxy:1").credentials
+        assert credentials is not None
+        self.assertEqual((credentials.username, credentials.password), ("alice", ""))
+
+    def test_theLastAtSignEndsTheUserinfo(self) -> None:
+        credentials = parseProxy("http://a@b.c:p@w@proxy:1").credentials
+        assert credentials is not None
+        self.assertEqual((credentials.username, credentials.password), ("a@b.c", "p@w"))
+
+    def test_emptyUserinfoIsNone(self) -> None:
+        self.assertIsNone(parseProxy("http://@proxy:1").credentials)
+
+    def test_otherSchemesAreRefused(self) -> None:
+        self.assertWrong(parseProxy, "https://p:1", "https proxies are not supported yet")
+        for scheme in "socks", "socks4", "socks4a", "socks5", "SOCKS5h":
+            self.assertWrong(parseProxy, f"{scheme}://p:1", "socks proxies are not supported yet")
+        self.assertWrong(parseProxy, "ftp://p:1", "not a proxy's scheme")
+
+    def test_aPathIsRefused(self) -> None:
+        for text in "http://p:1/x", "http://p:1//", "http://p/?x", "p:1/", "http:/p:1":
+            self.assertRaises(ConfigError, parseProxy, text)
+
+    def test_whatEndsAnAuthorityMustBeEncodedInAPassword(self) -> None:
+        self.assertWrong(parseProxy, "http://a:p/w@proxy:1", "in a user or password, write / as")
+
+    def test_credentialsThatBasicCannotCarryAreRefused(self) -> None:
+        self.assertWrong(parseProxy, "http://a%3Ab:c@proxy:1", "a user name must not hold a colon")
+        self.assertWrong(parseProxy, "http://a:%0d@proxy:1", "a password must not hold control")
+        self.assertWrong(parseProxy, "http://a:%ff@proxy:1", "the user or password is not UTF-8")
+        self.assertWrong(parseProxy, "http://a:\udc80@p:1", "the user or password is not UTF-8")
+
+    @given(words, words)
+    @example("\r", "")
+    @example("%ff", "proxy:1")
+    def test_noErrorShowsAPassword(self, noise: str, rest: str) -> None:
+        rest = rest.replace("@", "")
+        for scheme in "", "http://", "https://", "socks5://", "nonsense:/":
+            try:
+                proxy = parseProxy(f"{scheme}alice:{CANARY}{noise}@{rest}")
+            except ConfigError as e:
+                self.assertNotIn(CANARY, str(e))
+                self.assertIsNone(e.__cause__)
+            else:
+                self.assertNotIn(CANARY, repr(proxy))
+
+
+class DurationTests(WordsTestCase):
+    def test_unitsAreMillisecondsSecondsMinutesAndHours(self) -> None:
+        for text, seconds in (
+            ("30", 30),
+            ("30s", 30),
+            ("5m", 300),
+            ("1h", 3600),
+            ("500ms", 0.5),
+            ("480h", 480 * 3600),
+        ):
+            self.assertEqual(parseDuration(text), seconds)
+
+    def test_zeroIsNone(self) -> None:
+        for text in "0", "0s", "0ms", "00":
+            self.assertIsNone(parseDuration(text))
+
+    def test_anythingElseIsRefused(self) -> None:
+        for text in "", "s", "1d", "-1", "+1", "1.5s", "1 s", "1S", "١", "1e3", "inf", "1m30s":
+            self.assertWrong(parseDuration, text, "not a duration; write 30, 30s, 5m, 1h")
+
+    def test_whatAReactorCannotWaitForIsRefused(self) -> None:
+        self.assertWrong(parseDuration, "481h", "longer than 480h; write 0 for none")
+        self.assertWrong(parseDuration, "999999999h", "longer than 480h")
+
+
+class LimitTests(WordsTestCase):
+    def test_zeroIsNone(self) -> None:
+        self.assertIsNone(parseLimit("0"))
+        self.assertEqual(parseLimit("1000"), 1000)
+
+    def test_absurdNumbersAreRefused(self) -> None:
+        for text in "", "-1", "1000001", "9" * 5000, "1k", "١":
+            self.assertWrong(parseLimit, text, "not a number from 1 to 1000000, or 0")
+
+
+class ListenTests(WordsTestCase):
+    def test_aPortIsOfThisMachineOnly(self) -> None:
+        self.assertEqual(parseListen("9993"), TcpListen("127.0.0.1", 9993))
+        self.assertEqual(parseListen("0"), TcpListen("127.0.0.1", 0))
+
+    @given(hosts, st.integers(0, 65535))
+    def test_hostAndPortComeBack(self, host: str, port: int) -> None:
+        listen = TcpListen(host, port)
+        if host not in ("tcp", "tcp4", "tcp6", "unix"):
+            self.assertEqual(parseListen(str(listen)), listen)
+
+    def test_anAbsolutePathIsAUnixSocket(self) -> None:
+        self.assertEqual(parseListen("unix:/run/x y"), UnixListen("/run/x y"))
+        self.assertEqual(str(parseListen("unix:/run/x")), "unix:/run/x")
+
+    def test_aUnixPathThatCannotBeBoundIsRefused(self) -> None:
+        for text in "unix:", "unix:run", "unix:/a\0b", "unix:/a\nb":
+            self.assertWrong(parseListen, text, "the path must begin with /")
+        self.assertWrong(parseListen, "unix:/" + "é" * 54, "the path is longer than 107 bytes")
+
+    def test_otherWordsWithAColonAreEndpointStrings(self) -> None:
+        for text in (
+            "systemd:domain=INET:index=0",
+            "tcp:9993",
+            "tcp6:9993",
+            "tcp:9993:interface=127.0.0.1",
+            "unix:/run/x:mode=600",
+            "ssl:443:privateKey=k.pem",
+            "haproxy:tcp:9993",
+            "stdio:x",
+        ):
+            self.assertEqual(parseListen(text), EndpointListen(text))
+            self.assertEqual(str(parseListen(text)), text)
+
+    def test_addressesWithMistakesAreNotEndpointStrings(self) -> None:
+        for text, reason in (
+            ("99999", "the port must be a number from 0 to 65535"),
+            ("host:99999", "the port must be a number from 0 to 65535"),
+            ("127.0.0.1:99x", "the port must be a number from 0 to 65535"),
+            ("host:", "the port must be a number from 0 to 65535"),
+            ("host", "a port is missing; write port, host:port, [v6]:port, unix:/path"),
+            (":9993", "a host is missing"),
+            ("*:9993", "not a host name or address"),
+            ("fe80::1:9993", "an IPv6 address needs brackets"),
+            ("tcp:9993\n", "not a host"),
+            ("tcp:99\x7f", "an endpoint string must hold no control characters"),
+        ):
+            self.assertWrong(parseListen, text, reason)
+
+    def test_aListenHostMayBeIPv6WithOrWithoutBrackets(self) -> None:
+        for text in "::1", "[::1]", "0::1":
+            self.assertEqual(parseListenHost(text), "::1")
+        self.assertWrong(parseListenHost, "h:1", "not a host name or address; write an address")
+
+
+class NetworksTests(WordsTestCase):
+    @given(st.lists(st.ip_addresses() | st.ip_addresses(network="10.0.0.0/8"), min_size=1))
+    def test_addressesComeBack(self, given: list[ipaddress.IPv4Address]) -> None:
+        networks = parseNetworks(" , ".join(map(str, given)))
+        self.assertEqual(networks, tuple(map(ipaddress.ip_network, given)))
+
+    def test_networksAreCIDR(self) -> None:
+        self.assertEqual(
+            parseNetworks("127.0.0.0/8, ::1"),
+            (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
+        )
+
+    def test_bitsBehindTheMaskAreRefused(self) -> None:
+        self.assertWrong(
+            parseNetworks,
+            "::1,10.0.0.1/8",
+            '"10.0.0.1/8" has bits behind its mask; did you mean 10.0.0.0/8?',
+        )
+
+    def test_anythingElseIsRefused(self) -> None:
+        for text in "", "::1,", "localhost", "10", "10.0.0.0/33", "[::1]", "1.2.3.4-5", "١.0.0.1":
+            self.assertRaises(ConfigError, parseNetworks, text)
+
+
+class ViaTests(WordsTestCase):
+    @given(st.lists(labels.filter(lambda name: name != "direct"), min_size=1, unique=True))
+    def test_namesComeBackInOrder(self, given: list[str]) -> None:
+        self.assertEqual(parseVia(" , ".join(given)), tuple(given))
+        self.assertEqual(parseVia(",".join([*given, "direct"])), (*given, "direct"))
+
+    def test_directMustComeLast(self) -> None:
+        self.assertWrong(parseVia, "direct, corp", "direct must come last: it is used when no")
+
+    def test_emptyNamesAndRepeatedOnesAreRefused(self) -> None:
+        for text in "", ",", "a,,b", "a,":
+            self.assertWrong(parseVia, text, "a name is missing")
+        self.assertWrong(parseVia, "a,b,a", "a name stands twice")
+
+
+class HeadersTests(SynchronousTestCase):
+    @given(
+        st.lists(
+            st.tuples(
+                st.from_regex(r"X-[A-Za-z0-9!#$%&'*+.^_`|~-]*", fullmatch=True),
+                st.text(string.ascii_letters + string.digits + ":;, \t\"'()@/").map(str.strip),
+            ),
+            min_size=1,
+        )
+    )
+    def test_headersComeBack(self, headers: list[tuple[str, str]]) -> None:
+        text = "\n".join(f"{name}: {value}" for name, value in headers)
+        self.assertEqual(parseHeaders(text), tuple(headers))
+
+    def test_whatIsNotAHeaderIsRefusedByItsNumber(self) -> None:
+        for line in f"{CANARY}", f"X {CANARY}: y", f": {CANARY}", "", f"X\0{CANARY}: y":
+            error = self.assertRaises(ConfigError, parseHeaders, f"X-A: b\n{line}")
+            self.assertEqual(str(error), "header 2 is not a header; write Name: value, one a line")
+
+    def test_aValueIsASCIIWithoutControls(self) -> None:
+        for value in "é", "\r", "\0", "a\rb", "\x7f", "\udc80":
+            error = self.assertRaises(ConfigError, parseHeaders, f"X-A: {CANARY}{value}")
+            self.assertEqual(
+                str(error), '"X-A": the value must be ASCII without control characters'
+            )
+
+    def test_headersThatTheRequestHasAreRefusedWithAHint(self) -> None:
+        for name, hint in (
+            ("Host", "it is always the target"),
+            ("content-length", "a CONNECT request has no body"),
+            ("Transfer-Encoding", "a CONNECT request has no body"),
+            ("Proxy-Authorization", "give username and password-file instead"),
+        ):
+            error = self.assertRaises(ConfigError, parseHeaders, f"{name}: {CANARY}")
+            self.assertEqual(str(error), f'"{name}": not allowed: {hint}')
+
+
+class ChoiceTests(WordsTestCase):
+    def test_otherWordsAreRefusedWithTheRightOnes(self) -> None:
+        self.assertWrong(choice("text", "json"), "xml", "must be one of text, json")
+
+    def test_laterWordsAreKnown(self) -> None:
+        self.assertWrong(
+            choice("auto", later=("ntlm",)), "ntlm", "not supported yet; write one of auto"
+        )
