@@ -141,20 +141,7 @@ class HostPortTests(WordsTestCase):
             self.assertWrong(parseHostPort, f"{host}:1", "not a valid IPv4 address")
 
     def test_aHostHasNoSchemeUserPathSpaceOrControl(self) -> None:
-        for host in (
-            "u@h",
-            "h/p",
-            "h?q",
-            "h#f",
-            "h h",
-            " h",
-            "h\r\nX",
-            "h\0",
-            "*",
-            "a..b",
-            "-a",
-            "%41",
-        ):
+        for host in [*"*@?#%", "h/p", "h h", " h", "h\r\nX", "h\0", "a..b", "-a", "%41", "u@h"]:
             self.assertWrong(parseHostPort, f"{host}:1", "not a host name or address")
         for text in "http://host:1", "http://host", "[::1", "h]:1", "[::1]x:1", "a:b:1":
             self.assertRaises(ConfigError, parseHostPort, text)
@@ -353,7 +340,7 @@ class ListenTests(WordsTestCase):
             (":9993", "a host is missing"),
             ("*:9993", "not a host name or address"),
             ("fe80::1:9993", "an IPv6 address needs brackets"),
-            ("tcp:9993\n", "not a host"),
+            ("tcp:9993\n", "the port must be a number from 0 to 65535"),
             ("tcp:99\x7f", "an endpoint string must hold no control characters"),
         ):
             self.assertWrong(parseListen, text, reason)

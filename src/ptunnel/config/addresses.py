@@ -64,7 +64,7 @@ def _host(text: str, form: str) -> str:
             raise ConfigError(f"not an IPv6 address in brackets; write {form}")
         return str(ipaddress.IPv6Address(text[1:-1]))
     if not text.isascii() and len(text) <= 253:
-        import idna
+        import idna  # slow to import, and seldom needed
 
         try:
             text = idna.encode(text, uts46=True).decode("ascii")

@@ -216,11 +216,12 @@ def _proxy(
     values: Mapping[str, Any],
     credentials: Credentials | None,
 ) -> Proxy:
+    url: Proxy = values["url"]
     auth = values.get("auth", "auto")
     if auth == "basic" and credentials is None:
         raise ConfigError(f"{where} auth: basic needs a username, and password-file or the like")
     return replace(
-        values["url"],
+        url,
         name=name,
         credentials=None if auth == "none" else credentials,
         headers=values.get("headers", ()),

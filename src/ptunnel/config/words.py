@@ -53,7 +53,7 @@ def show(text: str) -> str:
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """The end of an error message: the known word that is close to this one, or all of them."""
-    import difflib
+    import difflib  # slow to import, and for errors only
 
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
