@@ -246,6 +246,12 @@ class ProxyTests(WordsTestCase):
         self.assertWrong(parseProxy, "http://a:%ff@proxy:1", "the user or password is not UTF-8")
         self.assertWrong(parseProxy, "http://a:\udc80@p:1", "the user or password is not UTF-8")
 
+    def test_aURLCutOffInItsPasswordDoesNotShowIt(self) -> None:
+        for text in f"http://alice:{CANARY}", f"alice:{CANARY}", f"http:alice:{CANARY}":
+            error = self.assertRaises(ConfigError, parseProxy, text)
+            self.assertNotIn(CANARY, str(error))
+            self.assertIn(':***": ', str(error))
+
     @given(words, words)
     @example("\r", "")
     @example("%ff", "proxy:1")
@@ -371,7 +377,17 @@ class NetworksTests(WordsTestCase):
         )
 
     def test_anythingElseIsRefused(self) -> None:
-        for text in "", "::1,", "localhost", "10", "10.0.0.0/33", "[::1]", "1.2.3.4-5", "١.0.0.1":
+        for text in (
+            "",
+            "::1,",
+            "localhost",
+            "10",
+            "10.0.0.0/33",
+            "[::1]",
+            "fe80::1%a",
+            "1.2.3.4-5",
+            "١.0.0.1",
+        ):
             self.assertRaises(ConfigError, parseNetworks, text)
 
 

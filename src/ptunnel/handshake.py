@@ -6,6 +6,7 @@ Every other answer is read by h11, with its framing, to say in words why there i
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,9 +34,17 @@ MAX_EXCERPT = 512
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: [^\0\r\n]*)?\r?\n")
 _FIELD_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:|[ \t])[^\0\r\n]*\r?\n")
 # What may stand at the end of what has come so far: the beginning of a field line.
-_FIELD_BEGUN = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[^\0\r\n]*)?|[ \t][^\0\r\n]*)?\r?")
+_FIELD_BEGUN = re.compile(
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[^\0\r\n]*\r?)?|[ \t][^\0\r\n]*\r?|\r)?"
+)
 # The beginning of a status line is whole when this, from its own length on, is put behind it.
 _STATUS_TEMPLATE = b"HTTP/1.1 200\n"
+
+_NO_HOST = re.compile(r"[\x00-\x20\x7f-\U0010ffff/?#@\[\]]")
+_FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f]+(?:[ \t]+[^\x00-\x20\x7f]+)*)?")
+# CONNECT has no body (RFC 9110 section 9.3.6), and its Host is the target.
+_FIELDS_REFUSED = frozenset([b"host", b"content-length", b"transfer-encoding"])
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _MARKUP = re.compile(r"(?is)<(style|script)\b.*?(?:</\1>|$)|<!--.*?(?:-->|$)|<[^>]*(?:>|$)")
@@ -61,8 +70,18 @@ def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] 
     @raise ValueError: for a host, port or header that must not stand in a request.
     """
     target = authority(host, port)
-    if not 0 < port < 65536 or not host or re.search(r"[\x00-\x20\x7f-\U0010ffff/?#@\[\]]", host):
+    if not 0 < port < 65536 or not host or _NO_HOST.search(host):
         raise ValueError(f"not a target for CONNECT: {target!r}")
+    if ":" in host:
+        ipaddress.IPv6Address(host)
+    for name, value in headers:
+        if (
+            not _FIELD_NAME.fullmatch(name)
+            or name.lower() in _FIELDS_REFUSED
+            or not _FIELD_VALUE.fullmatch(value)
+        ):
+            # Its value may be a secret.
+            raise ValueError(f"not a header for CONNECT: {name.decode('ascii', 'replace')!r}")
     return _request(target, headers)[1]
 
 
@@ -70,12 +89,9 @@ def _request(
     target: str, headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> tuple[h11.Connection, bytes]:
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=2 * MAX_HEAD)
-    try:
-        request = h11.Request(
-            method="CONNECT", target=target, headers=[(b"Host", target.encode()), *headers]
-        )
-    except h11.LocalProtocolError as e:
-        raise ValueError(f"not a header for CONNECT: {e}") from None
+    request = h11.Request(
+        method="CONNECT", target=target, headers=[(b"Host", target.encode()), *headers]
+    )
     data = connection.send(request) or b""
     connection.send(h11.EndOfMessage())
     return connection, data
@@ -130,7 +146,8 @@ class Handshake:
         @raise ProxyFailed: for what is no answer to CONNECT; at the first impossible byte.
         """
         if self._reader is not None:
-            self._readBody(data)
+            if data:  # h11 takes no data for the end
+                self._readBody(data)
             return None
         self._head += data
         while True:
@@ -188,8 +205,8 @@ class Handshake:
         if len(self._head) > MAX_HEAD:
             raise self._failed(f"sent a head of more than {MAX_HEAD} bytes")
         if self._line == self._start:
-            rest = _STATUS_TEMPLATE[len(line) :] or b"\n"
-            if not _STATUS_LINE.fullmatch(line.removesuffix(b"\r") + rest):
+            rest = b"\n" if line.endswith(b"\r") else _STATUS_TEMPLATE[len(line) :] or b"\n"
+            if not _STATUS_LINE.fullmatch(line + rest):
                 raise self._notHTTP()
         elif not _FIELD_BEGUN.fullmatch(line):
             raise self._badLine()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+import sys
 from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
@@ -41,6 +44,8 @@ from ptunnel.tunnel import TunnelFactory
 # A burst of clients must not lose its SYNs, which costs each of them a second. The kernel caps it
 # at its own somaxconn.
 BACKLOG = 4096
+# Descriptors that are not for sessions: ports, logs, pipes, the reactor's own.
+SPARE = 200
 
 
 class Routes:
@@ -145,13 +150,14 @@ class PtunnelService(MultiService):
         self._bound = self.stopping = False
         routes = Routes(reactor, settings, self._log)
         self.tunnels: list[TunnelService] = []
+        most = _mostConnections()
         for tunnel in settings.tunnels:
             factory = TunnelFactory(
                 routes.to(tunnel),
                 name=tunnel.name,
                 idleTimeout=tunnel.idleTimeout,
                 halfCloseTimeout=tunnel.halfCloseTimeout,
-                maxConnections=tunnel.maxConnections,
+                maxConnections=tunnel.maxConnections or most,
                 allow=tunnel.allow,
                 log=self._log,
                 reactor=cast(IReactorTime, reactor),
@@ -206,6 +212,18 @@ class PtunnelService(MultiService):
         self._log.warning("", f"aborting {left} sessions that have not ended")
         for tunnel in self.tunnels:
             tunnel.factory.abort()
+
+
+def _mostConnections() -> int:
+    """As many as this process has descriptors for, two each. Running out of them would turn new
+    clients away all the same, but with no word of why.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max((soft - SPARE) // 2, 1)
 
 
 def _cancel(result: Any, timer: Any) -> Any:

@@ -29,6 +29,7 @@ PROXY_PORT = 1080
 MAX_UNIX_PATH = 107
 
 _HOST_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([^:\[\]]*))?", re.DOTALL)
+_NO_PORT = re.compile(r"^((?:[^:@]*://)?[^:@\[]*:)(?![0-9]*(?:/|$))[^@]*$")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _ENDPOINT = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):.+")
 # Endpoint types that, with nothing but a port behind them, look like a host and a port.
@@ -132,13 +133,21 @@ def parseTunnel(word: str, listenHost: str = "127.0.0.1") -> tuple[TcpListen, st
     )
 
 
-@quoting
 def parseProxy(text: str, *, defaultPort: int | None = None) -> Proxy:
     """`host:port` or `http://[user[:password]@]host[:port][/]`, the userinfo percent-decoded.
 
     @param defaultPort: the port of what is no URL and has none; None: that is an error.
     @return: a proxy whose name is `host:port`.
     """
+    try:
+        return _proxy(text, defaultPort)
+    except ConfigError as e:
+        # Of a URL that was cut off before its @, what looks like the port is a password.
+        shown = show(_NO_PORT.sub(r"\1***", text))
+        raise ConfigError(f"{shown}: {e}") from None
+
+
+def _proxy(text: str, defaultPort: int | None) -> Proxy:
     scheme, isURL, rest = text.partition("://")
     if not isURL:
         rest = text
@@ -212,6 +221,8 @@ def parseNetworks(text: str) -> tuple[Network, ...]:
 
 def _network(text: str) -> Network:
     try:
+        if "%" in text:  # a zone, which the addresses of clients come with or without
+            raise ValueError
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ConfigError(

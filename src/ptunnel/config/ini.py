@@ -21,7 +21,6 @@ from ptunnel.config.files import readPassword, readText
 from ptunnel.config.values import DIRECT, Listen, Proxy
 from ptunnel.config.words import (
     choice,
-    clean,
     parseDuration,
     parseHeaders,
     parseLimit,
@@ -147,7 +146,7 @@ def _sections(file: str, text: str) -> dict[str, Mapping[str, str]]:
     try:
         parser.read_string(text)
     except configparser.DuplicateOptionError as e:
-        where = f"{file}: [{printable(e.section)}] {clean(e.option)}"
+        where = f"{file}: [{printable(e.section)}] {_key(e.option)}"
         raise ConfigError(f"{where}: given twice, again in line {e.lineno}") from None
     except configparser.DuplicateSectionError as e:
         where = f"{file}: [{printable(e.section)}]"
@@ -167,6 +166,12 @@ def _sections(file: str, text: str) -> dict[str, Mapping[str, str]]:
     return sections
 
 
+def _key(text: str) -> str:
+    """A key as an error names it: of `password: x=`, where x is secret, no more than `password`."""
+    key = re.match(r"[\w-]*", text)
+    return key[0] if key and key[0] == text else f"{key[0] if key else ''}..."
+
+
 def _checkSection(where: str, kind: str, name: str) -> None:
     if kind not in _SECTIONS or (kind == "ptunnel" and name):
         raise ConfigError(f"{where}: unknown section{suggest(kind, _SECTIONS)}")
@@ -181,7 +186,7 @@ def _checkSection(where: str, kind: str, name: str) -> None:
 def _values(where: str, kind: str, section: Mapping[str, str]) -> dict[str, Any]:
     keys, values = _SECTIONS[kind], {}
     for key, text in section.items():
-        place = f"{where} {clean(key)}"
+        place = f"{where} {_key(key)}"
         if key not in keys:
             raise ConfigError(f"{place}: unknown key{suggest(key, keys)}")
         if not text:

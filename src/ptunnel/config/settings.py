@@ -73,7 +73,10 @@ def loadConnect(commandLine: CommandLine, environ: Mapping[str, str], target: st
     @param target: HOST:PORT.
     @raise ConfigError: for the first mistake; one line, which names the place and the text.
     """
-    hostAndPort = parseHostPort(target)
+    try:
+        hostAndPort = parseHostPort(target)
+    except ConfigError as e:
+        raise ConfigError(f"HOST:PORT: {e}") from None
     file = _configFile(commandLine, environ)
     name = hostPort(*hostAndPort)
     draft = Draft(f"HOST:PORT: {show(target)}", name, EndpointListen("stdio:"), hostAndPort, {})

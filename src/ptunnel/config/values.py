@@ -74,6 +74,7 @@ class Tunnel:
     @ivar targetHost: a name in ASCII, or an address without brackets.
     @ivar via: names of proxies, and perhaps DIRECT at the end, in the order in which they are
         tried; never empty.
+    @ivar maxConnections: None: as many as the process has descriptors for.
     @ivar allow: the networks whose clients are served; empty: every client.
     """
 
@@ -85,7 +86,7 @@ class Tunnel:
     connectTimeout: float | None = 30.0
     idleTimeout: float | None = 3600.0
     halfCloseTimeout: float | None = 60.0
-    maxConnections: int | None = 1000
+    maxConnections: int | None = None
     allow: tuple[Network, ...] = ()
 
 

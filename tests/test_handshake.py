@@ -1,0 +1,661 @@
+"""CONNECT as bytes: `ptunnel.handshake`."""
+
+from __future__ import annotations
+
+import re
+import string
+from itertools import pairwise
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ptunnel.auth import Credentials
+from ptunnel.errors import (
+    CredentialsRefused,
+    ProxyFailed,
+    ProxyRefused,
+    ProxyTimeout,
+    TargetUnreachable,
+    TunnelError,
+)
+from ptunnel.handshake import (
+    MAX_EXCERPT,
+    MAX_HEAD,
+    MAX_HEADERS,
+    MAX_INFORMATIONAL,
+    Established,
+    Handshake,
+    authority,
+    connectRequest,
+)
+
+HOP = "proxy.example:3128"
+TOKEN = b"!#$%&'*+.^_`|~-" + string.ascii_letters.encode() + string.digits.encode()
+ALL_BYTES = frozenset(range(256))
+
+
+def start(port: int = 993, *, authenticated: bool = False) -> Handshake:
+    return Handshake("imap.example.com", port, hop=HOP, authenticated=authenticated)
+
+
+def outcome(pieces: list[bytes]) -> tuple[object, ...]:
+    """All that can be told from outside about how an answer in these pieces ends."""
+    handshake = start()
+    for index, piece in enumerate(pieces):
+        try:
+            result = handshake.feed(piece)
+        except ProxyRefused as e:
+            return "refused", *told(e)
+        except TunnelError as e:
+            return "failed", type(e)
+        if result is not None:
+            return "established", result.leftover + b"".join(pieces[index + 1 :])
+    return "ended", *told(handshake.end())
+
+
+def told(error: TunnelError) -> tuple[object, ...]:
+    if isinstance(error, ProxyRefused):
+        return type(error), error.status, error.reason, error.body, str(error)
+    return type(error), str(error)
+
+
+def cut(data: bytes, positions: list[int]) -> list[bytes]:
+    edges = [0, *sorted(p % (len(data) + 1) for p in positions), len(data)]
+    return [data[a:b] for a, b in pairwise(edges)]
+
+
+eols = st.sampled_from([b"\r\n", b"\n"])
+statuses = st.sampled_from([100, 102, 103, 200, 201, 204, 299, 301, 304, 400, 403, 405]) | (
+    st.sampled_from([407, 501, 502, 503, 504, 600, 999]) | st.integers(102, 999)
+)
+reasons = st.sampled_from([b"", b" ", b" OK", b" Connection established", b" \xc3\xa9\x1b[31m"])
+fieldNames = st.text(string.ascii_letters + "-", min_size=1, max_size=12).map(str.encode)
+fieldValues = st.binary(max_size=20).map(lambda v: re.sub(rb"[\0\r\n]", b"", v))
+plainFields = st.tuples(fieldNames, fieldValues).map(lambda f: f[0] + b": " + f[1])
+framings = st.sampled_from(
+    [
+        b"Content-Length: 5",
+        b"Content-Length: 600",
+        b"Content-Length: 99999999999999999999",
+        b"Content-Length: x",
+        b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding: gzip",
+        b"Connection: close",
+        b"Connection: Upgrade",
+        b" a continuation",
+    ]
+)
+bodies = st.binary(max_size=40) | st.sampled_from(
+    [
+        b"hello",
+        b"\r\n\r\n",
+        b"\0\n\nHTTP/1.1 200 OK\r\n\r\n",
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"5\r\nhello\r\nnonsense\r\n",
+        b"5\nhello\n0\n\n",
+        b"<html><p>no</p></html>",
+        b"x" * 700,
+        b"\xc3\xa9" * 300,
+        b"258\r\n" + b"y" * 600 + b"\r\n0\r\n\r\n",
+    ]
+)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> bytes:
+    """Answers as a proxy may give them, most of them good."""
+    whole = b""
+    for _ in range(draw(st.integers(1, 3))):
+        eol = draw(eols)
+        version = draw(st.sampled_from([b"HTTP/1.1", b"HTTP/1.0"]))
+        lines = [version + b" %d" % draw(statuses) + draw(reasons)]
+        lines += draw(st.lists(plainFields | framings, max_size=4))
+        whole += eol.join([*lines, b"", b""])
+    return whole + draw(bodies)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Answers with a byte, or some, missing, added or other."""
+    answer = draw(answers())
+    at = draw(st.integers(0, len(answer)))
+    gone = draw(st.integers(0, 3))
+    come = draw(st.sampled_from([b"", b"\0", b"\r", b"\n", b" ", b":"]) | st.binary(max_size=3))
+    return answer[:at] + come + answer[at + gone :]
+
+
+class CuttingTests(SynchronousTestCase):
+    """The same bytes mean the same, however the network cuts them."""
+
+    @settings(deadline=None, max_examples=400)
+    @given(answers() | damaged() | st.binary(max_size=60), st.lists(st.integers(0, 2000)))
+    @example(b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nforbidden", [41, 41])
+    def test_anyCutGivesTheSameOutcome(self, answer: bytes, positions: list[int]) -> None:
+        self.assertEqual(outcome(cut(answer, positions)), outcome([answer]))
+
+    @settings(deadline=None)
+    @given(answers() | damaged())
+    def test_byteByByteGivesTheSameOutcome(self, answer: bytes) -> None:
+        pieces = [answer[i : i + 1] for i in range(len(answer))]
+        self.assertEqual(outcome(pieces), outcome([answer]))
+
+    @settings(deadline=None)
+    @given(st.lists(st.binary(max_size=80), max_size=5))
+    def test_arbitraryBytesRaiseNothingButTunnelErrors(self, pieces: list[bytes]) -> None:
+        handshake = start()
+        try:
+            for piece in pieces:
+                handshake.feed(piece)
+        except TunnelError:
+            return
+        self.assertIsInstance(handshake.end(), TunnelError)
+
+    @settings(deadline=None)
+    @given(st.binary(max_size=120))
+    def test_arbitraryBytesBehindARefusalAreARefusal(self, rest: bytes) -> None:
+        result = outcome([b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n" + rest])
+        self.assertEqual(result[1:4], (ProxyRefused, 403, "Forbidden"))
+
+
+class EstablishedTests(SynchronousTestCase):
+    def assertEstablished(self, head: bytes, leftover: bytes = b"") -> None:
+        self.assertEqual(start().feed(head + leftover), Established(leftover))
+
+    def test_any2xxEstablishes(self) -> None:
+        for status in (200, 201, 204, 205, 206, 226, 299):
+            self.assertEstablished(b"HTTP/1.1 %d X\r\n\r\n" % status)
+
+    def test_http10Establishes(self) -> None:
+        self.assertEstablished(b"HTTP/1.0 200 Connection Established\r\n\r\n")
+
+    def test_theReasonMayBeMissing(self) -> None:
+        for line in (b"HTTP/1.1 200", b"HTTP/1.1 200 ", b"HTTP/1.1 200  \xff\xfe"):
+            self.assertEstablished(line + b"\r\n\r\n")
+
+    def test_framingAndConnectionHeadersMeanNothing(self) -> None:
+        for field in (
+            b"Content-Length: 0",
+            b"Content-Length: 12345",
+            b"Content-Length: 99999999999999999999999",
+            b"Content-Length: -1",
+            b"Content-Length: banana",
+            b"Content-Length: 1\r\nContent-Length: 2",
+            b"Transfer-Encoding: chunked",
+            b"Transfer-Encoding: chunked, gzip, nonsense",
+            b"Transfer-Encoding: chunked\r\nContent-Length: 7",
+            b"Connection: close",
+            b"Proxy-Connection: close",
+        ):
+            for version in (b"1.0", b"1.1"):
+                head = b"HTTP/" + version + b" 200 OK\r\n" + field + b"\r\n\r\n"
+                self.assertEstablished(head, b"leftover")
+
+    def test_whatIsBehindTheBlankLineIsLeftOver(self) -> None:
+        for leftover in (
+            b"",
+            b"\0",
+            b"\r\n",
+            b"\r\n\r\n",
+            b"\n\n\n",
+            b"HTTP/1.1 403 Forbidden\r\n\r\n",
+            b"* OK \0\xff\r\n\r\nready",
+            b"x" * (2 * MAX_HEAD),
+        ):
+            self.assertEstablished(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", leftover)
+            self.assertEstablished(b"HTTP/1.1 200 OK\nA: b\n\n", leftover)
+
+    def test_linesMayEndInLineFeedAlone(self) -> None:
+        self.assertEstablished(b"HTTP/1.1 200 OK\nVia: x\n\n", b"rest")
+
+    def test_lineEndsMayBeMixed(self) -> None:
+        self.assertEstablished(b"HTTP/1.1 200 OK\nVia: x\r\n\n", b"\nrest")
+
+    def test_aHeadOfExactlyTheLimitIsRead(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nA: "
+        head += b"a" * (MAX_HEAD - len(head) - 4) + b"\r\n\r\n"
+        self.assertEqual(len(head), MAX_HEAD)
+        self.assertEstablished(head, b"rest")
+
+    def test_asManyHeadersAsTheLimitAreRead(self) -> None:
+        self.assertEstablished(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * MAX_HEADERS + b"\r\n")
+
+    def test_interimAnswersAreSkipped(self) -> None:
+        interim = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 102 Processing\nA: b\n\n"
+        for count in range(1, MAX_INFORMATIONAL + 1):
+            skipped = b"".join(interim[i % 2] for i in range(count))
+            self.assertEstablished(skipped + b"HTTP/1.1 200 OK\r\n\r\n", b"rest")
+
+
+class GarbageTests(SynchronousTestCase):
+    def assertFails(self, data: bytes, message: str = "") -> None:
+        error = self.assertRaises(ProxyFailed, start().feed, data)
+        self.assertIn(message, str(error))
+        self.assertIn(HOP, str(error))
+        self.assertEqual(error.hop, HOP)
+
+    def assertNext(self, prefix: bytes, possible: bytes | frozenset[int]) -> None:
+        """Behind the prefix these bytes are waited on, and every other one is an error at once."""
+        for byte in range(256):
+            handshake = start()
+            for i in range(len(prefix)):
+                self.assertIsNone(handshake.feed(prefix[i : i + 1]))
+            try:
+                handshake.feed(bytes([byte]))
+            except ProxyFailed:
+                self.assertNotIn(byte, possible, f"{prefix!r} then {byte:#04x} was refused")
+            else:
+                self.assertIn(byte, possible, f"{prefix!r} then {byte:#04x} was waited on")
+
+    def test_theFirstImpossibleByteOfAStatusLineIsAnErrorAtOnce(self) -> None:
+        digits = string.digits.encode()
+        text = ALL_BYTES - {0}
+        line = b"HTTP/1.1 200 OK\r"
+        possible: list[bytes | frozenset[int]] = [bytes([c]) for c in b"HTTP/1."]
+        possible += [digits, b" ", b"123456789", digits, digits, b" \r\n", text, text, text, b"\n"]
+        for position, follow in enumerate(possible):
+            self.assertNext(line[:position], follow)
+
+    def test_theFirstImpossibleByteBehindAStatusWithoutReasonIsAnErrorAtOnce(self) -> None:
+        self.assertNext(b"HTTP/1.1 200\r", b"\n")
+
+    def test_theFirstImpossibleByteAfterAnInterimAnswerIsAnErrorAtOnce(self) -> None:
+        self.assertNext(b"HTTP/1.1 100 Continue\r\n\r\n", b"H")
+        self.assertNext(b"HTTP/1.1 100 Continue\r\n\r\nHTT", b"P")
+
+    def test_theFirstImpossibleByteOfAHeaderLineIsAnErrorAtOnce(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\n"
+        self.assertNext(head, TOKEN + b" \t\r\n")
+        self.assertNext(head + b"Via", TOKEN + b":")
+        self.assertNext(head + b"Via:", ALL_BYTES - {0})
+        self.assertNext(head + b"Via: a\r", b"\n")
+        self.assertNext(head + b"Via: a\n", TOKEN + b" \t\r\n")
+        self.assertNext(head + b"Via: a\n ", ALL_BYTES - {0})
+        self.assertNext(head + b"\r", b"\n")
+
+    def test_nulIsAnErrorAnywhereInTheHead(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nVia: a\r\n\r\n"
+        for position in range(len(head)):
+            self.assertFails(head[:position] + b"\0" + head[position:])
+
+    def test_aMalformedHeaderLineIsAnError(self) -> None:
+        for line in (b"no colon", b": no name", b"a b: c", b"\xe9: c", b"a\t: c", b"a: \rb"):
+            self.assertFails(b"HTTP/1.1 200 OK\r\n" + line + b"\r\n\r\n", "malformed header line")
+
+    def test_noHTTPIsAnErrorThatSaysSo(self) -> None:
+        for data in (
+            b"220 mail.example.com ESMTP\r\n",
+            b"\r\nHTTP/1.1 200 OK\r\n\r\n",
+            b"HTTP/2 200\r\n\r\n",
+            b"HTTP/1.1  200 OK\r\n\r\n",
+            b"HTTP/1.1 20 OK\r\n\r\n",
+            b"HTTP/1.1 2000 OK\r\n\r\n",
+            b"HTTP/1.1 099 OK\r\n\r\n",
+            b"http/1.1 200 OK\r\n\r\n",
+            b"ICY 200 OK\r\n\r\n",
+        ):
+            self.assertFails(data, "does not answer as an HTTP proxy")
+
+    def test_aServerThatIsKnownByItsFirstBytesIsNamed(self) -> None:
+        self.assertFails(b"SSH-2.0-OpenSSH_9.2\r\n", "that is an SSH server")
+        self.assertFails(b"\x15\x03\x01\x00\x02\x02\x46", "it speaks TLS")
+
+    def test_aHeadOverTheLimitIsAnError(self) -> None:
+        begin = b"HTTP/1.1 200 OK\r\n"
+        field = b"A: " + b"a" * 1000 + b"\r\n"
+        for head in (
+            begin + b"A: " + b"a" * MAX_HEAD,
+            begin + b"A: " + b"a" * MAX_HEAD + b"\r\n\r\n",
+            begin + field * (MAX_HEAD // len(field) + 1) + b"\r\n",
+            b"HTTP/1.1 200 " + b"a" * MAX_HEAD,
+            b"HTTP/1.1 403 " + b"a" * MAX_HEAD + b"\r\n\r\n",
+        ):
+            self.assertFails(head, f"a head of more than {MAX_HEAD} bytes")
+
+    def test_oneByteOverTheLimitIsAnError(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nA: "
+        head += b"a" * (MAX_HEAD + 1 - len(head) - 4) + b"\r\n\r\n"
+        self.assertFails(head, f"a head of more than {MAX_HEAD} bytes")
+        handshake = start()
+        self.assertIsNone(handshake.feed(head[:-1]))
+        self.assertRaises(ProxyFailed, handshake.feed, head[-1:])
+
+    def test_interimAnswersCountForTheLimitOfTheHead(self) -> None:
+        interim = b"HTTP/1.1 100 Continue\r\nA: " + b"a" * (MAX_HEAD // 4) + b"\r\n\r\n"
+        self.assertFails(interim * 4, f"a head of more than {MAX_HEAD} bytes")
+
+    def test_tooManyHeadersAreAnError(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * (MAX_HEADERS + 1)
+        self.assertFails(head, f"more than {MAX_HEADERS} header lines")
+
+    def test_oneInterimAnswerTooManyIsAnError(self) -> None:
+        interim = b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INFORMATIONAL + 1)
+        self.assertFails(interim, "1xx answers without end")
+        self.assertFails(interim + b"HTTP/1.1 200 OK\r\n\r\n", "1xx answers without end")
+
+    def test_switchingProtocolsIsAnError(self) -> None:
+        for head in (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 X\r\n\r\n",
+        ):
+            self.assertFails(head, "switched protocols")
+
+
+class RefusedTests(SynchronousTestCase):
+    def refused(
+        self, answer: bytes, *, port: int = 993, authenticated: bool = False
+    ) -> ProxyRefused:
+        """The failure that an answer is, whether it came with its own end or not."""
+        handshake = start(port, authenticated=authenticated)
+        try:
+            self.assertIsNone(handshake.feed(answer))
+        except ProxyRefused as e:
+            return e
+        error = handshake.end()
+        assert isinstance(error, ProxyRefused)
+        return error
+
+    def test_statusReasonAndTargetAreSaid(self) -> None:
+        error = self.refused(b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n")
+        self.assertIs(type(error), ProxyRefused)
+        self.assertEqual((error.status, error.reason), (418, "I'm a teapot"))
+        self.assertEqual(
+            str(error), f"the proxy {HOP} refuses imap.example.com:993: 418 I'm a teapot"
+        )
+        self.assertEqual(error.hop, HOP)
+
+    def test_aHopWithoutANameIsJustTheProxy(self) -> None:
+        handshake = Handshake("a.example", 1)
+        error = self.assertRaises(
+            ProxyRefused, handshake.feed, b"HTTP/1.1 500\r\nContent-Length: 0\r\n\r\n"
+        )
+        self.assertEqual(str(error), "the proxy refuses a.example:1: 500")
+
+    def test_everyStatusFrom300OnIsARefusal(self) -> None:
+        for status in (300, 301, 304, 399, 400, 403, 500, 600, 999):
+            error = self.refused(b"HTTP/1.1 %d X\r\n\r\n" % status)
+            self.assertEqual(error.status, status)
+
+    def test_theReasonHasNoControlCharactersAndIsOneLine(self) -> None:
+        reason = b"a\x1b[31m\x07b\tc\x7f\xc2\x85d\xe2\x80\xa8e  f\xff\x0b"
+        error = self.refused(b"HTTP/1.1 403 " + reason + b"\r\nContent-Length: 0\r\n\r\n")
+        self.assertEqual(error.reason, "a [31m b c d e f�")
+        self.assertTrue(str(error).isprintable())
+
+    def test_aBodyWithItsLengthEndsTheAnswer(self) -> None:
+        handshake = start()
+        answer = b"HTTP/1.1 403 No\r\nContent-Length: 6\r\n\r\nnot he"
+        error = self.assertRaises(ProxyRefused, handshake.feed, answer + b"re, this")
+        self.assertEqual(error.body, "not he")
+
+    def test_aChunkedBodyIsPutTogether(self) -> None:
+        handshake = start()
+        answer = b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n"
+        chunks = b"4\r\nnot \r\n6;x=y\r\nin her\r\n1\r\ne\r\n0\r\n\r\n"
+        error = self.assertRaises(ProxyRefused, handshake.feed, answer + chunks)
+        self.assertEqual(error.body, "not in here")
+
+    def test_aBodyWithContradictoryFramingIsARefusalAllTheSame(self) -> None:
+        for fields in (
+            b"Content-Length: 3\r\nTransfer-Encoding: chunked",
+            b"Content-Length: 3\r\nContent-Length: 4",
+            b"Content-Length: many",
+            b"Transfer-Encoding: gzip",
+        ):
+            error = self.refused(b"HTTP/1.1 403 No\r\n" + fields + b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+            self.assertEqual((error.status, error.reason), (403, "No"))
+
+    def test_aBrokenChunkEndsTheBodyAndKeepsWhatCame(self) -> None:
+        handshake = start()
+        answer = b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nzz\r\n"
+        error = self.assertRaises(ProxyRefused, handshake.feed, answer)
+        self.assertEqual(error.body, "ab")
+
+    def test_aBodyUntilTheEndOfTheConnectionIsWaitedFor(self) -> None:
+        handshake = start()
+        self.assertIsNone(handshake.feed(b"HTTP/1.0 403 No\r\n\r\nnot "))
+        self.assertIsNone(handshake.feed(b"here"))
+        error = handshake.end()
+        assert isinstance(error, ProxyRefused)
+        self.assertEqual(error.body, "not here")
+
+    def test_whileTheBodyIsAwaitedTheRefusalIsKnown(self) -> None:
+        handshake = start()
+        self.assertIsNone(handshake.refusal)
+        self.assertIsNone(handshake.feed(b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n"))
+        self.assertIsNone(handshake.refusal)
+        self.assertIsNone(handshake.feed(b"\r\n"))
+        assert handshake.refusal is not None
+        self.assertEqual(handshake.refusal.status, 403)
+
+    def test_aBodyThatNeverComesLeavesTheRefusal(self) -> None:
+        for finish in (Handshake.end, lambda h: h.expire(1.0)):
+            handshake = start()
+            handshake.feed(b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nno")
+            error = finish(handshake)
+            self.assertIs(error, handshake.refusal)
+            assert isinstance(error, ProxyRefused)
+            self.assertEqual((error.status, error.body), (403, "no"))
+
+    def test_noMoreOfTheBodyThanTheLimitIsKept(self) -> None:
+        for framing in (b"Content-Length: 100000", b"X: until the end"):
+            handshake = start()
+            answer = b"HTTP/1.1 403 No\r\n" + framing + b"\r\n\r\n"
+            self.assertIsNone(handshake.feed(answer + b"x" * (MAX_EXCERPT - 1)))
+            error = self.assertRaises(ProxyRefused, handshake.feed, b"x" * 5000)
+            self.assertEqual(error.body, "x" * MAX_EXCERPT)
+
+    def test_theBodyIsOneLineOfTextWithoutMarkup(self) -> None:
+        page = (
+            b"<!DOCTYPE html><html><head><style>p { color: red }</style>"
+            b"<SCRIPT>alert(1)</SCRIPT><!-- <p>not this</p> --></head>\r\n"
+            b"<body><p>Access\r\n\r\n<b>denied</b>\x1b[0m\xc2\x9b.</body"
+        )
+        error = self.refused(b"HTTP/1.1 403 No\r\n\r\n" + page)
+        self.assertEqual(error.body, "Access denied [0m .")
+        self.assertIn('403 No', str(error))
+        self.assertIn('"Access denied [0m ."', str(error))
+
+    def test_markupThatIsCutOffIsNotShown(self) -> None:
+        for page in (b"no<style>p { x", b"no<script>var a", b"no<!-- a < b", b"no<a href='x"):
+            self.assertEqual(self.refused(b"HTTP/1.1 403 No\r\n\r\n" + page).body, "no")
+
+    def test_aBodyThatIsNoUTF8IsShownAsFarAsItIs(self) -> None:
+        self.assertEqual(self.refused(b"HTTP/1.1 403 No\r\n\r\nn\xffo\0!").body, "n�o !")
+
+    def test_aRefusalAfterAnInterimAnswerIsOne(self) -> None:
+        error = self.refused(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"
+        )
+        self.assertEqual((error.status, error.body), (403, "no"))
+
+    def test_aForbiddenPortHasTheHintThatNamesIt(self) -> None:
+        error = self.refused(b"HTTP/1.1 403 Forbidden\r\n\r\n", port=993)
+        self.assertIn("443", error.hint)
+        self.assertIn("993", error.hint)
+        self.assertIn(error.hint, str(error))
+
+    def test_port443HasNoSuchHint(self) -> None:
+        self.assertEqual(self.refused(b"HTTP/1.1 403 Forbidden\r\n\r\n", port=443).hint, "")
+
+    def test_aWebServersAnswersHaveTheHintThatItMayBeOne(self) -> None:
+        for status in (400, 404, 501):
+            error = self.refused(b"HTTP/1.1 %d X\r\n\r\n" % status)
+            self.assertIn("web server", error.hint)
+
+    def test_407WithoutCredentialsAsksForThem(self) -> None:
+        error = self.refused(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+        self.assertIs(type(error), CredentialsRefused)
+        self.assertIn("wants credentials", str(error))
+
+    def test_407WithCredentialsSaysThatTheyAreRejected(self) -> None:
+        answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
+        error = self.refused(answer, authenticated=True)
+        self.assertIs(type(error), CredentialsRefused)
+        self.assertIn("rejects the credentials", str(error))
+
+    def test_gatewayErrorsMeanThatTheTargetIsUnreachable(self) -> None:
+        for status in (502, 503, 504):
+            error = self.refused(b"HTTP/1.1 %d X\r\n\r\n" % status)
+            self.assertIs(type(error), TargetUnreachable)
+            self.assertIn("cannot reach imap.example.com:993", str(error))
+
+
+class UnansweredTests(SynchronousTestCase):
+    def test_theThreeWaysNotToAnswerHaveThreeMessages(self) -> None:
+        silent, begun = start(), start()
+        begun.feed(b"HTTP/1.1 200 OK\r\nVi")
+        messages = [str(silent.end()), str(begun.end()), str(silent.expire(30.0))]
+        self.assertIn("without an answer", messages[0])
+        self.assertIn("in the middle of its answer", messages[1])
+        self.assertIn("did not answer CONNECT imap.example.com:993 within 30 s", messages[2])
+        self.assertTrue(all(HOP in message for message in messages))
+
+    def test_theEndIsAFailureAndTheTimeoutATimeout(self) -> None:
+        self.assertIs(type(start().end()), ProxyFailed)
+        self.assertIs(type(start().expire(1.5)), ProxyTimeout)
+
+    def test_aTimeoutInsideTheAnswerSaysSo(self) -> None:
+        handshake = start()
+        handshake.feed(b"HTTP/1.1 ")
+        self.assertIn("did not finish its answer to CONNECT", str(handshake.expire(1.5)))
+        self.assertIn("within 1.5 s", str(handshake.expire(1.5)))
+
+    def test_anEndAfterAnInterimAnswerIsOneInsideTheAnswer(self) -> None:
+        handshake = start()
+        handshake.feed(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.assertIn("in the middle of its answer", str(handshake.end()))
+
+
+goodHosts = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True) | (
+    st.ip_addresses().map(str)
+)
+hosts = goodHosts | st.text(max_size=12) | st.text("a.:/?#@[] \r\n\0\t%é", max_size=8)
+ports = st.integers(1, 65535) | st.integers() | st.sampled_from([0, -1, 65536])
+injections = st.sampled_from(
+    [
+        b"a\r\nHost: b",
+        b"\r\n\r\n",
+        b"\n",
+        b"a\nb",
+        b"a\rb",
+        b"Host",
+        b"content-length",
+        b"Content-Length",
+        b"Transfer-Encoding",
+        b"chunked",
+        b"5",
+        b"",
+        b" a",
+        b"a\0",
+    ]
+)
+headerLists = st.lists(
+    st.tuples(fieldNames | injections | st.binary(max_size=6), fieldValues | injections),
+    max_size=3,
+)
+
+
+class RequestTests(SynchronousTestCase):
+    def test_theRequestIsALineAndAHost(self) -> None:
+        self.assertEqual(
+            connectRequest("imap.example.com", 993),
+            b"CONNECT imap.example.com:993 HTTP/1.1\r\nHost: imap.example.com:993\r\n\r\n",
+        )
+
+    def test_anIPv6AddressIsInBracketsInBoth(self) -> None:
+        self.assertEqual(
+            connectRequest("2001:db8::1", 443),
+            b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\n\r\n",
+        )
+        self.assertEqual(authority("2001:db8::1", 443), "[2001:db8::1]:443")
+        self.assertEqual(authority("192.0.2.1", 443), "192.0.2.1:443")
+
+    def test_headersFollowTheHost(self) -> None:
+        headers = [(b"X-Team", b"mail"), (b"Proxy-Authorization", Credentials("a", "b").basic())]
+        self.assertEqual(
+            connectRequest("a.example", 1, headers),
+            b"CONNECT a.example:1 HTTP/1.1\r\nHost: a.example:1\r\n"
+            b"X-Team: mail\r\nProxy-Authorization: Basic YTpi\r\n\r\n",
+        )
+
+    def test_aTargetThatCannotStandInARequestIsRefused(self) -> None:
+        for host in (
+            "",
+            "a b",
+            "a\r\nb",
+            "a\nb",
+            "a\0",
+            "a/b",
+            "a?b",
+            "a#b",
+            "u@a",
+            "[::1]",
+            "é.example",
+            "a\x7f",
+            "http://a",
+            "a:993",
+            "::1::2",
+            ":",
+        ):
+            self.assertRaises(ValueError, connectRequest, host, 443)
+
+    def test_aPortThatIsNoneIsRefused(self) -> None:
+        for port in (0, -1, 65536, 10**9):
+            self.assertRaises(ValueError, connectRequest, "a.example", port)
+
+    def test_aHeaderThatCannotStandInARequestIsRefused(self) -> None:
+        for header in (
+            (b"A", b"b\r\nC: d"),
+            (b"A", b"b\nC: d"),
+            (b"A", b"b\r"),
+            (b"A", b"\0"),
+            (b"A\r\nB", b"c"),
+            (b"A: b\r\nC", b"d"),
+            (b"A ", b"b"),
+            (b"", b"b"),
+        ):
+            self.assertRaises(ValueError, connectRequest, "a.example", 443, [header])
+
+    def test_aBodyOrASecondHostCannotBeAnnounced(self) -> None:
+        for header in (
+            (b"Content-Length", b"0"),
+            (b"content-length", b"5"),
+            (b"Transfer-Encoding", b"chunked"),
+            (b"Host", b"other.example:443"),
+        ):
+            self.assertRaises(ValueError, connectRequest, "a.example", 443, [header])
+
+    def test_aRefusedHeaderIsNamedWithoutItsValue(self) -> None:
+        header = b"Proxy-Authorization", b"Bearer s3cret\n"
+        error = self.assertRaises(ValueError, connectRequest, "a.example", 443, [header])
+        self.assertIn("Proxy-Authorization", str(error))
+        self.assertNotIn("s3cret", str(error))
+
+    @settings(deadline=None, max_examples=400)
+    @given(hosts, ports, headerLists)
+    def test_whateverIsAskedForTheRequestIsOneHeadAndNoMore(
+        self, host: str, port: int, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        try:
+            request = connectRequest(host, port, headers)
+        except ValueError:
+            return
+        lines = request.split(b"\r\n")
+        self.assertEqual(lines[-2:], [b"", b""])
+        target = authority(host, port).encode("ascii")
+        self.assertEqual(lines[0], b"CONNECT " + target + b" HTTP/1.1")
+        fields = lines[1:-2]
+        self.assertEqual(len(fields), 1 + len(headers))
+        for line in fields:
+            self.assertRegex(line, rb"\A[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?[^\0\r\n]*\Z")
+        names = [line.partition(b":")[0].lower() for line in fields]
+        self.assertEqual(names.count(b"host"), 1)
+        self.assertNotIn(b"content-length", names)
+        self.assertNotIn(b"transfer-encoding", names)
+
+    @settings(deadline=None)
+    @given(goodHosts, st.integers(1, 65535))
+    def test_everyGoodTargetIsAccepted(self, host: str, port: int) -> None:
+        target = authority(host, port).encode()
+        self.assertTrue(connectRequest(host, port).startswith(b"CONNECT " + target + b" HTTP/1.1"))
