@@ -453,7 +453,7 @@ class RefusedTests(SynchronousTestCase):
         )
         error = self.refused(b"HTTP/1.1 403 No\r\n\r\n" + page)
         self.assertEqual(error.body, "Access denied [0m .")
-        self.assertIn('403 No', str(error))
+        self.assertIn("403 No", str(error))
         self.assertIn('"Access denied [0m ."', str(error))
 
     def test_markupThatIsCutOffIsNotShown(self) -> None:

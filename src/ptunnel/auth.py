@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 class Credentials:
     """A user name and a password for one proxy; the repr shows no password.
 
-    @raise ValueError: where Basic could not carry them: a control character in either, or a
-        colon in the user name (RFC 7617 section 2).
+    @raise ValueError: where Basic could not carry them: a control character or what is no UTF-8
+        in either, or a colon in the user name (RFC 7617 section 2).
     """
 
     username: str
@@ -23,6 +23,8 @@ class Credentials:
         for what, text in ("user name", self.username), ("password", self.password):
             if any(c < " " or c == "\x7f" for c in text):
                 raise ValueError(f"a {what} must not hold control characters (RFC 7617)")
+            if any("\ud800" <= c <= "\udfff" for c in text):
+                raise ValueError(f"a {what} must be text that UTF-8 can carry")
 
     def basic(self) -> bytes:
         """The value of a Proxy-Authorization header (RFC 7617 section 2), in UTF-8."""

@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from ptunnel.auth import Credentials
 from ptunnel.errors import TunnelError, Unreachable, reasonOf
-from ptunnel.handshake import Established, Handshake, connectRequest
+from ptunnel.handshake import Handshake, connectRequest
 from ptunnel.transports import abort, receiverOf
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
@@ -127,15 +127,17 @@ class _Attempt(Factory):
 
     def start(self, endpoint: IStreamClientEndpoint, timeout: float | None) -> Deferred[IProtocol]:
         done = self._done = Deferred(self._cancelled)
-        if timeout is not None:
-            self._timeout = timeout
-            self._timer = self.clock.callLater(timeout, self._expired)
+        self._timeout = timeout or 0.0
         try:
             self._connecting = endpoint.connect(self)
         except Exception:
             self.fail(Failure())
         else:
             self._connecting.addErrback(self._notConnected)
+        # Set only now: of a chain's equal deadlines the first hop's is then due first, and the
+        # failure names the hop that is silent.
+        if timeout is not None and not self.over and self._timer is None:
+            self._timer = self.clock.callLater(timeout, self._expired)
         return done
 
     def doStart(self) -> None:
@@ -169,7 +171,8 @@ class _Attempt(Factory):
         """The status is known; what is still missing is a body that may never come."""
         left = BODY_WAIT
         if self._timer is not None:
-            left = min(left, self._timer.getTime() - self.clock.seconds())
+            # A reactor that was busy may be late with it.
+            left = max(0.0, min(left, self._timer.getTime() - self.clock.seconds()))
             self._timer.cancel()
         self._timer = self.clock.callLater(left, self._expired)
 
@@ -208,7 +211,8 @@ class _Attempt(Factory):
         self.fail(ConnectingCancelledError(self.address))
 
     def connectionLost(self, reason: Failure) -> None:
-        if reason.check(ConnectionDone, TwistedConnectionLost):
+        # Whoever has begun to answer was reached, even if TLS then breaks.
+        if self.handshake.begun or reason.check(ConnectionDone, TwistedConnectionLost):
             self.fail(self.handshake.end())
         else:
             self.fail(self._unreachable(reasonOf(reason.value)))
@@ -228,34 +232,43 @@ class _ProxyConnection(Protocol):
         self._attempt = attempt
 
     def connectionMade(self) -> None:
-        cast(Any, self.transport).write(self._attempt.request)
+        if self._attempt.over:
+            abort(self.transport)  # it was cancelled, and connected all the same
+        else:
+            cast(Any, self.transport).write(self._attempt.request)
 
     def dataReceived(self, data: bytes) -> None:
         attempt = self._attempt
-        if attempt.over:
-            return
-        try:
-            outcome = attempt.handshake.feed(data)
-            if outcome is not None:
-                self._established(outcome)
-            elif attempt.handshake.refusal is not None:
-                attempt.hurry()
-        except Exception:
-            attempt.fail(Failure())
+        if self._inner is not None:
+            # Looked up each time, because protocols change it.
+            self._inner.dataReceived(data)
+        elif not attempt.over:
+            try:
+                outcome = attempt.handshake.feed(data)
+                if outcome is not None:
+                    self._established()
+                elif attempt.handshake.refusal is not None:
+                    attempt.hurry()
+            except Exception:
+                attempt.fail(Failure())
+            else:
+                if outcome is not None:
+                    self._deliver(outcome.leftover)
 
-    def _established(self, outcome: Established) -> None:
+    def _established(self) -> None:
         attempt = self._attempt
         inner = attempt.inner.buildProtocol(attempt.address)
         if inner is None:
             raise NoProtocol()
-        transport = cast(Any, self.transport)
         self._inner = inner
-        self.dataReceived = inner.dataReceived  # type: ignore[method-assign]
-        inner.makeConnection(transport)
+        inner.makeConnection(cast(Any, self.transport))
         attempt.succeed(inner)
-        if outcome.leftover:
+
+    def _deliver(self, leftover: bytes) -> None:
+        transport = cast(Any, self.transport)
+        if leftover and not getattr(transport, "disconnecting", False):
             # Whoever waited for the Deferred may have taken the transport over by now.
-            (receiverOf(transport) or inner).dataReceived(outcome.leftover)
+            (receiverOf(transport) or cast(IProtocol, self._inner)).dataReceived(leftover)
 
     def readConnectionLost(self) -> None:
         if self._inner is None:

@@ -20,10 +20,17 @@ other module; imports none of them.
 
 from __future__ import annotations
 
+import builtins
 import os
+import socket
 from collections.abc import Sequence
 
-from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError
+from twisted.internet.error import (
+    ConnectError,
+    DNSLookupError,
+    TimeoutError,
+    UnknownHostError,
+)
 
 
 class PtunnelError(Exception):
@@ -47,7 +54,7 @@ class TunnelError(PtunnelError, ConnectError):
     """
 
     def __init__(self, message: str, *, hop: str = "", hint: str = "") -> None:
-        super().__init__(message)
+        super().__init__(string=message)
         self.message = message
         self.hop = hop
         self.hint = hint
@@ -118,11 +125,14 @@ def reasonOf(error: BaseException | None) -> str:
     """Why a connection failed, in a few words, from what Twisted or the system raised."""
     if isinstance(error, TunnelError):
         return str(error)
-    if isinstance(error, TimeoutError):
+    if isinstance(error, (TimeoutError, builtins.TimeoutError)):
         return "timed out"
-    if isinstance(error, DNSLookupError):
+    if isinstance(error, (DNSLookupError, UnknownHostError, socket.gaierror)):
         return "the name does not resolve"
     code = getattr(error, "osError", None) or getattr(error, "errno", None)
     if isinstance(code, int):
         return os.strerror(code).lower()
+    queue = error.args[0] if error is not None and error.args else None
+    if queue and isinstance(queue, list):  # OpenSSL's: library, function, reason
+        return "TLS: " + ", ".join(str(entry[-1]) for entry in queue)
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -138,6 +138,11 @@ class Handshake:
         self._body = b""
         self.refusal: ProxyRefused | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything of an answer has come."""
+        return bool(self._head)
+
     def feed(self, data: bytes) -> Established | None:
         """Take what the proxy sent.
 
@@ -179,7 +184,7 @@ class Handshake:
         """What it means that the connection ended here."""
         if self.refusal is not None:
             return self._complete()
-        if not self._head:
+        if not self.begun:
             return self._failed(
                 "closed the connection without an answer",
                 hint="is that port an HTTP proxy, and does it serve this machine?",
@@ -193,7 +198,7 @@ class Handshake:
         """
         if self.refusal is not None:
             return self._complete()
-        what = "finish its answer to" if self._head else "answer"
+        what = "finish its answer to" if self.begun else "answer"
         return ProxyTimeout(
             f"{self._who()} did not {what} CONNECT {self._target} within {seconds:g} s",
             hop=self._hop,

@@ -23,6 +23,8 @@ from zope.interface import implementer
 LEVELS = ("debug", "info", "notice", "warning", "error", "none")
 """From the most talkative on. Sessions are "info", listening lines "notice"."""
 
+_NAMESPACE = "ptunnel"
+
 # twisted.logger has no notice; a listening line is "info" there.
 _TWISTED = {
     "debug": LogLevel.debug,
@@ -41,7 +43,7 @@ class Log:
 
     def __init__(self, level: str = "info") -> None:
         self._threshold = LEVELS.index(level)
-        self._logger = Logger(namespace="ptunnel")
+        self._logger = Logger(namespace=_NAMESPACE)
         self.sessions = self._threshold <= LEVELS.index("info")
 
     def debug(self, subject: str, text: str, **fields: Any) -> None:
@@ -83,8 +85,12 @@ class Lines:
         self._format = _asJSON if asJSON else _asText
 
     def __call__(self, event: LogEvent) -> None:
+        line = self._format(event) + "\n"
         try:
-            self._stream.write(self._format(event) + "\n")
+            try:
+                self._stream.write(line)
+            except UnicodeEncodeError as e:
+                self._stream.write(line.encode(e.encoding, "backslashreplace").decode(e.encoding))
             self._stream.flush()
         except (OSError, ValueError):
             pass  # whoever read it has gone; the tunnels go on
@@ -98,7 +104,7 @@ def beginLogging(lines: Lines, level: str) -> None:
 
     @implementer(ILogObserver)
     def observer(event: LogEvent) -> None:
-        if event.get("log_namespace") == "ptunnel" or event["log_level"] >= LogLevel.warn:
+        if event.get("log_namespace") == _NAMESPACE or event["log_level"] >= LogLevel.warn:
             lines(event)
 
     observers = [] if level == "none" else [observer]
@@ -113,8 +119,15 @@ def _time(event: LogEvent) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(event["log_time"]))
 
 
+def _printable(text: str) -> str:
+    """The text as one line, its control characters escaped: what is quoted may be anybody's."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _asText(event: LogEvent) -> str:
-    text = formatEvent(event)
+    text = _printable(formatEvent(event))
     failure = event.get("log_failure")
     if failure is not None:  # a bug: all that helps to find it
         text = f"{text}\n{failure.getTraceback()}"
@@ -123,10 +136,14 @@ def _asText(event: LogEvent) -> str:
 
 def _asJSON(event: LogEvent) -> str:
     line = {"time": _time(event), "level": _level(event)}
-    if "fields" in event:
-        line |= {"tunnel": event["subject"], "message": event["text"], **event["fields"]}
+    if event.get("log_namespace") == _NAMESPACE:
+        line |= {"tunnel": event["subject"], "message": event["text"]}
+        line = line | event["fields"] | line  # the fields last, but above none of the others
     else:
         line["message"] = formatEvent(event)
     if event.get("log_failure") is not None:
         line["traceback"] = event["log_failure"].getTraceback()
-    return json.dumps(line, default=str)
+    try:
+        return json.dumps(line, default=str, allow_nan=False)
+    except (TypeError, ValueError):  # what JSON cannot say
+        return json.dumps({key: str(value) for key, value in line.items()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.python.failure import Failure
@@ -57,7 +57,7 @@ class Route:
         self, index: int, failures: list[TunnelError], protocolFactory: IProtocolFactory
     ) -> Deferred[IProtocol]:
         way = self._ways[index]
-        connecting = way.endpoint.connect(protocolFactory)
+        connecting = maybeDeferred(way.endpoint.connect, protocolFactory)
         connecting.addCallbacks(
             self._connected,
             self._failed,
@@ -88,8 +88,9 @@ class Route:
         if isinstance(error, TunnelError):
             failures.append(error)
         elif isinstance(error, (ConnectError, OSError)):
-            what = self._target if way.direct else f"the proxy {way.name}"
-            failures.append(Unreachable(f"cannot reach {what}: {reasonOf(error)}", hop=what))
+            hop = self._target if way.direct else way.name
+            what = hop if way.direct else f"the proxy {hop}"
+            failures.append(Unreachable(f"cannot reach {what}: {reasonOf(error)}", hop=hop))
         else:
             return reason
         for later in range(index + 1, len(self._ways)):

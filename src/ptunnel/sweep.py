@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+_log = Logger()
 
 
 class Watched(Protocol):
@@ -47,6 +50,11 @@ class Sweep:
         self._timer = None
         now = self.clock.seconds()
         for member in tuple(self._members):
-            member.check(now)
+            if member not in self._members:
+                continue  # one before it has sent it away
+            try:
+                member.check(now)
+            except Exception:
+                _log.failure("a check failed")
         if self._members and self._timer is None:
             self._timer = self.clock.callLater(self.interval, self._look)

@@ -7,7 +7,7 @@ import getopt
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from twisted.python import usage
 
@@ -60,10 +60,13 @@ class ProxyOptions(usage.Options):
                 ordered.append(value)
         return [*ordered, "--", *arguments]
 
+    def getSynopsis(self) -> str:
+        if self.parent is None:
+            return f"Usage: ptunnel {self.synopsis}"
+        return cast(str, super().getSynopsis())
+
     def opt_proxy(self, proxy: str) -> None:
-        """host:port or a URL; may be given again: they are tried in order. Without it, https_proxy,
-        all_proxy and no_proxy count, as for curl.
-        """
+        """host:port or a URL; repeatable, tried in order. Else https_proxy counts, as for curl."""
         self.proxies.append(proxy)
 
     opt_p = opt_proxy
@@ -115,11 +118,11 @@ class Options(ProxyOptions):
     @ivar settings: what they and the config file come to.
     """
 
-    synopsis = "[run] [options] [TUNNEL ...]"
+    synopsis = "[options] [TUNNEL ...]"
     longdesc = (
         "Listen on local ports and carry each connection through an HTTP proxy. TUNNEL is "
         "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets; "
-        "LOCAL_PORT 0 picks a free one. "
+        "LOCAL_PORT 0 picks a free one. Other commands: ptunnel connect, ptunnel demo."
     )
     optParameters = [["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."]]
     optFlags = [

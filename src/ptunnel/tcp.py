@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any, NoReturn, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import HostnameAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError, TimeoutError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, TimeoutError
 from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
@@ -52,6 +53,7 @@ class NamedEndpoint:
     def __init__(self, reactor: Any, host: str, port: int, timeout: float | None = 30.0) -> None:
         """The same as for L{tcpEndpoint}."""
         self._reactor = reactor
+        self._address = HostnameAddress(host.encode(), port)
         self._port = port
         self._timeout = timeout
         self._race = HostnameEndpoint(reactor, host, port)
@@ -70,7 +72,22 @@ class NamedEndpoint:
         return connecting
 
     def _raceFor(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return self._race.connect(protocolFactory).addCallback(self._won)
+        cancelled = False
+
+        def cancel(_: Deferred[IProtocol]) -> None:
+            nonlocal cancelled
+            cancelled = True
+            racing.cancel()
+
+        def failed(reason: Failure) -> Failure:
+            # Cancelled while it resolves, HostnameEndpoint fails with DNSLookupError, after which
+            # a Route would try its next way.
+            return Failure(ConnectingCancelledError(self._address)) if cancelled else reason
+
+        racing = self._race.connect(protocolFactory)
+        done: Deferred[IProtocol] = Deferred(cancel)
+        racing.addCallbacks(self._won, failed).chainDeferred(done)
+        return done
 
     def _won(self, protocol: IProtocol) -> IProtocol:
         transport = getattr(protocol, "transport", None)

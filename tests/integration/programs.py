@@ -1,0 +1,402 @@
+"""Real programs on free ports of 127.0.0.1, each with its files in a folder of its own. Used by
+every integration test.
+
+A program is asked for by its class, `shared(Squid, "http_access allow all")`; those that are asked
+for with the same settings are one, which ends with the test run. (trial knows no setUpClass.)
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import pwd
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+from unittest import SkipTest
+
+T = TypeVar("T")
+
+HOST = "127.0.0.1"
+# Seconds for anything that ends at once unless something is wrong: long enough for a machine that
+# is busy with other things.
+PATIENCE = 30.0
+ME = pwd.getpwuid(os.getuid()).pw_name
+AM_ROOT = os.getuid() == 0
+NO_PROXY_SETTINGS = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+
+
+def required(name: str, folder: str = "") -> str:
+    """The path of a program. Without it there is nothing to test, which is a failure under CI."""
+    path = shutil.which(name, path=folder or f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if path is None:
+        problem = f"{name} is not installed"
+        raise AssertionError(problem) if os.environ.get("CI") else SkipTest(problem)
+    return path
+
+
+def eventually(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+    """What `condition` returns, as soon as that is true."""
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.02)
+    return result
+
+
+def freePort() -> int:
+    """A port to listen on, of those that the kernel does not give to outgoing connections."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+
+
+class Program:
+    """A program that runs from here on until stop().
+
+    @ivar user: whom it becomes, or has to be, where root starts it.
+    @ivar folder: for its files; `user` may write there.
+    @ivar port: where it listens.
+    """
+
+    user = ME
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{type(self).__name__}-"))
+        self.port = freePort()
+        self._log = self.folder / "output"
+        try:
+            arguments = self.arguments()
+            if AM_ROOT:
+                self.folder.chmod(0o755)
+                for path in (self.folder, *self.folder.rglob("*")):
+                    shutil.chown(path, self.user)
+            with open(self._log, "wb") as log:
+                self.process = subprocess.Popen(
+                    arguments,
+                    cwd=self.folder,
+                    env=NO_PROXY_SETTINGS,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            eventually(self._readyOrGone, f"{arguments[0]} listens")
+        except BaseException:
+            self.stop()
+            raise
+
+    def arguments(self) -> list[str]:
+        """Write what it needs into the folder; return its command line."""
+        raise NotImplementedError
+
+    def ready(self) -> bool:
+        return self.accepts()
+
+    def accepts(self) -> bool:
+        """Whether a client can connect."""
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, self.port)) == 0
+
+    def write(self, name: str, text: str) -> str:
+        """Write a file; return its path."""
+        path = self.folder / name
+        path.write_text(text)
+        return str(path)
+
+    def output(self) -> str:
+        """What it has written to standard output and standard error."""
+        return self._log.read_text(errors="replace")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal; return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def stop(self) -> None:
+        process = getattr(self, "process", None)
+        if process is not None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+            process.wait(PATIENCE)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _readyOrGone(self) -> bool:
+        if self.process.poll() is not None:
+            code = self.process.returncode
+            raise AssertionError(f"{self.process.args[0]} ended with {code}: {self.output()}")
+        return self.ready()
+
+
+P = TypeVar("P", bound=Program)
+
+
+@functools.cache
+def shared(kind: type[P], *settings: str) -> P:
+    """The program of this kind with these settings, started when it is first asked for."""
+    program = kind(*settings)
+    atexit.register(program.stop)
+    return program
+
+
+class Squid(Program):
+    """Squid, with the rules that a test gives it."""
+
+    user = "proxy"
+    # Squid's own defaults, as its default configuration file has them.
+    DEFAULT = """
+        acl SSL_ports port 443
+        acl CONNECT method CONNECT
+        http_access deny CONNECT !SSL_ports
+        http_access allow localhost
+        http_access deny all
+    """
+    OPEN = "http_access allow all"
+
+    def __init__(self, rules: str = OPEN) -> None:
+        self.rules = rules
+        super().__init__()
+
+    def arguments(self) -> list[str]:
+        config = f"""
+            http_port {HOST}:{self.port}
+            {self.rules}
+            visible_hostname squid.test
+            pid_filename none
+            pinger_enable off
+            access_log none
+            cache_log {self.folder}/cache.log
+            coredump_dir {self.folder}
+            cache deny all
+            max_filedescriptors 4096
+            shutdown_lifetime 0 seconds
+        """
+        return [required("squid"), "-N", "-f", self.write("squid.conf", config)]
+
+
+class SquidWithPassword(Squid):
+    """Squid for those who know a Basic password."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self.credentials = user, password
+        super().__init__()
+
+    def arguments(self) -> list[str]:
+        user, password = self.credentials
+        hashed = subprocess.run(
+            [required("openssl"), "passwd", "-apr1", "-stdin"],
+            input=password,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE,
+        ).stdout
+        users = self.write("users", f"{user}:{hashed}")
+        helper = required("basic_ncsa_auth", "/usr/lib/squid")
+        self.rules = f"""
+            auth_param basic program {helper} {users}
+            auth_param basic children 1
+            acl known proxy_auth REQUIRED
+            http_access allow known
+            http_access deny all
+        """
+        return super().arguments()
+
+
+class Tinyproxy(Program):
+    """Tinyproxy, which allows CONNECT to any port."""
+
+    user = "tinyproxy"
+
+    def arguments(self) -> list[str]:
+        config = f"Port {self.port}\nListen {HOST}\nMaxClients 100\nTimeout 600\n"
+        return [required("tinyproxy"), "-d", "-c", self.write("tinyproxy.conf", config)]
+
+
+class Apache(Program):
+    """Apache with mod_proxy_connect, for any port."""
+
+    MODULES = ("mpm_event", "authz_core", "proxy", "proxy_connect")
+
+    def arguments(self) -> list[str]:
+        modules = "\n".join(
+            f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so"
+            for name in self.MODULES
+        )
+        config = f"""
+            ServerRoot {self.folder}
+            ServerName apache.test
+            {modules}
+            Listen {HOST}:{self.port}
+            User www-data
+            PidFile {self.folder}/pid
+            ErrorLog {self.folder}/error.log
+            DocumentRoot {self.folder}
+            ProxyRequests on
+            AllowCONNECT 1-65535
+        """
+        return [required("apache2"), "-DFOREGROUND", "-f", self.write("apache.conf", config)]
+
+
+class Nginx(Program):
+    """Nginx with one page."""
+
+    PAGE = "The page.\n" * 5000
+
+    def arguments(self) -> list[str]:
+        self.write("page", self.PAGE)
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "\n".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in kinds)
+        config = f"""
+            daemon off;
+            master_process off;
+            error_log stderr;
+            pid {self.folder}/pid;
+            events {{ worker_connections 512; }}
+            http {{
+                access_log off;
+                {temporary}
+                server {{ listen {HOST}:{self.port}; root {self.folder}; }}
+            }}
+        """
+        return [required("nginx"), "-p", str(self.folder), "-c", self.write("nginx.conf", config)]
+
+
+class Sshd(Program):
+    """OpenSSH's server, which knows one key for the user who runs the tests."""
+
+    def arguments(self) -> list[str]:
+        for name in ("host", "user"):
+            self._keygen(name)
+        host, user = ((self.folder / f"{name}.pub").read_text() for name in ("host", "user"))
+        # Under this name, so that a test which gets through knows where it has got to.
+        self.write("known_hosts", f"sshd.test {host}")
+        config = f"""
+            Port {self.port}
+            ListenAddress {HOST}
+            HostKey {self.folder}/host
+            AuthorizedKeysFile {self.write("authorized_keys", user)}
+            PidFile none
+            UsePAM no
+            StrictModes no
+            Subsystem sftp internal-sftp
+        """
+        if AM_ROOT:
+            os.makedirs("/run/sshd", exist_ok=True)  # which its package leaves to systemd
+        return [required("sshd"), "-D", "-e", "-f", self.write("sshd_config", config)]
+
+    def scp(self, *words: str) -> None:
+        """Run scp, which must succeed, as somebody whom the server knows."""
+        options = [
+            "BatchMode=yes",
+            f"IdentityFile={self.folder}/user",
+            "IdentitiesOnly=yes",
+            f"UserKnownHostsFile={self.folder}/known_hosts",
+            "HostKeyAlias=sshd.test",
+            f"User={ME}",
+        ]
+        done = subprocess.run(
+            [required("scp"), "-q", "-F", "none", *(f"-o{option}" for option in options), *words],
+            env=NO_PROXY_SETTINGS,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        if done.returncode:
+            raise AssertionError(f"scp: {done.stderr}{self.output()}")
+
+    def _keygen(self, name: str) -> None:
+        command = [required("ssh-keygen"), "-q", "-t", "ed25519", "-N", ""]
+        subprocess.run([*command, "-f", self.folder / name], check=True, timeout=PATIENCE)
+
+
+class Dovecot(Program):
+    """Dovecot's IMAP, without TLS; any user may log in with PASSWORD."""
+
+    PASSWORD = "dovecot-password"
+    # Dovecot keeps mail away from root, so there it belongs to this user of its package.
+    user = "dovenull" if AM_ROOT else ME
+
+    def arguments(self) -> list[str]:
+        (self.folder / "mail").mkdir()
+        config = f"""
+            base_dir = {self.folder}/run
+            state_dir = {self.folder}/state
+            log_path = /dev/stderr
+            protocols = imap
+            listen = {HOST}
+            ssl = no
+            disable_plaintext_auth = no
+            first_valid_uid = 1
+            mail_location = maildir:{self.folder}/mail
+            passdb {{
+              driver = static
+              args = password={self.PASSWORD}
+            }}
+            userdb {{
+              driver = static
+              args = uid={self.user} gid=nogroup home={self.folder}/mail
+            }}
+            service imap-login {{
+              inet_listener imap {{
+                port = {self.port}
+              }}
+              inet_listener imaps {{
+                port = 0
+              }}
+            }}
+        """
+        if not AM_ROOT:
+            config += self._asMyself()
+        return [required("dovecot"), "-F", "-c", self.write("dovecot.conf", config)]
+
+    def _asMyself(self) -> str:
+        unrooted = "".join(
+            f"service {name} {{\nchroot =\n}}\n" for name in ("anvil", "imap-login", "stats")
+        )
+        return f"default_internal_user = {ME}\ndefault_login_user = {ME}\n{unrooted}"
+
+
+class Ptunnel(Program):
+    """ptunnel with one tunnel, of which the port is the one that it says it has chosen."""
+
+    COMMAND = (sys.executable, "-m", "ptunnel")
+
+    def __init__(self, *words: str, command: Sequence[str] = COMMAND) -> None:
+        self._arguments = [*command, *words]
+        super().__init__()
+
+    def arguments(self) -> list[str]:
+        return self._arguments
+
+    def ready(self) -> bool:
+        line = _LISTENING.search(self.output())
+        if line is not None:
+            self.port = int(line[1])
+        return line is not None
+
+    def lines(self) -> list[str]:
+        """What it has logged besides the line that it listens."""
+        return [line for line in self.output().splitlines() if not _LISTENING.search(line)]
+
+
+_LISTENING = re.compile(r": listening on \S+:(\d+), to ")

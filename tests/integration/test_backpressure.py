@@ -1,0 +1,61 @@
+"""Readers that do not read."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import time
+from pathlib import Path
+
+from tests.integration.case import IntegrationTestCase, Peer
+from tests.integration.programs import Ptunnel, Squid, eventually, shared
+
+CLIENTS = 40
+KIB_FOR_EACH = 300
+# Far more than what the buffers of kernel, proxy and ptunnel hold for a client.
+ENOUGH = 32 * 1024 * 1024
+
+
+class SlowReaderTests(IntegrationTestCase):
+    def test_clientsThatNeverReadCostAFixedAmountOfMemory(self) -> None:
+        target = Endless()
+        self.addCleanup(target.stop)
+        tunnel = self.tunnel(shared(Squid), target)
+        before = residentKiB(tunnel)
+        clients = [self.dial(tunnel.port) for _ in range(CLIENTS)]
+        eventually(lambda: target.connections == CLIENTS and target.isStopped(), "a standstill")
+        self.assertLess(residentKiB(tunnel) - before, CLIENTS * KIB_FOR_EACH)
+        readAtLeast(clients[0], ENOUGH)  # and it goes on as soon as somebody reads
+
+
+class Endless(Peer):
+    """Sends for as long as the other side takes it."""
+
+    def __init__(self) -> None:
+        self._lastSent = time.monotonic()
+        super().__init__(self._send)
+
+    def isStopped(self) -> bool:
+        """Whether nobody has taken anything for a second."""
+        return time.monotonic() - self._lastSent > 1
+
+    def _send(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the test is over
+            while True:
+                connection.sendall(bytes(65536))
+                self._lastSent = time.monotonic()
+
+
+def readAtLeast(client: socket.socket, size: int) -> None:
+    while size > 0:
+        data = client.recv(1 << 20)
+        assert data
+        size -= len(data)
+
+
+def residentKiB(program: Ptunnel) -> int:
+    status = Path(f"/proc/{program.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s*(\d+) kB", status)
+    assert found is not None
+    return int(found[1])

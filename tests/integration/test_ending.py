@@ -1,0 +1,55 @@
+"""One direction that ends before the other.
+
+Through Apache: Squid and Tinyproxy end both directions with the first end of file. Squid does so
+even with `half_closed_clients on`, which does not hold for CONNECT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import socket
+
+from tests.integration.case import IntegrationTestCase, at, readToEnd, run
+from tests.integration.programs import Apache, Ptunnel, eventually, shared
+
+REQUEST = random.Random(1).randbytes(3_000_000)
+ANSWER = random.Random(2).randbytes(3_000_000)
+
+
+class HalfCloseTests(IntegrationTestCase):
+    def test_aClientThatHasEndedGetsTheWholeLateAnswer(self) -> None:
+        client = self.dial(self.tunnel(shared(Apache), self.peer(answerAtTheEnd)).port)
+        sendAll(client)
+        self.assertAnswered(readToEnd(client))
+
+    def test_aTargetThatHasEndedGetsAllThatTheClientStillSends(self) -> None:
+        received: list[bytes] = []
+
+        def endFirst(connection: socket.socket) -> None:
+            connection.shutdown(socket.SHUT_WR)
+            received.append(readToEnd(connection))
+
+        client = self.dial(self.tunnel(shared(Apache), self.peer(endFirst)).port)
+        self.assertEqual(readToEnd(client), b"")
+        sendAll(client)
+        eventually(lambda: received, "the target has read to the end")
+        self.assertTrue(received == [REQUEST])  # assertEqual would print both
+
+    def test_connectPassesOnTheEndOfItsInputAndWritesTheWholeLateAnswer(self) -> None:
+        target = self.peer(answerAtTheEnd)
+        done = run(*Ptunnel.COMMAND, "connect", "-p", at(shared(Apache)), at(target), stdin=REQUEST)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertAnswered(done.stdout)
+
+    def assertAnswered(self, answer: bytes) -> None:
+        self.assertTrue(answer == hashlib.sha256(REQUEST).digest() + ANSWER)
+
+
+def answerAtTheEnd(connection: socket.socket) -> None:
+    connection.sendall(hashlib.sha256(readToEnd(connection)).digest() + ANSWER)
+
+
+def sendAll(client: socket.socket) -> None:
+    client.sendall(REQUEST)
+    client.shutdown(socket.SHUT_WR)

@@ -1,0 +1,131 @@
+"""The tree of failures, and what Twisted's are in a few words: `ptunnel.errors`."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import socket
+
+from OpenSSL import SSL
+from twisted.internet import error
+from twisted.trial.unittest import SynchronousTestCase
+
+from ptunnel import errors
+from ptunnel.errors import (
+    ConfigError,
+    CredentialsRefused,
+    ListenError,
+    ProxyFailed,
+    ProxyRefused,
+    ProxyTimeout,
+    PtunnelError,
+    RouteFailed,
+    TargetUnreachable,
+    TunnelError,
+    Unreachable,
+    reasonOf,
+)
+
+
+class TreeTests(SynchronousTestCase):
+    def test_everyFailureIsAPtunnelError(self) -> None:
+        kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+        ours = [kind for kind in kinds if kind.__module__ == "ptunnel.errors"]
+        self.assertGreater(len(ours), 9)
+        for kind in ours:
+            self.assertTrue(issubclass(kind, PtunnelError), kind)
+            self.assertIn(kind.__name__, errors.__doc__ or "")
+
+    def test_aConnectionThatCouldNotBeMadeIsTwistedsConnectError(self) -> None:
+        for kind in (Unreachable, ProxyFailed, ProxyRefused, RouteFailed):
+            self.assertTrue(issubclass(kind, TunnelError))
+            self.assertTrue(issubclass(kind, error.ConnectError))
+        for kind in (ConfigError, ListenError):
+            self.assertFalse(issubclass(kind, error.ConnectError))
+
+    def test_whatAProxyAnsweredIsNeverUnreachable(self) -> None:
+        for kind in (ProxyFailed, ProxyTimeout, ProxyRefused, TargetUnreachable):
+            self.assertFalse(issubclass(kind, Unreachable))
+
+    def test_theKindsOfRefusalAreRefusals(self) -> None:
+        self.assertTrue(issubclass(CredentialsRefused, ProxyRefused))
+        self.assertTrue(issubclass(TargetUnreachable, ProxyRefused))
+        self.assertTrue(issubclass(ProxyTimeout, ProxyFailed))
+
+
+class TextTests(SynchronousTestCase):
+    def test_aFailureIsItsMessageAndItsHint(self) -> None:
+        self.assertEqual(str(Unreachable("cannot reach it")), "cannot reach it")
+        self.assertEqual(str(Unreachable("cannot reach it", hint="plug")), "cannot reach it (plug)")
+
+    def test_aFailureCarriesItsParts(self) -> None:
+        failure = ProxyRefused("no", status=403, reason="No", body="page", hop="a:1", hint="ask")
+        self.assertEqual((failure.message, failure.hop, failure.hint), ("no", "a:1", "ask"))
+        self.assertEqual((failure.status, failure.reason, failure.body), (403, "No", "page"))
+
+    def test_aRefusalQuotesItsBody(self) -> None:
+        failure = ProxyRefused("no", status=403, body="page", hint="ask")
+        self.assertEqual(str(failure), 'no (ask): "page"')
+
+    def test_theReprShowsTheMessage(self) -> None:
+        self.assertEqual(repr(Unreachable("cannot reach it")), "Unreachable('cannot reach it')")
+        self.assertIsNone(Unreachable("cannot reach it").osError)
+
+    def test_aRouteFailedListsItsFailures(self) -> None:
+        failures = [Unreachable("one", hint="plug"), ProxyFailed("two")]
+        failure = RouteFailed(failures)
+        self.assertEqual(failure.failures, tuple(failures))
+        self.assertEqual(str(failure), "one (plug); two")
+
+
+class ReasonTests(SynchronousTestCase):
+    def test_theSystemsErrorsAreInTheSystemsWords(self) -> None:
+        for failure, words in (
+            (error.ConnectionRefusedError(errno.ECONNREFUSED), "connection refused"),
+            (error.NoRouteError(errno.ENETUNREACH), "network is unreachable"),
+            (error.TCPTimedOutError(errno.ETIMEDOUT), "connection timed out"),
+            (error.ConnectBindError(errno.EMFILE), "too many open files"),
+            (OSError(errno.EHOSTUNREACH, "No route to host"), "no route to host"),
+        ):
+            self.assertEqual(reasonOf(failure), words)
+
+    def test_aTimeoutTimedOut(self) -> None:
+        for failure in (
+            error.TimeoutError(),
+            error.TimeoutError(string="no connection within 30 s"),
+            builtins.TimeoutError(),
+            builtins.TimeoutError("timed out"),
+        ):
+            self.assertEqual(reasonOf(failure), "timed out")
+
+    def test_aNameThatDoesNotResolveSaysSo(self) -> None:
+        for failure in (
+            error.DNSLookupError("no results for hostname lookup: a"),
+            error.UnknownHostError(),
+            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+        ):
+            self.assertEqual(reasonOf(failure), "the name does not resolve")
+
+    def test_ourOwnFailuresAreInTheirOwnWords(self) -> None:
+        self.assertEqual(reasonOf(Unreachable("gone", hint="plug")), "gone (plug)")
+
+    def test_anythingElseIsInItsOwnWordsOnOneLine(self) -> None:
+        for failure, words in (
+            (
+                error.ConnectionLost(),
+                "Connection to the other side was lost in a non-clean fashion",
+            ),
+            (error.ConnectionDone(), "Connection was closed cleanly"),
+            (RuntimeError("a\n  b\tc."), "a b c"),
+        ):
+            self.assertEqual(reasonOf(failure), words)
+
+    def test_aTLSErrorIsInOpenSSLsWords(self) -> None:
+        failure = SSL.Error([("SSL routines", "", "certificate verify failed")])
+        self.assertEqual(reasonOf(failure), "TLS: certificate verify failed")
+
+    def test_anErrorWithoutWordsIsItsName(self) -> None:
+        self.assertEqual(reasonOf(ZeroDivisionError()), "ZeroDivisionError")
+        self.assertEqual(reasonOf(SSL.Error()), "Error")
+        self.assertEqual(reasonOf(SSL.ZeroReturnError()), "ZeroReturnError")
+        self.assertEqual(reasonOf(None), "None")

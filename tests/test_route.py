@@ -1,0 +1,272 @@
+"""Several ways to one target: `ptunnel.route`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import (
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoProtocol,
+    TimeoutError,
+)
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from ptunnel.errors import (
+    CredentialsRefused,
+    ProxyFailed,
+    ProxyRefused,
+    ProxyTimeout,
+    RouteFailed,
+    TargetUnreachable,
+    TunnelError,
+    Unreachable,
+)
+from ptunnel.log import Log
+from ptunnel.route import Route, Way
+from ptunnel.tcp import tcpEndpoint
+
+from .fakes import Builder, Endpoint, RaisingEndpoint, Recorder, Resolver, observe, said
+
+TARGET = "imap.example.com:993"
+ANSWERED = [
+    ProxyRefused("refused", status=403),
+    CredentialsRefused("credentials", status=407),
+    TargetUnreachable("target", status=504),
+    ProxyFailed("garbage"),
+    ProxyTimeout("silence"),
+]
+
+
+class RouteTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.events = observe(self)
+        self.factory = Builder()
+        self.one, self.two, self.straight = Endpoint(), Endpoint(), Endpoint()
+
+    def route(self, *ways: Any) -> Route:
+        """@param ways: endpoints, of which `straight` goes without a proxy."""
+        names = {self.one: "one", self.two: "two", self.straight: "direct"}
+        return Route(
+            "imap",
+            TARGET,
+            [Way(names.get(way, "odd"), way, direct=way is self.straight) for way in ways],
+            Log("info"),
+        )
+
+    def connect(self, *ways: Any) -> Deferred[Any]:
+        return self.route(*ways).connect(self.factory)
+
+    def failureOf(self, connecting: Deferred[Any], kind: type[Exception]) -> Any:
+        error = self.failureResultOf(connecting).value
+        self.assertIs(type(error), kind, error)
+        return error
+
+
+class OrderTests(RouteTestCase):
+    def test_itIsAnEndpoint(self) -> None:
+        verifyObject(IStreamClientEndpoint, self.route(self.one))
+
+    def test_theFirstWayIsEnough(self) -> None:
+        connecting = self.connect(self.one, self.two)
+        self.one.accept()
+        self.assertEqual([self.successResultOf(connecting)], self.factory.built)
+        self.assertEqual((self.one.attempts, self.two.attempts), (1, 0))
+
+    def test_theNextWayIsTriedWhenOneFails(self) -> None:
+        for failure in (Unreachable("gone"), *ANSWERED):
+            self.setUp()
+            connecting = self.connect(self.one, self.two)
+            self.assertEqual(self.two.attempts, 0)
+            self.one.fail(failure)
+            self.assertNoResult(connecting)
+            self.two.accept()
+            self.assertIsInstance(self.successResultOf(connecting), Recorder)
+            self.assertEqual((self.one.attempts, self.two.attempts), (1, 1))
+
+    def test_eachConnectBeginsWithTheFirstWay(self) -> None:
+        route = self.route(self.one, self.two)
+        first, second = route.connect(self.factory), None
+        self.one.fail(Unreachable("gone"))
+        second = route.connect(self.factory)
+        self.assertEqual((self.one.attempts, self.two.attempts), (2, 1))
+        self.one.accept()
+        self.two.accept()
+        self.assertIsNot(self.successResultOf(first), self.successResultOf(second))
+
+
+class FailureTests(RouteTestCase):
+    def test_theFailureOfTheOnlyWayIsTheFailure(self) -> None:
+        for failure in (Unreachable("gone"), *ANSWERED):
+            self.setUp()
+            connecting = self.connect(self.one)
+            self.one.fail(failure)
+            self.assertIs(self.failureOf(connecting, type(failure)), failure)
+
+    def test_theFailuresOfSeveralWaysAreListedInOrder(self) -> None:
+        connecting = self.connect(self.one, self.two)
+        failures: list[TunnelError] = [Unreachable("one is gone"), ProxyRefused("no", status=403)]
+        self.one.fail(failures[0])
+        self.two.fail(failures[1])
+        error = self.failureOf(connecting, RouteFailed)
+        self.assertEqual(error.failures, tuple(failures))
+        self.assertEqual(str(error), "one is gone; no")
+
+    def test_aConnectErrorOfADirectWayNamesTheTarget(self) -> None:
+        for failure, why in (
+            (ConnectionRefusedError(111), "connection refused"),
+            (DNSLookupError("no results"), "the name does not resolve"),
+            (TimeoutError(), "timed out"),
+        ):
+            self.setUp()
+            connecting = self.connect(self.straight)
+            self.straight.fail(failure)
+            error = self.failureOf(connecting, Unreachable)
+            self.assertEqual(str(error), f"cannot reach {TARGET}: {why}")
+            self.assertEqual(error.hop, TARGET)
+
+    def test_aConnectErrorOfAProxysWayNamesTheProxy(self) -> None:
+        connecting = self.connect(self.one)
+        self.one.fail(ConnectionRefusedError(111))
+        error = self.failureOf(connecting, Unreachable)
+        self.assertEqual(str(error), "cannot reach the proxy one: connection refused")
+        self.assertEqual(error.hop, "one")
+
+    def test_anUnknownErrorPassesAtOnce(self) -> None:
+        for failure in (ZeroDivisionError("bug"), NoProtocol()):
+            self.setUp()
+            connecting = self.connect(self.one, self.two, self.straight)
+            self.one.fail(failure)
+            self.assertIs(self.failureOf(connecting, type(failure)), failure)
+            self.assertEqual((self.two.attempts, self.straight.attempts), (0, 0))
+
+    def test_whatAWayRaisesIsAFailureLikeItsOthers(self) -> None:
+        connecting = self.connect(RaisingEndpoint(ZeroDivisionError("bug")), self.two)
+        self.failureOf(connecting, ZeroDivisionError)
+        self.assertEqual(self.two.attempts, 0)
+        connecting = self.connect(RaisingEndpoint(Unreachable("gone")), self.two)
+        self.two.accept()
+        self.successResultOf(connecting)
+
+
+class DirectTests(RouteTestCase):
+    def test_directFollowsWhenNoProxyWasReached(self) -> None:
+        connecting = self.connect(self.one, self.two, self.straight)
+        self.one.fail(Unreachable("gone"))
+        self.assertEqual(self.straight.attempts, 0)
+        self.two.fail(ConnectionRefusedError(111))
+        self.assertEqual(self.straight.attempts, 1)
+        self.straight.accept()
+        self.assertIsInstance(self.successResultOf(connecting), Recorder)
+
+    def test_directNeverFollowsWhenAProxyHasAnswered(self) -> None:
+        for failure in ANSWERED:
+            self.setUp()
+            connecting = self.connect(self.one, self.straight)
+            self.one.fail(failure)
+            self.assertIs(self.failureOf(connecting, type(failure)), failure)
+            self.assertEqual(self.straight.attempts, 0)
+
+    def test_oneProxyThatAnsweredIsEnoughToForbidIt(self) -> None:
+        for failure in ANSWERED:
+            for order in ((0, 1), (1, 0)):
+                self.setUp()
+                failures = [failure, Unreachable("gone")]
+                connecting = self.connect(self.one, self.two, self.straight)
+                self.one.fail(failures[order[0]])
+                self.two.fail(failures[order[1]])
+                self.failureOf(connecting, RouteFailed)
+                self.assertEqual(self.straight.attempts, 0)
+
+    def test_aListOfFailedWaysForbidsItToo(self) -> None:
+        connecting = self.connect(self.one, self.straight)
+        self.one.fail(RouteFailed(ANSWERED))
+        self.failureOf(connecting, RouteFailed)
+        self.assertEqual(self.straight.attempts, 0)
+
+    def test_aProxyBehindDirectIsTriedAfterIt(self) -> None:
+        connecting = self.connect(self.straight, self.one)
+        self.straight.fail(ConnectionRefusedError(111))
+        self.one.accept()
+        self.assertIsInstance(self.successResultOf(connecting), Recorder)
+
+    def test_goingDirectIsSaidOnceAndSoIsItsEnd(self) -> None:
+        route = self.route(self.one, self.straight)
+        for _ in range(3):
+            connecting = route.connect(self.factory)
+            self.one.fail(Unreachable("one is gone"))
+            self.straight.accept()
+            self.successResultOf(connecting)
+        for _ in range(3):
+            connecting = route.connect(self.factory)
+            self.one.accept()
+            self.successResultOf(connecting)
+        self.assertEqual(
+            said(self.events),
+            [
+                "warn imap: connecting directly from now on: one is gone",
+                "warn imap: no longer connecting directly: one is back",
+            ],
+        )
+
+    def test_aSecondFallIsSaidAgain(self) -> None:
+        route = self.route(self.one, self.straight)
+        for _ in range(2):
+            route.connect(self.factory)
+            self.one.fail(Unreachable("gone"))
+            self.straight.accept()
+            route.connect(self.factory)
+            self.one.accept()
+        self.assertEqual(len(self.events), 4)
+
+    def test_goingDirectIsNotSaidBeforeItSucceeds(self) -> None:
+        connecting = self.connect(self.one, self.straight)
+        self.one.fail(Unreachable("gone"))
+        self.straight.fail(ConnectionRefusedError(111))
+        self.failureOf(connecting, RouteFailed)
+        self.assertEqual(self.events, [])
+
+    def test_directByChoiceIsNoFall(self) -> None:
+        connecting = self.connect(self.straight, self.one)
+        self.straight.accept()
+        self.successResultOf(connecting)
+        self.assertEqual(self.events, [])
+
+    def test_anotherProxyIsNoFall(self) -> None:
+        connecting = self.connect(self.one, self.two)
+        self.one.fail(Unreachable("gone"))
+        self.two.accept()
+        self.successResultOf(connecting)
+        self.assertEqual(self.events, [])
+
+
+class CancelTests(RouteTestCase):
+    def test_cancellingCancelsTheCurrentWayAndTriesNoOther(self) -> None:
+        connecting = self.connect(self.one, self.two)
+        connecting.cancel()
+        self.failureOf(connecting, ConnectingCancelledError)
+        self.assertEqual((self.one.cancels, self.two.attempts), (1, 0))
+
+    def test_cancellingCancelsALaterWayWhenThatIsTheCurrentOne(self) -> None:
+        connecting = self.connect(self.one, self.two, self.straight)
+        self.one.fail(Unreachable("gone"))
+        connecting.cancel()
+        self.failureOf(connecting, ConnectingCancelledError)
+        self.assertEqual((self.one.cancels, self.two.cancels), (0, 1))
+        self.assertEqual(self.straight.attempts, 0)
+
+    def test_cancellingADirectWayWhileItsNameIsResolvedTriesNoOther(self) -> None:
+        reactor = MemoryReactorClock()
+        reactor.installNameResolver(Resolver(silent=True))
+        direct = Way("direct", tcpEndpoint(reactor, "imap.example.com", 993), direct=True)
+        route = Route("imap", TARGET, [direct, Way("one", self.one)])
+        connecting = route.connect(self.factory)
+        connecting.cancel()
+        self.failureOf(connecting, ConnectingCancelledError)
+        self.assertEqual(self.one.attempts, 0)
+        self.assertEqual(reactor.getDelayedCalls(), [])
