@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone
@@ -16,6 +17,7 @@ from twisted.internet.interfaces import (
     IHostResolution,
     IProtocol,
     IProtocolFactory,
+    IReactorPluggableNameResolver,
     IResolutionReceiver,
     IStreamClientEndpoint,
 )
@@ -28,6 +30,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 ADDRESS = IPv4Address("TCP", "192.0.2.1", 3128)
+
+
+# Any text, with what UTF-8 cannot carry, such as os.environ has of bytes that are none.
+anyText = st.lists(st.integers(0, 0x10FFFF).map(chr)).map("".join)
 
 
 class StrictClock(Clock):
@@ -237,6 +243,19 @@ class Resolver:
             resolutionReceiver.addressResolved(kind("TCP", host, portNumber))
         resolutionReceiver.resolutionComplete()
         return resolution
+
+
+@implementer(IReactorPluggableNameResolver)
+class ResolvingReactor(MemoryReactorClock):
+    """A memory reactor with a resolver, which Twisted's own has not in every version."""
+
+    def __init__(self, resolver: IHostnameResolver) -> None:
+        super().__init__()
+        self.nameResolver = resolver
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
+        previous, self.nameResolver = self.nameResolver, resolver
+        return previous
 
 
 def acceptTCP(reactor: MemoryReactorClock, index: int = -1) -> Transport:

@@ -31,6 +31,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted import internet
+
 # In memory
 
 
@@ -178,7 +180,8 @@ class MemoryTransport:
             self.producer.resumeProducing()
         if self._ending and not self.writeEnded:
             self.writeEnded = True
-            self.protocol.writeConnectionLost()
+            if IHalfCloseableProtocol.providedBy(self.protocol):
+                self.protocol.writeConnectionLost()
         if self.disconnecting and self.producer is None:
             self.lose(ConnectionDone())
 
@@ -259,6 +262,14 @@ def captureLog(case: Any) -> list[LogEvent]:
 def lines(events: list[LogEvent]) -> list[str]:
     """Events as `level: text`."""
     return [f"{event['log_level'].name}: {formatEvent(event)}" for event in events]
+
+
+def useReactor(case: Any, fake: Any) -> None:
+    """Let a test find `fake` where programs import the reactor from."""
+    from twisted.internet import reactor  # so that there is one to be replaced
+
+    assert reactor is not None
+    case.patch(internet, "reactor", fake)
 
 
 # Over loopback

@@ -432,6 +432,15 @@ class FailedTests(HopTestCase):
         self.proxy.fail(failure)
         self.assertIs(self.assertFailed(ProxyTimeout), failure)
 
+    def test_anEndpointThatFailsAfterItConnectedIsUnreachableAndAborted(self) -> None:
+        self.connect()
+        outer: Any = self.proxy.factories[0].buildProtocol(None)
+        transport = Transport()
+        transport.protocol = outer
+        outer.makeConnection(transport)
+        self.proxy.fail(ConnectionLost())
+        self.assertFailed(Unreachable, "cannot reach", transport)
+
     def test_aProxyEndpointThatRaisesFailsTheDeferred(self) -> None:
         error = ValueError("no such thing")
         self.connect(over=RaisingEndpoint(error))

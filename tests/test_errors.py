@@ -123,6 +123,7 @@ class ReasonTests(SynchronousTestCase):
     def test_aTLSErrorIsInOpenSSLsWords(self) -> None:
         failure = SSL.Error([("SSL routines", "", "certificate verify failed")])
         self.assertEqual(reasonOf(failure), "TLS: certificate verify failed")
+        self.assertEqual(reasonOf(SSL.Error([])), "TLS: failed")
 
     def test_anErrorWithoutWordsIsItsName(self) -> None:
         self.assertEqual(reasonOf(ZeroDivisionError()), "ZeroDivisionError")

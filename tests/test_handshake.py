@@ -125,6 +125,12 @@ def damaged(draw: st.DrawFn) -> bytes:
     return answer[:at] + come + answer[at + gone :]
 
 
+class LimitTests(SynchronousTestCase):
+    def test_theLimitsAreThoseOfTheManual(self) -> None:
+        limits = MAX_HEAD, MAX_HEADERS, MAX_INFORMATIONAL, MAX_EXCERPT
+        self.assertEqual(limits, (65536, 200, 10, 512))
+
+
 class CuttingTests(SynchronousTestCase):
     """The same bytes mean the same, however the network cuts them."""
 
@@ -444,6 +450,9 @@ class RefusedTests(SynchronousTestCase):
             self.assertIsNone(handshake.feed(answer + b"x" * (MAX_EXCERPT - 1)))
             error = self.assertRaises(ProxyRefused, handshake.feed, b"x" * 5000)
             self.assertEqual(error.body, "x" * MAX_EXCERPT)
+            handshake = start()
+            # Nothing behind it is waited for.
+            self.assertRaises(ProxyRefused, handshake.feed, answer + b"x" * MAX_EXCERPT)
 
     def test_theBodyIsOneLineOfTextWithoutMarkup(self) -> None:
         page = (

@@ -13,7 +13,6 @@ from twisted.internet.error import (
     TimeoutError,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -31,7 +30,16 @@ from ptunnel.log import Log
 from ptunnel.route import Route, Way
 from ptunnel.tcp import tcpEndpoint
 
-from .fakes import Builder, Endpoint, RaisingEndpoint, Recorder, Resolver, observe, said
+from .fakes import (
+    Builder,
+    Endpoint,
+    RaisingEndpoint,
+    Recorder,
+    Resolver,
+    ResolvingReactor,
+    observe,
+    said,
+)
 
 TARGET = "imap.example.com:993"
 ANSWERED = [
@@ -261,8 +269,7 @@ class CancelTests(RouteTestCase):
         self.assertEqual(self.straight.attempts, 0)
 
     def test_cancellingADirectWayWhileItsNameIsResolvedTriesNoOther(self) -> None:
-        reactor = MemoryReactorClock()
-        reactor.installNameResolver(Resolver(silent=True))
+        reactor = ResolvingReactor(Resolver(silent=True))
         direct = Way("direct", tcpEndpoint(reactor, "imap.example.com", 993), direct=True)
         route = Route("imap", TARGET, [direct, Way("one", self.one)])
         connecting = route.connect(self.factory)

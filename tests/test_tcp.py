@@ -13,22 +13,20 @@ from twisted.internet.error import (
     TimeoutError,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from ptunnel.tcp import REMEMBER, NamedEndpoint, tcpEndpoint
 
-from .fakes import Builder, Recorder, Resolver, acceptTCP, refuseTCP
+from .fakes import Builder, Recorder, Resolver, ResolvingReactor, acceptTCP, refuseTCP
 
 NAME = "proxy.example"
 
 
 class TCPTestCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.reactor = MemoryReactorClock()
         self.resolver = Resolver("192.0.2.1")
-        self.reactor.installNameResolver(self.resolver)
+        self.reactor = ResolvingReactor(self.resolver)
         self.factory = Builder()
 
     @property

@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectError
 from ptunnel.config import Settings, loadConnect
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Lines, Log, beginLogging
+from ptunnel.service import PtunnelService, Routes
 from ptunnel.tap import Options, ProxyOptions, mistake
 
 
@@ -21,7 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands = {"run": run, "connect": connect, "demo": demo}
     command = commands.get(words[0]) if words else None
-    return run(words) if command is None else command(words[1:])
+    try:
+        return run(words) if command is None else command(words[1:])
+    except BrokenPipeError:  # --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 class ConnectOptions(ProxyOptions):
@@ -48,13 +53,12 @@ def run(words: Sequence[str]) -> int:
 
     from twisted.internet import reactor as installed  # after the mistakes
 
-    from ptunnel.service import PtunnelService
-
     reactor: Any = installed
     beginLogging(Lines(sys.stdout, asJSON=settings.logFormat == "json"), settings.logLevel)
     log = Log(settings.logLevel)
     try:
         service = PtunnelService(reactor, settings, log)
+        _handleSignals(reactor, service)
         service.startService()
     except ConfigError as e:
         mistake(str(e))
@@ -62,18 +66,28 @@ def run(words: Sequence[str]) -> int:
         log.error("", str(e))
         return 1
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-
-    def stop(number: int, frame: object) -> None:
-        reactor.callFromThread(service.abort if service.stopping else reactor.stop)
-
-    def handleSignals() -> None:
-        # The first one drains; Twisted's own handlers would have no use for a second.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-
-    reactor.callWhenRunning(handleSignals)
     reactor.run()
     return 0
+
+
+def _handleSignals(reactor: Any, service: PtunnelService) -> None:
+    """The first one drains, the second one aborts; Twisted's own handlers have no use for that."""
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        if stopped:
+            service.abort()
+        else:
+            stopped = True
+            reactor.stop()
+
+    def handle() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: reactor.callFromThread(stop))
+
+    handle()  # whoever waits for a listening line may send one at once
+    reactor.callWhenRunning(handle)  # the reactor has put its own in place
 
 
 def connect(words: Sequence[str]) -> int:
@@ -84,7 +98,6 @@ def connect(words: Sequence[str]) -> int:
 
     from twisted.internet import reactor as installed
 
-    from ptunnel.service import Routes
     from ptunnel.stdio import relay
 
     reactor: Any = installed
@@ -98,7 +111,8 @@ def connect(words: Sequence[str]) -> int:
         codes.append(1)
         if not reason.check(ConnectError, OSError):
             log.error("", f"a bug: {reason.value!r}", traceback=reason.getTraceback())
-        log.error("", reasonOf(reason.value))
+        else:
+            log.error("", reasonOf(reason.value))
 
     def start() -> None:
         done = relay(Routes(reactor, settings, log).to(settings.tunnels[0]), reactor)

@@ -198,8 +198,8 @@ class _Attempt(Factory):
             self.fail(self._unreachable(within))
 
     def _notConnected(self, reason: Failure) -> None:
-        if isinstance(reason.value, TunnelError) or self._connection is not None:
-            self.fail(reason)  # of a hop before this one, or of a factory
+        if isinstance(reason.value, TunnelError):
+            self.fail(reason)  # of a hop before this one
         else:
             self.fail(self._unreachable(reasonOf(reason.value)))
 

@@ -133,6 +133,6 @@ def reasonOf(error: BaseException | None) -> str:
     if isinstance(code, int):
         return os.strerror(code).lower()
     queue = error.args[0] if error is not None and error.args else None
-    if queue and isinstance(queue, list):  # OpenSSL's: library, function, reason
-        return "TLS: " + ", ".join(str(entry[-1]) for entry in queue)
+    if isinstance(queue, list):  # OpenSSL's: library, function, reason
+        return "TLS: " + (", ".join(str(entry[-1]) for entry in queue) or "failed")
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

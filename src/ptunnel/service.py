@@ -34,7 +34,7 @@ from ptunnel.config import (
     UnixListen,
 )
 from ptunnel.endpoint import ConnectEndpoint
-from ptunnel.errors import ListenError, reasonOf
+from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.handshake import authority
 from ptunnel.log import Log
 from ptunnel.route import Route, Way
@@ -133,7 +133,7 @@ class TunnelService(Service):
 
 
 class PtunnelService(MultiService):
-    """All tunnels of some settings.
+    """All tunnels of some settings; a ConfigError where an endpoint string is none.
 
     `privilegedStartService` binds every port, and raises L{ListenError} where one cannot be, with
     none left bound. `stopService` gives a Deferred: the ports are closed, sessions may end within
@@ -199,7 +199,8 @@ class PtunnelService(MultiService):
             within = "" if limit is None else f", for at most {limit:g} s"
             self._log.notice(
                 "",
-                f"stopping: waiting for {waiting} sessions{within}; a second signal ends them now",
+                f"stopping: waiting for {_sessions(waiting)}{within}; "
+                "a second signal ends them now",
             )
             if limit is not None:
                 timer = self._reactor.callLater(limit, self.abort)
@@ -209,7 +210,7 @@ class PtunnelService(MultiService):
     def abort(self) -> None:
         """End all sessions at once."""
         left = sum(len(tunnel.factory.sessions) for tunnel in self.tunnels)
-        self._log.warning("", f"aborting {left} sessions that have not ended")
+        self._log.warning("", f"aborting what has not ended: {_sessions(left)}")
         for tunnel in self.tunnels:
             tunnel.factory.abort()
 
@@ -224,6 +225,10 @@ def _mostConnections() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
     return sys.maxsize if soft == resource.RLIM_INFINITY else max((soft - SPARE) // 2, 1)
+
+
+def _sessions(count: int) -> str:
+    return f"{count} session" if count == 1 else f"{count} sessions"
 
 
 def _cancel(result: Any, timer: Any) -> Any:
@@ -244,7 +249,12 @@ def _where(tunnel: Tunnel) -> str:
 def _serverEndpoint(reactor: Any, tunnel: Tunnel) -> IStreamServerEndpoint:
     listen = tunnel.listen
     if isinstance(listen, EndpointListen):
-        return cast(IStreamServerEndpoint, serverFromString(reactor, listen.description))
+        try:
+            return cast(IStreamServerEndpoint, serverFromString(reactor, listen.description))
+        except Exception as e:  # whatever its parser, perhaps of some other package, raises
+            raise ConfigError(
+                f'[tunnel {tunnel.name}] listen: "{listen.description}": {reasonOf(e)}'
+            ) from None
     if isinstance(listen, UnixListen):
         return UNIXServerEndpoint(reactor, listen.path, BACKLOG, wantPID=False)
     kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint

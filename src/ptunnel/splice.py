@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
@@ -41,10 +41,10 @@ Cause = Literal["end", "reset", "idle", "half-close", "linger", "closed", "abort
 class Ended:
     """How a splice ended.
 
-    @ivar sent: bytes that the first transport received, for the second.
-    @ivar received: bytes that the second transport received, for the first.
+    @ivar sent: bytes that the first transport received and the second was given to send.
+    @ivar received: bytes that the second transport received and the first was given to send.
     @ivar cause: "end" (of file, on both sides), "reset" (by one side), "idle", "half-close" or
-        "linger" (a timeout), "closed" or "aborted" (from here).
+        "linger" (a timeout), "closed" or "aborted" (from here). What cuts an end short counts.
     @ivar first: which transport ended first or was reset, 0 or 1; None: neither did.
     """
 
@@ -129,6 +129,8 @@ class Splice:
         self._note(cause, None)
         for leg in self._legs:
             leg.endWriting()
+        for leg in self._legs:
+            leg.drop()
 
     def abort(self, cause: Cause = "aborted") -> None:
         """End both directions at once."""
@@ -139,7 +141,8 @@ class Splice:
     def check(self, now: float) -> None:
         """Look whether a timeout has come; called by the Sweep."""
         one, two = self._legs
-        seen = one.received + two.received
+        # An end counts like a byte: the timeout that it begins does not begin before it.
+        seen = one.received + two.received + one.wroteLast + two.wroteLast
         if seen != self._seen:
             self._seen = seen
             self._active = now
@@ -149,13 +152,12 @@ class Splice:
             if quiet >= LINGER:
                 self.abort("linger")
         elif one.readEnded or two.readEnded:
-            self._expire(now, self._halfCloseTimeout, "half-close")
+            self._expire(quiet, self._halfCloseTimeout, "half-close")
         else:
-            self._expire(now, self._idleTimeout, "idle")
+            self._expire(quiet, self._idleTimeout, "idle")
 
-    def _expire(self, now: float, limit: float | None, cause: Cause) -> None:
-        if limit is not None and now - self._active >= limit:
-            self._active = now  # LINGER counts from here
+    def _expire(self, quiet: float, limit: float | None, cause: Cause) -> None:
+        if limit is not None and quiet >= limit:
             self.close(cause)
 
     def sourceEnded(self, leg: _Leg) -> None:
@@ -181,11 +183,13 @@ class Splice:
             leg.other.abort()
 
     def _note(self, cause: Cause, leg: _Leg | None) -> None:
-        if self._cause is None or (cause == "reset" and self._cause == "end"):
+        if self._cause is None or (self._cause == "end" and cause != "end"):
             self._cause = cause
-            self._first = None if leg is None else self._legs.index(leg)
+            if leg is not None:
+                self._first = self._legs.index(leg)
 
     def _cancelled(self, done: Deferred[Ended]) -> None:
+        done.errback(CancelledError())  # before both may be lost at once, which would be a result
         self.abort()
 
 
@@ -193,9 +197,10 @@ class Splice:
 class _Leg:
     """One of the two transports: the protocol of its own, and a producer for the other.
 
-    @ivar received: bytes that this transport received.
+    @ivar received: bytes that this transport received and the other one was given to send.
     @ivar readEnded: its peer has ended; no more bytes will come from it.
-    @ivar wroteLast: it was told to close its writing half behind what it still buffers.
+    @ivar wroteLast: it was told to close its writing half behind what it still buffers, or is
+        lost.
     @ivar writeEnded: and has done so.
     @ivar lost: it is closed.
     """
@@ -221,7 +226,10 @@ class _Leg:
         self._paused = self.readEnded = self.wroteLast = self.writeEnded = self.lost = False
         self.other = self
         self.halfCloses = canHalfClose(transport)
-        self._previous = receiverOf(transport)
+        previous = receiverOf(transport)
+        if previous is None:
+            raise TypeError(f"cannot take over the bytes of a {type(transport).__name__}")
+        self._previous = previous
 
     def start(self, other: _Leg) -> None:
         self.other = other
@@ -238,8 +246,8 @@ class _Leg:
         """The same."""
 
     def dataReceived(self, data: bytes) -> None:
-        self.received += len(data)
         if not self.other.wroteLast:
+            self.received += len(data)
             self.other.transport.write(data)
 
     def readConnectionLost(self) -> None:
@@ -255,10 +263,11 @@ class _Leg:
         self._closeIfFinished()
 
     def connectionLost(self, reason: Failure) -> None:
-        self.lost = True
-        if self._previous is not None:
+        self.lost = self.wroteLast = True
+        try:
             self._previous.connectionLost(reason)
-        self._splice.legLost(self, reason.check(ConnectionDone) is not None)
+        finally:
+            self._splice.legLost(self, reason.check(ConnectionDone) is not None)
 
     # What the other transport, as a consumer, tells its producer
 

@@ -7,7 +7,7 @@ import getopt
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from twisted.python import usage
 
@@ -20,6 +20,7 @@ from ptunnel.service import PtunnelService
 class ProxyOptions(usage.Options):
     """The options that say which proxy, as whom, and how much is logged."""
 
+    synopsis: str
     optParameters = [
         ["config", "c", None, "An INI file with proxies and tunnels."],
         ["user", "U", None, "User name for the proxies of -p or of the environment."],
@@ -55,15 +56,18 @@ class ProxyOptions(usage.Options):
             raise usage.UsageError(f"{e}; see ptunnel --help") from None
         ordered = []
         for option, value in found:
-            ordered.append(f"{option}={value}" if option.startswith("--") and value else option)
-            if value and not option.startswith("--"):
-                ordered.append(value)
+            if option.startswith("--"):
+                takesValue = f"{option[2:]}=" in self.longOpt
+                ordered.append(f"{option}={value}" if takesValue else option)
+            else:
+                takesValue = f"{option[1]}:" in self.shortOpt
+                ordered += [option, value] if takesValue else [option]
         return [*ordered, "--", *arguments]
 
     def getSynopsis(self) -> str:
         if self.parent is None:
             return f"Usage: ptunnel {self.synopsis}"
-        return cast(str, super().getSynopsis())
+        return super().getSynopsis()
 
     def opt_proxy(self, proxy: str) -> None:
         """host:port or a URL; repeatable, tried in order. Else https_proxy counts, as for curl."""
@@ -154,12 +158,17 @@ class _Hosted(PtunnelService):
         except PtunnelError:
             # twistd removes its pid file and tells the process that waits for its daemon; all that
             # is left to do is to say it in one line.
-            sys.excepthook = _inOneLine
+            quiet = self._settings.logLevel == "none"
+            sys.excepthook = _inNoLine if quiet else _inOneLine
             raise
 
 
 def _inOneLine(kind: Any, error: BaseException, trace: Any) -> None:
     print(f"ptunnel: {error}", file=sys.stderr)
+
+
+def _inNoLine(kind: Any, error: BaseException, trace: Any) -> None:
+    """-q: the exit code says it."""
 
 
 def makeService(options: Options) -> PtunnelService:

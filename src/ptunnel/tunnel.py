@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
@@ -136,9 +136,10 @@ class Session(Protocol):
         tunnel.sessions.add(self)
         # Not a byte of the client is read before there is somewhere to send it.
         cast(Any, self.transport).pauseProducing()
-        self._connecting = tunnel.endpoint.connect(tunnel.outgoing)
-        self._connecting.addCallbacks(self._joined, self._failed)
-        self._connecting.addErrback(self._bug)
+        # It may fire at once, or raise where it should have failed.
+        connecting = self._connecting = maybeDeferred(tunnel.endpoint.connect, tunnel.outgoing)
+        connecting.addCallbacks(self._joined, self._failed)
+        connecting.addErrback(self._bug)
 
     def abort(self) -> None:
         """End it at once."""
@@ -160,13 +161,17 @@ class Session(Protocol):
         self._connecting = None
         self._connected = tunnel.clock.seconds()
         there = cast(Any, outgoing).transport
-        self._splice = Splice(
-            cast(Any, self.transport),
-            there,
-            tunnel.sweep,
-            tunnel.idleTimeout,
-            tunnel.halfCloseTimeout,
-        )
+        try:
+            self._splice = Splice(
+                cast(Any, self.transport),
+                there,
+                tunnel.sweep,
+                tunnel.idleTimeout,
+                tunnel.halfCloseTimeout,
+            )
+        except TypeError:
+            abort(there)
+            raise
         self._splice.done.addCallback(self._account)
 
     def _account(self, ended: Ended) -> None:
@@ -192,9 +197,9 @@ class Session(Protocol):
     def _failed(self, reason: Failure) -> None:
         tunnel = self._tunnel
         self._connecting = None
-        if self._lost or reason.check(ConnectingCancelledError):
+        if self._lost:
             return
-        if not reason.check(ConnectError, OSError):
+        if not reason.check(ConnectError, ConnectingCancelledError, OSError):
             self._bug(reason)
             return
         why = reasonOf(reason.value)

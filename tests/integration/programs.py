@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import grp
 import os
 import pwd
 import random
@@ -46,12 +47,12 @@ def required(name: str, folder: str = "") -> str:
     return path
 
 
-def eventually(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+def eventually(condition: Callable[[], T], what: str) -> T:
     """What `condition` returns, as soon as that is true."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while not (result := condition()):
         if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {seconds:g} s")
+            raise AssertionError(f"{what}: not within {PATIENCE:g} s")
         time.sleep(0.02)
     return result
 
@@ -76,7 +77,7 @@ class Program:
     user = ME
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{type(self).__name__}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"ptunnel-{type(self).__name__}-"))
         self.port = freePort()
         self._log = self.folder / "output"
         try:
@@ -122,9 +123,9 @@ class Program:
         """What it has written to standard output and standard error."""
         return self._log.read_text(errors="replace")
 
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal; return the exit code."""
-        self.process.send_signal(number)
+    def end(self) -> int:
+        """Send SIGTERM; return the exit code."""
+        self.process.terminate()
         return self.process.wait(PATIENCE)
 
     def stop(self) -> None:
@@ -132,7 +133,7 @@ class Program:
         if process is not None:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1)
+                process.wait(5)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # with what it has started
             process.wait(PATIENCE)
@@ -146,14 +147,23 @@ class Program:
 
 
 P = TypeVar("P", bound=Program)
+_shared: list[Program] = []
 
 
 @functools.cache
 def shared(kind: type[P], *settings: str) -> P:
     """The program of this kind with these settings, started when it is first asked for."""
     program = kind(*settings)
-    atexit.register(program.stop)
+    _shared.append(program)
     return program
+
+
+@atexit.register
+def _stopShared() -> None:
+    for program in _shared:  # at the same time, because some take seconds
+        program.process.terminate()
+    for program in _shared:
+        program.stop()
 
 
 class Squid(Program):
@@ -188,7 +198,9 @@ class Squid(Program):
             max_filedescriptors 4096
             shutdown_lifetime 0 seconds
         """
-        return [required("squid"), "-N", "-f", self.write("squid.conf", config)]
+        # By its name it tells its shared memory from that of other Squids.
+        name = f"ptunnel{self.port}"
+        return [required("squid"), "-N", "-d1", "-n", name, "-f", self.write("squid.conf", config)]
 
 
 class SquidWithPassword(Squid):
@@ -333,8 +345,9 @@ class Dovecot(Program):
     """Dovecot's IMAP, without TLS; any user may log in with PASSWORD."""
 
     PASSWORD = "dovecot-password"
-    # Dovecot keeps mail away from root, so there it belongs to this user of its package.
+    # Dovecot keeps mail away from root: there it belongs to this user, who comes with the package.
     user = "dovenull" if AM_ROOT else ME
+    group = "nogroup" if AM_ROOT else grp.getgrgid(os.getgid()).gr_name
 
     def arguments(self) -> list[str]:
         (self.folder / "mail").mkdir()
@@ -354,7 +367,7 @@ class Dovecot(Program):
             }}
             userdb {{
               driver = static
-              args = uid={self.user} gid=nogroup home={self.folder}/mail
+              args = uid={self.user} gid={self.group} home={self.folder}/mail
             }}
             service imap-login {{
               inet_listener imap {{
@@ -373,7 +386,12 @@ class Dovecot(Program):
         unrooted = "".join(
             f"service {name} {{\nchroot =\n}}\n" for name in ("anvil", "imap-login", "stats")
         )
-        return f"default_internal_user = {ME}\ndefault_login_user = {ME}\n{unrooted}"
+        return f"""
+            default_internal_user = {ME}
+            default_internal_group = {self.group}
+            default_login_user = {ME}
+            {unrooted}
+        """
 
 
 class Ptunnel(Program):
@@ -395,8 +413,10 @@ class Ptunnel(Program):
         return line is not None
 
     def lines(self) -> list[str]:
-        """What it has logged besides the line that it listens."""
-        return [line for line in self.output().splitlines() if not _LISTENING.search(line)]
+        """What it has logged, but for how it starts and stops."""
+        return [line for line in self.output().splitlines() if not _EXPECTED.search(line)]
 
 
 _LISTENING = re.compile(r": listening on \S+:(\d+), to ")
+# The second: a session may not know yet that its client has gone.
+_EXPECTED = re.compile(rf"{_LISTENING.pattern}|stopping: waiting for ")

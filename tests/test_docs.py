@@ -1,0 +1,326 @@
+"""README.md, docs/ and conf/: what they show works, and what they list is what there is."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ptunnel.cli import ConnectOptions
+from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
+from ptunnel.errors import ConfigError, TunnelError
+from ptunnel.handshake import Handshake
+from ptunnel.tap import Options
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+CONFIG = ROOT / "docs" / "config.md"
+ERRORS = ROOT / "docs" / "errors.md"
+SAMPLE = ROOT / "conf" / "tunnels.ini"
+MANUAL = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PATIENCE = 20.0
+
+
+def blocks(page: Path, *kinds: str) -> list[str]:
+    """The fenced blocks of a page, of these languages."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    return [text for kind, text in found if kind in kinds]
+
+
+def tables(page: Path, heading: str) -> list[list[str]]:
+    """The rows, as cells, of the tables between a heading and the next one."""
+    _, _, rest = page.read_text("utf-8").partition(f"\n{heading}\n")
+    section = re.split(r"^#+ ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("|").split(" |")] for row in rows]
+
+
+def code(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+class ConfigExampleTests(SynchronousTestCase):
+    def load(self, text: str) -> Settings:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        for name in re.findall(r"^password-file = (\S+)", text, re.MULTILINE):
+            (folder / name).write_text("secret\n")
+            (folder / name).chmod(0o600)
+        (folder / "tunnels.ini").write_text(text, "utf-8")
+        names = re.findall(r"^password-env = (\S+)", text, re.MULTILINE)
+        command = CommandLine(configFile=str(folder / "tunnels.ini"))
+        return loadSettings(command, dict.fromkeys(names, "secret"))
+
+    def test_everyExampleLoadsWithoutAWarning(self) -> None:
+        examples = [text for page in MANUAL for text in blocks(page, "ini")]
+        self.assertGreater(len(examples), 1)
+        for text in [*examples, SAMPLE.read_text("utf-8")]:
+            tunnel = "[tunnel t]\nlisten = 0\ntarget = t.example:1\n"
+            whole = text if "[tunnel " in text else text + tunnel
+            self.assertEqual(self.load(whole).warnings, ())
+
+    def test_theSampleHasEveryKey(self) -> None:
+        sample = SAMPLE.read_text("utf-8")
+        for kind in "ptunnel", "proxy", "tunnel":
+            for key in keysOfTheProgram(kind):
+                self.assertRegex(sample, rf"(?m)(^|; | or ){key} = ")
+
+    def test_whatTheSampleCommentsOutIsRightToo(self) -> None:
+        text = re.sub(r"(?m)^; ([a-z-]+ = )", r"\1", SAMPLE.read_text("utf-8"))
+        settings = self.load(text.replace("/etc/ptunnel/", ""))
+        self.assertEqual(len(settings.tunnels), 2)
+
+
+class CommandLineTests(SynchronousTestCase):
+    """Every command that is shown parses; nothing is started."""
+
+    def setUp(self) -> None:
+        self.password = Path(self.mktemp())
+        self.password.write_text("secret\n")
+        self.password.chmod(0o600)
+
+    def parse(self, line: str) -> None:
+        stand = {
+            "/etc/ptunnel/tunnels.ini": str(SAMPLE),
+            "FILE": str(self.password),
+            "%h": "host.example",
+            "%p": "22",
+        }
+        for what, instead in stand.items():
+            line = line.replace(what, instead)
+        words = shlex.split(line, comments=True)
+        environ = {}
+        while re.match(r"\w+=", words[0]):
+            name, _, environ[name] = words.pop(0).partition("=")
+        program = os.path.basename(words.pop(0))
+        if program == "twistd":
+            del words[: words.index("ptunnel") + 1]
+        self.patch(os, "environ", environ)
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                self.understand(program, words)
+        except SystemExit as e:
+            self.assertEqual(e.code, 0, f"{line}: {said.getvalue()}")
+
+    def understand(self, program: str, words: list[str]) -> None:
+        if program == "ptunnel" and words[0] == "demo":
+            self.assertEqual(words, ["demo"])
+        elif program == "ptunnel" and words[0] == "connect":
+            ConnectOptions().parseOptions(words[1:])
+        else:
+            Options().parseOptions(words[1:] if words[0] == "run" else words)
+
+    def shown(self) -> Iterator[str]:
+        for page in MANUAL:
+            for block in blocks(page, "sh", "console"):
+                for line in re.sub(r"(?m)^\$ ", "", block.replace("\\\n", "")).splitlines():
+                    if re.match(r"(\w+=\S+ )*(\S*/)?ptunnel |twistd .*\bptunnel ", line):
+                        yield line
+                    if inner := re.search(r'ProxyCommand="([^"]*)"', line):
+                        yield inner[1]
+        for *_, ours in tables(README, "## Coming from another tool"):
+            yield from (span for span in code(ours) if span.startswith("ptunnel "))
+        yield from re.findall(r"^ +ProxyCommand (.*)$", README.read_text("utf-8"), re.MULTILINE)
+
+    def test_everyCommandParses(self) -> None:
+        lines = list(self.shown())
+        self.assertGreater(len(lines), 10)
+        for line in lines:
+            self.parse(line)
+
+    def test_theOptionsAreThoseOfTheProgram(self) -> None:
+        options = Options()
+        long = {f"--{name.rstrip('=')}" for name in options.longOpt}
+        short = {f"-{letter}" for letter in options.shortOpt.replace(":", "")}
+        for page, heading in (README, "## Options"), (CONFIG, "## Command line"):
+            cells = [row[0] for row in tables(page, heading)[1:]]
+            words = [word.split()[0] for cell in cells for word in code(cell)]
+            self.assertEqual(sorted(words), sorted(long | short), page.name)
+
+
+class LinkTests(SynchronousTestCase):
+    def test_everyRelativeLinkLeadsSomewhere(self) -> None:
+        for page in [*MANUAL, ROOT / "CHANGELOG.md"]:
+            for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+                if "://" not in link:
+                    path, _, anchor = link.partition("#")
+                    target = page.parent / path if path else page
+                    self.assertTrue(target.exists(), f"{page.name}: {link}")
+                    if anchor:
+                        self.assertIn(anchor, anchors(target), f"{page.name}: {link}")
+
+
+def anchors(page: Path) -> list[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
+class ReferenceTests(SynchronousTestCase):
+    def documented(self, heading: str) -> dict[str, str]:
+        """The default of each key."""
+        return {code(row[0])[0]: row[-1] for row in tables(CONFIG, heading) if code(row[0])}
+
+    def test_theKeysAreThoseOfTheProgram(self) -> None:
+        service = self.documented("### [ptunnel]")
+        proxy = self.documented("### [proxy NAME]")
+        tunnel = {
+            key: default
+            for key, default in self.documented("### [tunnel NAME]").items()
+            if re.fullmatch("[a-z-]+", key)
+        }
+        shared = tunnel.keys() - {"listen", "target"}
+        self.assertEqual(service.keys() | shared, keysOfTheProgram("ptunnel"))
+        self.assertEqual(proxy.keys(), keysOfTheProgram("proxy"))
+        self.assertEqual(tunnel.keys(), keysOfTheProgram("tunnel"))
+
+    def test_theDurationsAreTheDefaultsOfTheProgram(self) -> None:
+        settings, tunnel = Settings((), {}), Tunnel("t", None, "h", 1, ())  # type: ignore[arg-type]
+        defaults: dict[str, Any] = {
+            "drain-timeout": settings.drainTimeout,
+            "connect-timeout": tunnel.connectTimeout,
+            "idle-timeout": tunnel.idleTimeout,
+            "half-close-timeout": tunnel.halfCloseTimeout,
+        }
+        documented = self.documented("### [ptunnel]") | self.documented("### [tunnel NAME]")
+        for key, seconds in defaults.items():
+            self.assertEqual(parseDuration(code(documented[key])[0]), seconds, key)
+
+
+def keysOfTheProgram(kind: str) -> set[str]:
+    """The keys of a section, from what the program says about one that it does not know."""
+    header = kind if kind == "ptunnel" else f"{kind} x"
+    path = Path("keys.ini")
+    path.write_text(f"[{header}]\n0123456789 = x\n")
+    try:
+        loadSettings(CommandLine(configFile=str(path)), {})
+    except ConfigError as e:
+        return set(str(e).partition("known are ")[2].split(", "))
+    raise AssertionError("an unknown key is taken")
+
+
+class ErrorPageTests(SynchronousTestCase):
+    """docs/errors.md has each failure of a handshake, word for word."""
+
+    def assertExplained(self, error: TunnelError) -> None:
+        line = re.sub(r"TARGET:\d+", "TARGET", error.message)
+        line = re.sub(r"within \d+ s", "within N s", line)
+        line = re.sub(r"(: \d+)( .*)?$", "", line)  # a status has more to it than one line has
+        line = line.removeprefix("the proxy PROXY ")
+        text = ERRORS.read_text("utf-8")
+        self.assertIn(line, text)
+        self.assertIn(re.sub(r"port \d+$", "port N", error.hint), text)
+
+    def test_everyAnswer(self) -> None:
+        statuses = 302, 400, 403, 404, 405, 407, 501, 502, 503, 504
+        refusals = [f"HTTP/1.1 {n} No\r\nContent-Length: 0\r\n\r\n".encode() for n in statuses]
+        garbage = [
+            b"SSH-2.0-OpenSSH\r\n",
+            b"\x15\x03\x01\x00\x02\x02\x46",
+            b"220 hello\r\n",
+            b"HTTP/1.1 200 OK\r\nno colon\r\n",
+            b"HTTP/1.1 200 OK\r\nA: " + 70_000 * b"a",
+            b"HTTP/1.1 200 OK\r\n" + 201 * b"A: a\r\n",
+            b"HTTP/1.1 101 No\r\n\r\n",
+            20 * b"HTTP/1.1 100 Continue\r\n\r\n",
+        ]
+        for answer in [*refusals, *garbage]:
+            for port, authenticated in (443, False), (993, True):
+                handshake = Handshake("TARGET", port, hop="PROXY", authenticated=authenticated)
+                error = self.assertRaises(TunnelError, handshake.feed, answer)
+                self.assertExplained(error)
+
+    def test_everySilence(self) -> None:
+        for answer in b"", b"HTTP/1.1 200":
+            handshake = Handshake("TARGET", 993, hop="PROXY")
+            if answer:
+                handshake.feed(answer)
+            self.assertExplained(handshake.end())
+            self.assertExplained(handshake.expire(30))
+
+
+class EmbeddingTests(SynchronousTestCase):
+    def test_theExampleCarriesBytesBothWays(self) -> None:
+        [program] = blocks(README, "python")
+        with contextlib.closing(TinyProxy()) as proxy:
+            for name, value in ("proxyAddress", proxy.address), ("localPorts", (0, 0)):
+                program, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value!r}", program)
+                self.assertEqual(count, 1)
+            path = Path(self.mktemp())
+            path.write_text(program, "utf-8")
+            running = subprocess.Popen(
+                [sys.executable, str(path)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+            self.addCleanup(end, running)
+            timer = threading.Timer(PATIENCE, running.kill)
+            timer.start()
+            self.addCleanup(timer.cancel)
+            assert running.stdout is not None
+            said = [running.stdout.readline() for _ in range(2)]
+            ports = [re.findall(r"^listening on (\d+)$", line) for line in said]
+            for found in ports:
+                self.assertEqual(len(found), 1, said)
+                self.converse(int(found[0]))
+            self.assertEqual(running.stdout.readline(), "5 bytes out, 15 in: end\n")
+            self.assertEqual(len(proxy.requests), 2)
+            for request in proxy.requests:
+                self.assertTrue(request.startswith(b"CONNECT imap.example.com:143 HTTP/1.1\r\n"))
+                self.assertIn(b"\r\nProxy-Authorization: Basic YWxpY2U6c2VjcmV0\r\n", request)
+
+    def converse(self, port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            stream = client.makefile("rb")
+            self.assertEqual(stream.read(10), b"* hello to")
+            client.sendall(b"ptunn")
+            client.shutdown(socket.SHUT_WR)
+            self.assertEqual(stream.read(), b"PTUNN")
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+class TinyProxy:
+    """A proxy and its target in one: it greets in the segment of its answer, and echoes."""
+
+    def __init__(self) -> None:
+        self.requests: list[bytes] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = self._server.getsockname()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                with client:
+                    client.settimeout(PATIENCE)
+                    self._talk(client)
+
+    def _talk(self, client: socket.socket) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += client.recv(4096)
+        self.requests.append(request)
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n* hello to")
+        while data := client.recv(4096):
+            client.sendall(data.upper())

@@ -1,0 +1,262 @@
+"""`ptunnel.stdio`: standard input and output, as pipes, to a target over loopback TCP."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from ptunnel.errors import Unreachable
+from ptunnel.splice import Ended
+from ptunnel.stdio import relay
+from tests.loopback import Loopback
+
+
+class Here:
+    """An endpoint that leads to a connection which is there already."""
+
+    def __init__(self, recorder: Any) -> None:
+        self._recorder = recorder
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        protocol = protocolFactory.buildProtocol(None)
+        transport = self._recorder.transport
+        protocol.makeConnection(transport)
+        return succeed(protocol)
+
+
+class StdioTests(TestCase):
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.open: set[int] = set()
+        self.addCleanup(lambda: [os.close(fd) for fd in self.open])
+        self.loopback = Loopback(self)  # closed before they are
+        self.target, self.near = self.loopback.connection()
+
+    def pipe(self) -> tuple[int, int]:
+        ends = os.pipe()
+        self.open.update(ends)
+        return ends
+
+    def closeFD(self, fd: int) -> None:
+        self.open.remove(fd)
+        os.close(fd)
+
+    def start(self, endpoint: Any = None) -> Deferred[Ended]:
+        """The program has `self.keyboard` to write to and `self.screen` to read from."""
+        self.stdin, self.keyboard = self.pipe()
+        self.screen, self.stdout = self.pipe()
+        return self.run_(endpoint)
+
+    def run_(self, endpoint: Any = None) -> Deferred[Ended]:
+        # Splice takes its clock from the reactor; with a Clock no timer outlives a test.
+        reactor = _ReactorWithClock(self.loopback.reactor)
+        return relay(endpoint or Here(self.near), reactor, stdin=self.stdin, stdout=self.stdout)
+
+    async def shown(self, count: int) -> bytes:
+        """What comes out, until so many bytes or the end."""
+        os.set_blocking(self.screen, False)
+        shown = b""
+        while len(shown) < count:
+            try:
+                data = os.read(self.screen, 65536)
+            except BlockingIOError:
+                await self.loopback.turn()
+                continue
+            if not data:
+                break
+            shown += data
+        return shown
+
+    async def type_(self, data: bytes) -> None:
+        os.set_blocking(self.keyboard, False)
+        while data:
+            with contextlib.suppress(BlockingIOError):
+                data = data[os.write(self.keyboard, data[:65536]) :]
+            await self.loopback.turn()
+
+    async def test_bytesFlowBothWays(self) -> None:
+        self.start()
+        os.write(self.keyboard, b"SSH-2.0-here")
+        await self.target.gets(12)
+        self.target.send(b"SSH-2.0-there")
+        self.assertEqual(await self.shown(13), b"SSH-2.0-there")
+        self.assertEqual(bytes(self.target.received), b"SSH-2.0-here")
+
+    async def test_theEndOfInputIsPassedOnAndALateAnswerArrives(self) -> None:
+        done = self.start()
+        question, answer = os.urandom(300_000), os.urandom(300_000)
+        await self.type_(question)
+        self.closeFD(self.keyboard)
+        await self.target.isEnded()
+        self.assertEqual(hash_(bytes(self.target.received)), hash_(question))
+        self.target.send(answer)
+        self.target.end()
+        self.assertEqual(hash_(await self.shown(1_000_000)), hash_(answer))
+        self.assertEqual(await done, Ended(300_000, 300_000, "end", 0))
+
+    async def test_theEndOfTheTargetClosesOutputWhileInputIsStillSent(self) -> None:
+        done = self.start()
+        self.target.send(b"bye")
+        self.target.end()
+        # Its own descriptor of the pipe is the test's, not the program's; the relay closes its own.
+        self.assertEqual(await self.shown(1000), b"bye")
+        await self.type_(b"still typing")
+        await self.target.gets(12)
+        self.closeFD(self.keyboard)
+        await self.target.isLost()
+        self.assertEqual(await done, Ended(12, 3, "end", 1))
+
+    async def test_aReaderOfOutputThatGoesAwayEndsIt(self) -> None:
+        done = self.start()
+        self.target.send(b"hello")
+        await self.shown(5)
+        self.closeFD(self.screen)
+        self.target.send(b"nobody is there")
+        await self.target.isLost()
+        ended = await done
+        self.assertEqual((ended.cause, ended.first), ("reset", 0))
+
+    async def test_aResetOfTheTargetEndsIt(self) -> None:
+        done = self.start()
+        self.target.send(b"hello")
+        await self.shown(5)
+        self.target.reset()
+        self.assertEqual(await self.shown(1000), b"")
+        self.assertEqual(await done, Ended(0, 5, "reset", 1))
+
+    async def test_cancellingAbortsIt(self) -> None:
+        done = self.start()
+        done.cancel()
+        with self.assertRaises(CancelledError):
+            await done
+        await self.target.isLost()
+
+    async def test_aReaderThatDoesNotReadStopsTheTarget(self) -> None:
+        self.start()
+        data = os.urandom(8_000_000)
+        self.target.send(data)
+        for _ in range(200):
+            await self.loopback.turn()
+        self.assertTrue(self.target.transport.dataBuffer or self.target.transport._tempDataBuffer)
+        self.assertEqual(hash_(await self.shown(len(data))), hash_(data))
+
+    async def test_theDescriptorsAreBlockingAgainAfterwards(self) -> None:
+        done = self.start()
+        # Whoever else has the same pipes, such as the shell that started it.
+        others = [os.dup(self.stdin), os.dup(self.stdout)]
+        self.open.update(others)
+        self.assertEqual([os.get_blocking(fd) for fd in others], [False, False])
+        self.closeFD(self.keyboard)
+        await self.target.isEnded()
+        self.target.end()
+        await done
+        self.assertEqual([os.get_blocking(fd) for fd in others], [True, True])
+
+    async def test_descriptorsThatDidNotBlockStaySo(self) -> None:
+        self.stdin, self.keyboard = self.pipe()
+        self.screen, self.stdout = self.pipe()
+        other = os.dup(self.stdout)
+        self.open.add(other)
+        for fd in self.stdin, self.stdout:
+            os.set_blocking(fd, False)
+        done = self.run_()
+        self.target.end()
+        self.closeFD(self.keyboard)
+        await done
+        self.assertEqual([os.get_blocking(fd) for fd in (self.stdin, other)], [False, False])
+
+    async def test_theyAreBlockingAgainAfterAResetToo(self) -> None:
+        done = self.start()
+        others = [os.dup(self.stdin), os.dup(self.stdout)]
+        self.open.update(others)
+        self.target.reset()
+        await done
+        self.assertEqual([os.get_blocking(fd) for fd in others], [True, True])
+
+    async def test_inputFromAFileIsSentWhole(self) -> None:
+        path = self.mktemp()
+        data = os.urandom(500_000)
+        with open(path, "wb") as file:
+            file.write(data)
+        self.stdin = os.open(path, os.O_RDONLY)
+        self.open.add(self.stdin)
+        self.screen, self.stdout = self.pipe()
+        done = self.run_()
+        await self.target.isEnded()
+        self.assertEqual(hash_(bytes(self.target.received)), hash_(data))
+        self.target.end()
+        await done
+
+
+class FailureTests(TestCase):
+    timeout = 20
+
+    async def test_itFailsAsTheEndpointDoesAndNothingIsReadOrChanged(self) -> None:
+        stdin, keyboard = os.pipe()
+        self.addCleanup(os.close, stdin)
+        self.addCleanup(os.close, keyboard)
+        os.write(keyboard, b"unread")
+
+        class Nowhere:
+            def connect(self, protocolFactory: Any) -> Deferred[Any]:
+                return fail(Unreachable("cannot reach the proxy"))
+
+        reactor: Any = None
+        with self.assertRaises(Unreachable):
+            await relay(Nowhere(), reactor, stdin=stdin, stdout=keyboard)  # type: ignore[arg-type]
+        self.assertTrue(os.get_blocking(stdin) and os.get_blocking(keyboard))
+        self.assertEqual(os.read(stdin, 100), b"unread")
+
+    async def test_nothingIsReadBeforeTheConnectionStands(self) -> None:
+        stdin, keyboard = os.pipe()
+        self.addCleanup(os.close, stdin)
+        self.addCleanup(os.close, keyboard)
+        os.write(keyboard, b"early")
+        connecting: Deferred[Any] = Deferred()
+
+        class Slow:
+            def connect(self, protocolFactory: Any) -> Deferred[Any]:
+                return connecting
+
+        reactor: Any = None
+        done = relay(Slow(), reactor, stdin=stdin, stdout=keyboard)  # type: ignore[arg-type]
+        self.assertEqual(os.read(stdin, 100), b"early")
+        connecting.errback(error.ConnectionRefusedError())
+        with self.assertRaises(error.ConnectionRefusedError):
+            await done
+
+    async def test_aDescriptorThatIsNotOpenFailsItAndClosesTheConnection(self) -> None:
+        loopback = Loopback(self)
+        peer, near = loopback.connection()
+        with self.assertRaises(OSError):
+            await relay(Here(near), loopback.reactor, stdin=1 << 20, stdout=1 << 20)
+        await peer.isLost()
+
+
+def hash_(data: bytes) -> str:
+    """Short to print where it differs."""
+    return f"{len(data)} bytes, {hashlib.sha256(data).hexdigest()}"
+
+
+class _ReactorWithClock:
+    """The reactor, but for its time, which stands still."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        clock = Clock()
+        self.seconds = clock.seconds
+        # Twisted's own calls, such as that which closes a descriptor, are due at once.
+        self.callLater = lambda delay, *call, **kwargs: (clock if delay else reactor).callLater(
+            delay, *call, **kwargs
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)

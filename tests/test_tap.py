@@ -1,0 +1,288 @@
+"""`ptunnel.tap` and twistd's plugin: the options of `run` and `twistd ptunnel`, and makeService."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from typing import Any
+
+from twisted.application.service import IServiceMaker
+from twisted.internet.defer import fail
+from twisted.internet.testing import MemoryReactorClock
+from twisted.plugin import getPlugins
+from twisted.scripts.twistd import ServerOptions
+from twisted.trial.unittest import SynchronousTestCase
+
+from ptunnel import __version__
+from ptunnel.config import DIRECT, TcpListen
+from ptunnel.errors import ListenError
+from ptunnel.service import PtunnelService
+from ptunnel.tap import Options, makeService
+from tests.loopback import captureLog, lines, useReactor
+
+TUNNEL = "9993:imap.example.com:993"
+
+
+class OptionsCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.environ: dict[str, str] = {}
+        self.patch(os, "environ", self.environ)
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", self.out)
+        self.patch(sys, "stderr", self.err)
+
+    def parse(self, *words: str) -> Options:
+        options = Options()
+        options.parseOptions(words)
+        return options
+
+    def mistake(self, *words: str) -> str:
+        """The line of a mistake, without the program's name and the newline."""
+        end = self.assertRaises(SystemExit, self.parse, *words)
+        self.assertEqual(end.code, 2)
+        text = self.err.getvalue()
+        self.err.truncate(0)
+        self.err.seek(0)
+        self.assertEqual((text.count("\n"), text[:9], text[-1]), (1, "ptunnel: ", "\n"))
+        self.assertEqual(self.out.getvalue(), "")
+        return text[9:-1]
+
+
+class OptionsTests(OptionsCase):
+    def test_optionsMayStandBeforeAndBehindAndBetweenTunnels(self) -> None:
+        other = "9994:smtp.example.com:465"
+        for words in (
+            ("-p", "p:1", "-v", TUNNEL, other),
+            (TUNNEL, other, "-v", "-p", "p:1"),
+            (TUNNEL, "--proxy=p:1", other, "--verbose"),
+            (TUNNEL, "-vpp:1", "--", other),
+        ):
+            settings = self.parse(*words).settings
+            self.assertEqual(
+                [(tunnel.listen.port, tunnel.via) for tunnel in settings.tunnels],  # type: ignore[union-attr]
+                [(9993, ("p:1",)), (9994, ("p:1",))],
+                words,
+            )
+            self.assertEqual(settings.logLevel, "info")
+
+    def test_proxiesAreTriedInTheOrderInWhichTheyAreGiven(self) -> None:
+        settings = self.parse("-p", "b:1", TUNNEL, "--proxy", "a:2", "-p", "c:3").settings
+        self.assertEqual(settings.tunnels[0].via, ("b:1", "a:2", "c:3"))
+
+    def test_directIsTheLastWay(self) -> None:
+        for flag in "-d", "--direct":
+            settings = self.parse("-p", "p:1", flag, TUNNEL).settings
+            self.assertEqual(settings.tunnels[0].via, ("p:1", DIRECT))
+
+    def test_withoutAProxyTheEnvironmentDecides(self) -> None:
+        self.environ["https_proxy"] = "http://fromthere:8080"
+        self.assertEqual(self.parse(TUNNEL).settings.tunnels[0].via, ("fromthere:8080",))
+
+    def test_tunnelsListenOnLoopbackOrWhereTheyOrTheOptionSay(self) -> None:
+        def listen(*words: str) -> Any:
+            return self.parse("-p", "p:1", *words).settings.tunnels[0].listen
+
+        self.assertEqual(listen(TUNNEL), TcpListen("127.0.0.1", 9993))
+        self.assertEqual(listen("-l", "::1", TUNNEL), TcpListen("::1", 9993))
+        self.assertEqual(listen("-l", "::1", f"0.0.0.0:{TUNNEL}"), TcpListen("0.0.0.0", 9993))
+
+    def test_howMuchIsLogged(self) -> None:
+        for words, level in (
+            ((), "notice"),
+            (("-q",), "none"),
+            (("-v",), "info"),
+            (("-vv",), "debug"),
+            (("-v", "-v", "-v"), "debug"),
+            (("-v", "--quiet"), "none"),
+            (("-q", "-v"), "info"),
+        ):
+            settings = self.parse("-p", "p:1", *words, TUNNEL).settings
+            self.assertEqual(settings.logLevel, level, words)
+
+    def test_userAndPasswordAreForTheProxyAndTheLatterComesWithAWarning(self) -> None:
+        settings = self.parse("-p", "p:1", "-U", "alice", "-P", "se-cret", TUNNEL).settings
+        credentials = settings.proxies["p:1"].credentials
+        assert credentials is not None
+        self.assertEqual((credentials.username, credentials.password), ("alice", "se-cret"))
+        [warning] = settings.warnings
+        self.assertIn("--password-file", warning)
+        self.assertNotIn("se-cret", warning)
+
+    def test_aPasswordMayComeFromAFile(self) -> None:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("se-cret\n")
+        os.chmod(path, 0o600)
+        words = "-p", "p:1", "-U", "alice", "--password-file", path, TUNNEL
+        credentials = self.parse(*words).settings.proxies["p:1"].credentials
+        assert credentials is not None
+        self.assertEqual(credentials.password, "se-cret")
+
+    def test_theRustProgramsMultithreadedIsAccepted(self) -> None:
+        for flag in "-m", "--multithreaded":
+            self.assertEqual(len(self.parse("-p", "p:1", flag, TUNNEL).settings.tunnels), 1)
+
+    def test_aConfigFileAndTunnelsAddUp(self) -> None:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("[proxy corp]\nurl = p:1\n[tunnel a]\nlisten = 1001\ntarget = a.example:1\n")
+        for flag in "-c", "--config":
+            settings = self.parse(flag, path, TUNNEL).settings
+            self.assertEqual(
+                [tunnel.name for tunnel in settings.tunnels], ["a", "imap.example.com:993"]
+            )
+
+    def test_versionAndHelpExitWith0AndWriteToStandardOutput(self) -> None:
+        for flag, text in (
+            ("-V", f"ptunnel {__version__}\n"),
+            ("--version", f"ptunnel {__version__}\n"),
+            ("-h", "Usage: ptunnel "),
+            ("--help", "Usage: ptunnel "),
+        ):
+            end = self.assertRaises(SystemExit, self.parse, flag)
+            self.assertEqual(end.code, 0)
+            self.assertIn(text, self.out.getvalue())
+            self.out.truncate(0)
+            self.out.seek(0)
+        self.assertEqual(self.err.getvalue(), "")
+
+    def test_theHelpNamesEveryOptionOfTheManual(self) -> None:
+        self.assertRaises(SystemExit, self.parse, "-h")
+        for words in (
+            "-c, --config",
+            "-p, --proxy",
+            "-U, --user",
+            "-P, --password",
+            "--password-file",
+            "-l, --listen",
+            "-d, --direct",
+            "-m, --multithreaded",
+            "-q, --quiet",
+            "-v, --verbose",
+            "-h, --help",
+            "-V, --version",
+        ):
+            self.assertIn(words, self.out.getvalue())
+
+
+class MistakeTests(OptionsCase):
+    def test_anUnknownOption(self) -> None:
+        for word in "--frobnicate", "-z":
+            self.assertIn(word.lstrip("-"), self.mistake("-p", "p:1", word, TUNNEL))
+
+    def test_anOptionWithoutItsValue(self) -> None:
+        self.assertIn("proxy", self.mistake(TUNNEL, "--proxy"))
+        self.assertIn("-p", self.mistake(TUNNEL, "-p"))
+
+    def test_anEmptyValueIsNotTheNextWord(self) -> None:
+        # As `-p "$PROXY"` gives it.
+        for words in ("-p", ""), ("--proxy", ""), ("--proxy=",):
+            line = self.mistake(*words, TUNNEL)
+            self.assertTrue(line.startswith('-p: "": '), line)
+        self.assertTrue(self.mistake("-p", "p:1", "-l", "", TUNNEL).startswith('-l: "": '))
+
+    def test_aFlagWithAValue(self) -> None:
+        self.assertIn("direct", self.mistake("--direct=yes", "-p", "p:1", TUNNEL))
+
+    def test_aWordThatIsNoTunnel(self) -> None:
+        line = self.mistake("-p", "p:1", "imap.example.com")
+        self.assertTrue(line.startswith('TUNNEL: "imap.example.com": not a tunnel; '), line)
+
+    def test_behindTwoDashesNothingIsAnOption(self) -> None:
+        self.assertTrue(self.mistake("-p", "p:1", "--", "-V").startswith('TUNNEL: "-V": '))
+
+    def test_noTunnels(self) -> None:
+        self.assertTrue(self.mistake("-p", "p:1").startswith("nothing to do: "))
+
+    def test_noProxy(self) -> None:
+        self.assertTrue(self.mistake(TUNNEL).startswith("no proxy: "))
+
+    def test_aConfigFileThatIsNotThere(self) -> None:
+        self.assertIn("/nonexistent/tunnels.ini", self.mistake("-c", "/nonexistent/tunnels.ini"))
+
+
+class PluginTests(OptionsCase):
+    def test_twistdFindsIt(self) -> None:
+        [maker] = [m for m in getPlugins(IServiceMaker) if m.tapname == "ptunnel"]
+        self.assertIs(maker.options, Options)
+        self.assertIs(maker.makeService, makeService)
+
+    def test_lookingForPluginsImportsNothingOfIt(self) -> None:
+        program = (
+            "import sys, twisted.plugins.ptunnel_plugin as p; p.ptunnel.tapname; "
+            "print([m for m in sys.modules if m.split('.')[0] in ('ptunnel', 'h11', 'OpenSSL')])"
+        )
+        found = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        )
+        self.assertEqual(found.stdout, "[]\n")
+
+    def test_itsOptionsAreTwistdsSubcommand(self) -> None:
+        server = ServerOptions()
+        server.parseOptions(["-n", "ptunnel", TUNNEL, "-p", "p:1"])
+        self.assertEqual(server.subCommand, "ptunnel")
+        self.assertEqual(server.subOptions.settings.tunnels[0].via, ("p:1",))
+
+    def test_aMistakeUnderTwistdIsOneLineAndExitCode2(self) -> None:
+        server = ServerOptions()
+        end = self.assertRaises(SystemExit, server.parseOptions, ["-n", "ptunnel", "nonsense"])
+        self.assertEqual(end.code, 2)
+        text = self.err.getvalue()
+        self.assertTrue(text.startswith('ptunnel: TUNNEL: "nonsense": not a tunnel; '), text)
+        self.assertEqual(text.count("\n"), 1)
+
+
+class MakeServiceTests(OptionsCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.reactor: Any = MemoryReactorClock()
+        useReactor(self, self.reactor)
+        self.patch(sys, "excepthook", sys.__excepthook__)
+
+    def test_itIsAServiceThatHasBoundNothingYet(self) -> None:
+        service = makeService(self.parse("-p", "p:1", TUNNEL))
+        self.assertIsInstance(service, PtunnelService)
+        self.assertEqual(self.reactor.tcpServers, [])
+        service.startService()
+        [(port, _, _, interface)] = self.reactor.tcpServers
+        self.assertEqual((interface, port), ("127.0.0.1", 9993))
+
+    def test_itLogsAtTheLevelOfTheOptionsAlthoughTwistdHasTheLog(self) -> None:
+        events = captureLog(self)
+        makeService(self.parse("-q", "-p", "p:1", TUNNEL)).startService()
+        self.assertEqual(events, [])
+        makeService(self.parse("-p", "p:1", TUNNEL)).startService()
+        self.assertEqual(len(lines(events)), 1)
+
+    def test_anEndpointStringThatIsNoneIsAMistake(self) -> None:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("[tunnel a]\nlisten = nonsense:1:2\ntarget = a.example:1\n")
+        options = self.parse("-c", path, "-p", "p:1")
+        end = self.assertRaises(SystemExit, makeService, options)
+        self.assertEqual(end.code, 2)
+        self.assertEqual(
+            self.err.getvalue(),
+            "ptunnel: [tunnel a] listen: \"nonsense:1:2\": Unknown endpoint type: 'nonsense'\n",
+        )
+        self.assertEqual(self.reactor.tcpServers, [])
+
+    def failedStart(self, *words: str) -> None:
+        """What Python does with the exception that ends twistd."""
+        service = makeService(self.parse(*words, TUNNEL))
+        error = ListenError("[tunnel a] cannot listen on 127.0.0.1:9993")
+        self.patch(service.tunnels[0], "listen", lambda: fail(error))
+        self.assertIs(self.assertRaises(ListenError, service.privilegedStartService), error)
+        sys.excepthook(ListenError, error, error.__traceback__)
+
+    def test_aPortThatIsTakenIsOneLineAndNoTraceback(self) -> None:
+        self.failedStart("-p", "p:1")
+        text = self.err.getvalue()
+        self.assertTrue(text.startswith("ptunnel: [tunnel a] cannot listen on "), text)
+        self.assertEqual(text.count("\n"), 1)
+
+    def test_andWithQuietNotEvenThat(self) -> None:
+        self.failedStart("-q", "-p", "p:1")
+        self.assertEqual(self.err.getvalue(), "")

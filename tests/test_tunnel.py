@@ -1,0 +1,450 @@
+"""`ptunnel.tunnel`: one client's way through accept, pause, connect, splice and account."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ptunnel.errors import Unreachable
+from ptunnel.log import Log
+from ptunnel.splice import LINGER
+from ptunnel.tunnel import TunnelFactory
+from tests.loopback import (
+    FakeEndpoint,
+    MemoryTCP,
+    MemoryTransport,
+    Recorder,
+    captureLog,
+    lines,
+    useReactor,
+)
+
+ALICE = IPv4Address("TCP", "192.0.2.1", 5001)
+
+
+class TunnelCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.endpoint = FakeEndpoint()
+        self.events = captureLog(self)
+        self.tunnel = self.make()
+
+    def make(self, *, endpoint: Any = None, level: str = "info", **settings: Any) -> TunnelFactory:
+        self.tunnel = TunnelFactory(
+            endpoint or self.endpoint,
+            name="imap",
+            log=Log(level),
+            reactor=self.clock,
+            **settings,
+        )
+        return self.tunnel
+
+    def client(self, address: Any = ALICE, kind: type[MemoryTransport] = MemoryTCP) -> Any:
+        """A client's transport, or None for one that is turned away at the door."""
+        session = self.tunnel.buildProtocol(address)
+        return None if session is None else kind(session, address)
+
+    def connected(self) -> tuple[Any, Any]:
+        client = self.client()
+        return client, self.endpoint.succeed()
+
+    def logged(self) -> list[str]:
+        logged = lines(self.events)
+        self.events.clear()
+        return logged
+
+
+class ConnectingTests(TunnelCase):
+    def test_notAByteOfAClientIsReadBeforeThereIsAConnection(self) -> None:
+        client = self.client()
+        self.assertTrue(client.paused)
+        client.receive(b"too early")
+        self.assertEqual(client.unread, [b"too early"])
+
+    def test_whatTheClientHasSentMeanwhileIsCarriedThen(self) -> None:
+        client = self.client()
+        client.receive(b"EHLO")
+        target = self.endpoint.succeed()
+        self.assertEqual(target.sent, b"EHLO")
+        target.receive(b"250")
+        self.assertEqual(client.sent, b"250")
+
+    def test_eachClientGetsAConnectionOfItsOwn(self) -> None:
+        one, two = self.client(), self.client()
+        there = [self.endpoint.succeed(number) for number in (0, 1)]
+        one.receive(b"1")
+        two.receive(b"2")
+        self.assertEqual([target.sent for target in there], [b"1", b"2"])
+        self.assertEqual(len(self.tunnel.sessions), 2)
+
+    def test_anEndpointThatConnectsAtOnceIsFine(self) -> None:
+        class Instantly(FakeEndpoint):
+            def connect(self, protocolFactory: Any) -> Deferred[Any]:
+                protocol = protocolFactory.buildProtocol(None)
+                self.transport = MemoryTCP(protocol)
+                return succeed(protocol)
+
+        endpoint = Instantly()
+        self.make(endpoint=endpoint)
+        self.client().receive(b"hello")
+        self.assertEqual(endpoint.transport.sent, b"hello")
+        self.assertEqual(self.logged(), [])
+
+    def test_aClientThatGoesAwayCancelsTheAttempt(self) -> None:
+        client = self.client()
+        client.lose()
+        self.assertEqual(self.endpoint.cancelled, 1)
+        self.assertEqual(self.tunnel.sessions, set())
+        self.assertEqual(self.logged(), [])
+        self.clock.advance(2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_withoutAClockItUsesTheInstalledReactor(self) -> None:
+        useReactor(self, self.clock)
+        self.assertIs(TunnelFactory(self.endpoint).clock, self.clock)
+
+
+class FailureTests(TunnelCase):
+    def test_itIsOneWarningThatNamesTunnelClientAndCause(self) -> None:
+        self.client()
+        self.endpoint.fail(Unreachable("cannot reach the proxy p:1: refused", hint="is it up?"))
+        self.assertEqual(
+            self.logged(),
+            [
+                "warn: imap: 192.0.2.1:5001 gets no tunnel: "
+                "cannot reach the proxy p:1: refused (is it up?)"
+            ],
+        )
+
+    def test_systemErrorsAreSaidInWords(self) -> None:
+        self.client()
+        self.endpoint.fail(ConnectionRefusedError(osError=111))
+        self.client(IPv6Address("TCP", "2001:db8::1", 7))
+        self.endpoint.fail(OSError(24, "whatever"))
+        self.assertEqual(
+            self.logged(),
+            [
+                "warn: imap: 192.0.2.1:5001 gets no tunnel: connection refused",
+                "warn: imap: [2001:db8::1]:7 gets no tunnel: too many open files",
+            ],
+        )
+
+    def test_anAttemptThatSomethingElseCancelledIsAFailureToo(self) -> None:
+        # Deferred.addTimeout over an endpoint ends so.
+        client = self.client()
+        self.endpoint.fail(ConnectingCancelledError(ALICE))
+        self.assertEqual(client.how, ["loseWriteConnection"])
+        [line] = self.logged()
+        self.assertIn("warn: imap: 192.0.2.1:5001 gets no tunnel: ", line)
+
+    def test_theClientSeesAnEndAndNoReset(self) -> None:
+        client = self.client()
+        client.receive(b"what nobody will read")
+        self.endpoint.fail(Unreachable("no"))
+        self.assertEqual(client.how, ["loseWriteConnection"])
+        self.assertEqual(client.unread, [])
+        client.receive(b"more of it")
+        self.assertEqual(client.sent, b"")
+        client.end()
+        self.assertTrue(client.lost)
+        self.assertNotIn("abortConnection", client.how)
+        self.assertEqual(self.tunnel.sessions, set())
+
+    def test_aClientWithoutHalfCloseIsClosed(self) -> None:
+        client = self.client(kind=MemoryTransport)
+        self.endpoint.fail(Unreachable("no"))
+        self.assertEqual(client.how, ["loseConnection"])
+        self.assertEqual(self.tunnel.sessions, set())
+
+    def test_aClientThatStaysIsAbortedAfterTheLinger(self) -> None:
+        client = self.client()
+        self.endpoint.fail(Unreachable("no"))
+        for _ in range(int(LINGER) - 1):
+            client.receive(b"on and on")
+            self.clock.advance(1)
+        self.assertFalse(client.lost)
+        self.clock.pump([1, 1])
+        self.assertEqual(client.how, ["loseWriteConnection", "abortConnection"])
+        self.assertEqual(self.tunnel.sessions, set())
+        self.clock.advance(2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_whoeverIsTurnedAwayStillTakesAPlaceUntilItHasGone(self) -> None:
+        self.make(maxConnections=1)
+        client = self.client()
+        self.endpoint.fail(Unreachable("no"))
+        self.assertIsNone(self.client())
+        client.end()
+        self.assertIsNotNone(self.client())
+
+
+class BugTests(TunnelCase):
+    def assertOneErrorLine(self) -> None:
+        self.assertEqual(
+            self.logged(), ["error: imap: a bug: ZeroDivisionError('division by zero')"]
+        )
+        self.assertEqual(self.tunnel.sessions, set())
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_anUnexpectedFailureIsOneErrorLineAndTheClientIsAborted(self) -> None:
+        client = self.client()
+        self.endpoint.fail(ZeroDivisionError("division by zero"))
+        self.assertEqual(client.how, ["abortConnection"])
+        self.assertIn("ZeroDivisionError", self.events[0]["fields"]["traceback"])
+        self.assertOneErrorLine()
+
+    def test_anEndpointThatFailsAtOnceIsTheSame(self) -> None:
+        self.endpoint.connect = lambda factory: fail(ZeroDivisionError("division by zero"))  # type: ignore[method-assign]
+        client = self.client()
+        self.assertEqual(client.how, ["abortConnection"])
+        self.assertOneErrorLine()
+
+    def test_anEndpointThatRaisesIsTheSame(self) -> None:
+        def connect(factory: object) -> Any:
+            raise ZeroDivisionError("division by zero")
+
+        self.endpoint.connect = connect  # type: ignore[method-assign]
+        client = self.client()
+        self.assertEqual(client.how, ["abortConnection"])
+        self.assertOneErrorLine()
+
+    def test_aConnectionThatCannotBeSplicedIsClosedOnBothSides(self) -> None:
+        class Odd(MemoryTCP):
+            """It keeps its bytes for the protocol that it had at first."""
+
+            @property
+            def protocol(self) -> Any:
+                return None
+
+            @protocol.setter
+            def protocol(self, protocol: Any) -> None:
+                self.own = protocol
+
+            def abortConnection(self) -> None:
+                self.how.append("abortConnection")
+
+        client = self.client()
+        odd = Odd()
+        protocol = Recorder()
+        protocol.makeConnection(odd)
+        self.endpoint.attempts[0].callback(protocol)
+        self.assertEqual(client.how, ["abortConnection"])
+        self.assertEqual(odd.how, ["abortConnection"])
+        [line] = self.logged()
+        self.assertIn("cannot take over the bytes of a Odd", line)
+        self.assertEqual(self.tunnel.sessions, set())
+
+
+class MaxConnectionsTests(TunnelCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.make(maxConnections=2)
+
+    def test_furtherClientsAreTurnedAwayAndThatIsSaidOnce(self) -> None:
+        self.assertIsNotNone(self.client())
+        self.assertIsNotNone(self.client())
+        for _ in range(3):
+            self.assertIsNone(self.client())
+        self.assertEqual(len(self.endpoint.attempts), 2)
+        self.assertEqual(
+            self.logged(),
+            [
+                "warn: imap: all 2 connections are in use; further clients are turned away "
+                "until one ends (max-connections)"
+            ],
+        )
+
+    def test_whenOneHasEndedTheNextIsServedAndTheLineMayComeAgain(self) -> None:
+        first = self.client()
+        self.client()
+        self.assertIsNone(self.client())
+        first.lose()
+        self.assertIsNotNone(self.client())
+        self.assertIsNone(self.client())
+        self.assertEqual(len(self.logged()), 2)
+
+    def test_withoutALimitThereIsNone(self) -> None:
+        self.make()
+        self.assertNotIn(None, [self.client() for _ in range(50)])
+
+
+class AllowTests(TunnelCase):
+    def allows(self, address: Any, *networks: str) -> bool:
+        self.make(allow=[ipaddress.ip_network(network) for network in networks])
+        return self.client(address) is not None
+
+    def test_onlyClientsOfTheNetworksAreServed(self) -> None:
+        networks = "192.0.2.0/24", "2001:db8::/32"
+        for host in "192.0.2.1", "192.0.2.255":
+            self.assertTrue(self.allows(IPv4Address("TCP", host, 1), *networks), host)
+        for host in "192.0.3.1", "127.0.0.1":
+            self.assertFalse(self.allows(IPv4Address("TCP", host, 1), *networks), host)
+        self.assertTrue(self.allows(IPv6Address("TCP", "2001:db8::7", 1), *networks))
+        self.assertFalse(self.allows(IPv6Address("TCP", "2001:db9::7", 1), *networks))
+
+    def test_anIPv4ClientOfAnIPv6PortIsKnownByItsIPv4Address(self) -> None:
+        mapped = IPv6Address("TCP", "::ffff:192.0.2.1", 1)
+        self.assertTrue(self.allows(mapped, "192.0.2.0/24"))
+        self.assertFalse(self.allows(mapped, "198.51.100.0/24", "::/0"))
+
+    def test_theZoneOfALinkLocalAddressDoesNotMatter(self) -> None:
+        self.assertTrue(self.allows(IPv6Address("TCP", "fe80::1%eth0", 1), "fe80::/10"))
+
+    def test_clientsOfAUnixSocketAreServed(self) -> None:
+        self.assertTrue(self.allows(UNIXAddress(None), "192.0.2.0/24"))
+
+    def test_withoutAListEverybodyIsServed(self) -> None:
+        self.assertTrue(self.allows(IPv4Address("TCP", "203.0.113.9", 1)))
+
+    def test_whoeverIsTurnedAwayIsNamedAndNothingIsConnected(self) -> None:
+        self.assertFalse(self.allows(ALICE, "127.0.0.0/8"))
+        self.assertEqual(self.logged(), ["warn: imap: 192.0.2.1:5001 is not allowed"])
+        self.assertEqual(self.endpoint.attempts, [])
+
+
+class SessionLineTests(TunnelCase):
+    def test_itHasWhoEndedItHowLongItTookAndTheBytesOfEachWay(self) -> None:
+        client = self.client()
+        self.clock.advance(0.25)
+        target = self.endpoint.succeed()
+        client.receive(b"12345")
+        target.receive(b"1234567")
+        self.clock.advance(2)
+        client.end()
+        target.end()
+        self.assertEqual(
+            [event["fields"] for event in self.events],
+            [
+                {
+                    "client": "192.0.2.1:5001",
+                    "cause": "end",
+                    "seconds": 2.25,
+                    "sent": 5,
+                    "received": 7,
+                    "connecting": 0.25,
+                }
+            ],
+        )
+        self.assertEqual(
+            self.logged(),
+            [
+                "info: imap: 192.0.2.1:5001 closed by the client after 2.250 s: "
+                "5 bytes out, 7 in, connected in 0.250 s"
+            ],
+        )
+        self.assertEqual(self.tunnel.sessions, set())
+
+    def how(self) -> str:
+        """What is said between the client and the time."""
+        [line] = self.logged()
+        return line.partition(" 192.0.2.1:5001 ")[2].rpartition(" after ")[0]
+
+    def test_whoEndedItMayBeTheTarget(self) -> None:
+        client, target = self.connected()
+        target.end()
+        client.end()
+        self.assertEqual(self.how(), "closed by the target")
+
+    def test_aResetIsTold(self) -> None:
+        client, _ = self.connected()
+        client.lose()
+        self.assertEqual(self.how(), "reset by the client")
+        _, target = self.connected()
+        target.lose()
+        self.assertEqual(self.how(), "reset by the target")
+
+    def test_timeoutsAreTold(self) -> None:
+        self.make(idleTimeout=10, halfCloseTimeout=5)
+        client, target = self.connected()
+        self.clock.pump([1] * 12)
+        client.end()
+        target.end()
+        self.assertEqual(self.how(), "closed as idle")
+        client, target = self.connected()
+        target.end()
+        self.clock.pump([1] * 7)
+        client.end()
+        self.assertEqual(self.how(), "closed as idle after one side had ended")
+        client, target = self.connected()
+        target.stuck = True
+        client.receive(b"held")
+        client.end()
+        target.end()
+        self.clock.pump([1] * int(LINGER + 3))
+        self.assertEqual(self.how(), "aborted: what was left could not be sent")
+
+    def test_anAbortIsTold(self) -> None:
+        self.connected()
+        self.tunnel.abort()
+        self.assertEqual(self.how(), "aborted from here")
+
+    def test_aClientOfAUnixSocketHasNoAddress(self) -> None:
+        client = self.client(UNIXAddress(None))
+        self.endpoint.succeed()
+        client.lose()
+        [line] = self.logged()
+        self.assertIn("imap: a local client reset by the client after", line)
+
+    def test_belowItsLevelThereIsNone(self) -> None:
+        self.make(level="notice")
+        client, _ = self.connected()
+        client.lose()
+        self.assertEqual(self.logged(), [])
+        self.assertEqual(self.tunnel.sessions, set())
+
+
+class EndOfAllTests(TunnelCase):
+    def test_drainIsDoneAtOnceWithoutSessions(self) -> None:
+        self.successResultOf(self.tunnel.drain())
+
+    def test_drainWaitsForTheLastSession(self) -> None:
+        one, two = self.client(), self.client()
+        self.endpoint.succeed(0)
+        drained = self.tunnel.drain()
+        two.lose()
+        self.assertNoResult(drained)
+        one.lose()
+        self.successResultOf(drained)
+
+    def test_drainMayBeAskedForAgain(self) -> None:
+        client = self.client()
+        drained = self.tunnel.drain()
+        self.assertIs(self.tunnel.drain(), drained)
+        client.lose()
+        self.successResultOf(drained)
+        self.client()
+        self.assertNoResult(self.tunnel.drain())
+
+    def test_drainWaitsUntilBothSidesOfASessionAreClosed(self) -> None:
+        client, target = self.connected()
+        drained = self.tunnel.drain()
+        client.end()
+        self.assertNoResult(drained)
+        target.end()
+        self.successResultOf(drained)
+
+    def test_abortEndsThoseThatAreConnectingRunningAndTurnedAway(self) -> None:
+        connecting = self.client()
+        running = self.client()
+        target = self.endpoint.succeed()
+        turnedAway = self.client()
+        self.endpoint.fail(Unreachable("no"))
+        drained = self.tunnel.drain()
+        self.tunnel.abort()
+        for transport in connecting, running, target, turnedAway:
+            self.assertIn("abortConnection", transport.how)
+        self.assertEqual(self.endpoint.cancelled, 1)
+        self.successResultOf(drained)
+
+    def test_afterAnAbortClientsAreServedAgain(self) -> None:
+        self.connected()
+        self.tunnel.abort()
+        client, target = self.connected()
+        client.receive(b"again")
+        self.assertEqual(target.sent, b"again")
