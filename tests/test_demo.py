@@ -21,7 +21,6 @@ from ptunnel.demo import follow, main
 from ptunnel.errors import Unreachable
 from ptunnel.littleproxy import LittleProxy
 from ptunnel.log import Log
-from ptunnel.sweep import Sweep
 from ptunnel.talk import BLOCK, Echo, epilogue, noise
 from ptunnel.tour import Tour
 from tests.loopback import takenPort
@@ -208,14 +207,7 @@ class TourTests(TestCase):
         self.reactor: Any = reactor
         self.output = captureOutput(self)
         self.tour = Tour(self.reactor, SIZE, Log("none"))
-        self.addCleanup(self.endTimers)
         self.addCleanup(self.tour.stop)
-
-    def endTimers(self) -> None:
-        """A Sweep leaves its last timer to run out."""
-        for call in self.reactor.getDelayedCalls():
-            if isinstance(getattr(call.func, "__self__", None), Sweep):
-                call.cancel()
 
     def take(self) -> Deferred[dict[str, str]]:
         """Take all steps; gives the mark of each title."""

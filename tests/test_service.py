@@ -191,10 +191,7 @@ class StoppingTests(MemoryCase):
         done = self.service.stopService()
         self.assertEqual(
             lines(self.events),
-            [
-                "info: stopping: waiting for 2 sessions, for at most 30 s; "
-                "a second signal ends them now"
-            ],
+            ["info: stopping: waiting for 2 sessions, for at most 30 s"],
         )
         clients[0].lose()
         self.assertNoResult(done)
@@ -228,7 +225,7 @@ class StoppingTests(MemoryCase):
         done = self.service.stopService()
         self.assertEqual(
             lines(self.events),
-            ["info: stopping: waiting for 1 session; a second signal ends them now"],
+            ["info: stopping: waiting for 1 session"],
         )
         self.reactor.pump([1000] * 10)
         self.assertNoResult(done)

@@ -143,7 +143,6 @@ class FlowTests(MemoryCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     # A Sweep lets its timer run out, up to a second, in which a program's own tests are unclean.
-    test_nothingIsScheduledOnceItHasEnded.todo = "Sweep.discard keeps the timer"  # type: ignore[attr-defined]
 
 
 class EndTests(MemoryCase):

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 
 from twisted.internet.error import (
     ConnectError,
+    ConnectingCancelledError,
     DNSLookupError,
     TimeoutError,
     UnknownHostError,
@@ -121,14 +122,20 @@ class RouteFailed(TunnelError):
         self.failures = tuple(failures)
 
 
+_IN_WORDS: dict[tuple[type[BaseException], ...], str] = {
+    (TimeoutError, builtins.TimeoutError): "timed out",
+    (ConnectingCancelledError,): "cancelled",
+    (DNSLookupError, UnknownHostError, socket.gaierror): "the name does not resolve",
+}
+
+
 def reasonOf(error: BaseException | None) -> str:
     """Why a connection failed, in a few words, from what Twisted or the system raised."""
     if isinstance(error, TunnelError):
         return str(error)
-    if isinstance(error, (TimeoutError, builtins.TimeoutError)):
-        return "timed out"
-    if isinstance(error, (DNSLookupError, UnknownHostError, socket.gaierror)):
-        return "the name does not resolve"
+    for kinds, words in _IN_WORDS.items():
+        if isinstance(error, kinds):
+            return words
     code = getattr(error, "osError", None) or getattr(error, "errno", None)
     if isinstance(code, int):
         return os.strerror(code).lower()

@@ -192,16 +192,16 @@ class PtunnelService(MultiService):
         super().stopService()
         closing = [tunnel.stopListening() for tunnel in self.tunnels]
         draining = [tunnel.factory.drain() for tunnel in self.tunnels]
-        waiting = sum(len(tunnel.factory.sessions) for tunnel in self.tunnels)
+        waiting = sum(
+            session.turnedAway is None
+            for tunnel in self.tunnels
+            for session in tunnel.factory.sessions
+        )
         done: Deferred[Any] = DeferredList([d for d in [*closing, *draining] if d is not None])
         if waiting:
             limit = self._settings.drainTimeout
             within = "" if limit is None else f", for at most {limit:g} s"
-            self._log.notice(
-                "",
-                f"stopping: waiting for {_sessions(waiting)}{within}; "
-                "a second signal ends them now",
-            )
+            self._log.notice("", f"stopping: waiting for {_sessions(waiting)}{within}")
             if limit is not None:
                 timer = self._reactor.callLater(limit, self.abort)
                 done.addBoth(_cancel, timer)
@@ -256,6 +256,6 @@ def _serverEndpoint(reactor: Any, tunnel: Tunnel) -> IStreamServerEndpoint:
                 f'[tunnel {tunnel.name}] listen: "{listen.description}": {reasonOf(e)}'
             ) from None
     if isinstance(listen, UnixListen):
-        return UNIXServerEndpoint(reactor, listen.path, BACKLOG, wantPID=False)
+        return UNIXServerEndpoint(reactor, listen.path, BACKLOG, wantPID=True)
     kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
     return kind(reactor, listen.port, BACKLOG, listen.host)

@@ -45,6 +45,9 @@ class Sweep:
 
     def discard(self, member: Watched) -> None:
         self._members.discard(member)
+        if not self._members and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _look(self) -> None:
         self._timer = None

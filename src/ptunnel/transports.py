@@ -17,14 +17,17 @@ from twisted.internet.interfaces import (
 _SEAMS = ("wrappedProtocol", "protocol")
 
 
-def _seam(transport: ITransport) -> str | None:
-    return next((seam for seam in _SEAMS if hasattr(transport, seam)), None)
+def _seam(transport: Any) -> tuple[Any, str] | None:
+    """The object and its attribute that hold a transport's receiver."""
+    # startTLS puts its wrapper between a transport and its protocol.
+    holder = transport.protocol if getattr(transport, "TLS", False) else transport
+    return next(((holder, seam) for seam in _SEAMS if hasattr(holder, seam)), None)
 
 
 def receiverOf(transport: ITransport) -> IProtocol | None:
     """The protocol that gets a transport's bytes, or None where that cannot be seen."""
     seam = _seam(transport)
-    return None if seam is None else cast(IProtocol, getattr(transport, seam))
+    return None if seam is None else cast(IProtocol, getattr(*seam))
 
 
 def setReceiver(transport: ITransport, receiver: IProtocol) -> None:
@@ -35,7 +38,7 @@ def setReceiver(transport: ITransport, receiver: IProtocol) -> None:
     seam = _seam(transport)
     if seam is None:
         raise TypeError(f"cannot take over the bytes of a {type(transport).__name__}")
-    setattr(transport, seam, receiver)
+    setattr(*seam, receiver)
 
 
 def canHalfClose(transport: ITransport) -> bool:

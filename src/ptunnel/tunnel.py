@@ -92,7 +92,12 @@ class TunnelFactory(ServerFactory):
         return Session(self, addr)
 
     def drain(self) -> Deferred[None]:
-        """Wait for the sessions: a Deferred that fires when there is none any more."""
+        """Wait for the sessions: a Deferred that fires when there is none any more. Clients that
+        are only still there because they were turned away are not waited for.
+        """
+        for session in tuple(self.sessions):
+            if session.turnedAway is not None:
+                session.abort()
         if not self.sessions:
             return succeed(None)
         if self._drained is None:
@@ -124,7 +129,8 @@ class Session(Protocol):
     _connecting: Deferred[IProtocol] | None = None
     _splice: Splice | None = None
     _lost = False
-    _turnedAway = 0.0
+    turnedAway: float | None = None
+    """When the client was turned away; it is still here because it has not gone yet."""
 
     def __init__(self, tunnel: TunnelFactory, client: IAddress | None) -> None:
         self._tunnel = tunnel
@@ -215,7 +221,7 @@ class Session(Protocol):
         """End the client's connection in order, so that it sees an end and not a reset, which
         closing over what it has sent would give it."""
         transport = cast(Any, self.transport)
-        self._turnedAway = self._tunnel.clock.seconds()
+        self.turnedAway = self._tunnel.clock.seconds()
         self._tunnel.sweep.add(self)
         if canHalfClose(transport):
             transport.loseWriteConnection()
@@ -225,7 +231,7 @@ class Session(Protocol):
 
     def check(self, now: float) -> None:
         """See that a client that was turned away goes; called by the Sweep."""
-        if now - self._turnedAway >= LINGER:
+        if self.turnedAway is not None and now - self.turnedAway >= LINGER:
             abort(self.transport)
 
 
