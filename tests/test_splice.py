@@ -6,6 +6,7 @@ L{LoopbackSpliceTests} is a mixin: whatever joins two TCP connections must pass 
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import random
 import socket
@@ -777,8 +778,12 @@ class LoopbackSpliceTests:
         self.assertEqual(bytes(target.received), b"before anybody listened")
 
 
-class SpliceLoopbackTests(LoopbackSpliceTests, TestCase):
+class KernelLoopbackTests(LoopbackSpliceTests, TestCase):
     spliceClass = Splice
+
+
+class ProducersLoopbackTests(LoopbackSpliceTests, TestCase):
+    spliceClass = staticmethod(functools.partial(Splice, inKernel=False))
 
     async def test_aSourceThatHasBeenStoppedIsNotRead(self) -> None:
         client, a = self.loopback.rawConnection(BUFFER)

@@ -1,0 +1,321 @@
+"""A leg of a splice whose bytes stay in the kernel, for plain TCP and Unix sockets on Linux.
+
+It takes the socket over from Twisted's transport, which still closes it in the end. Small messages
+go through one buffer that all connections share. A direction that fills that buffer is bulk, and
+goes through splice(2) and a pipe, so that its bytes never enter Python. Pipes are pooled and held
+only while a direction is bulk, so an idle connection holds neither. Used by splice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+from typing import Any, ClassVar
+
+from twisted.internet.interfaces import ITransport
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+
+from ptunnel import watch
+from ptunnel.producers import Joint, Leg
+from ptunnel.transports import setReceiver, tune
+from ptunnel.watch import IN, OUT
+
+# What a read takes, and what tells a bulk direction from a small message.
+BUFFER = 64 * 1024
+# A pipe is 64 KiB unless it is made larger. An unprivileged user's pipes share a budget, past which
+# the kernel refuses; then it goes on with what there is.
+PIPE = 1024 * 1024
+# A bulk direction that yields less than this at a time has calmed down.
+CALM = 16 * 1024
+# Free pipes that are kept for the next bulk direction.
+POOL = 16
+
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python 3.10 names no further back
+# A kernel that cannot splice these, or not now; buffers do as well.
+_CANNOT = (errno.EINVAL, errno.ENOMEM, errno.ENOSYS)
+_FLAGS = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
+_buffer = bytearray(BUFFER)
+_view = memoryview(_buffer)
+
+
+def applies(*transports: ITransport) -> bool:
+    """Whether these are plain sockets, and hold nothing that would have to be sent first."""
+    return all(_isPlain(transport) for transport in transports)
+
+
+def _isPlain(transport: Any) -> bool:
+    return (
+        isinstance(transport, Connection)
+        and not transport.TLS
+        and bool(transport.connected)
+        and not transport.disconnecting
+        and transport.producer is None
+        and not transport.dataBuffer
+        and not transport._tempDataBuffer
+        and watch.applies(transport.reactor)
+    )
+
+
+class Pipe:
+    """A pipe between two sockets.
+
+    @cvar free: those that wait for the next bulk direction, while there is any other.
+    @cvar used: how many are in use.
+    @ivar filled: how many bytes are in it.
+    """
+
+    __slots__ = ("_reading", "_writing", "filled")
+
+    free: ClassVar[list[Pipe]] = []
+    used: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.filled = 0
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._writing, _SET_PIPE_SIZE, PIPE)
+
+    @classmethod
+    def take(cls) -> Pipe:
+        """@raise OSError: when there are no descriptors left."""
+        pipe = cls.free.pop() if cls.free else cls()
+        Pipe.used += 1
+        return pipe
+
+    def giveBack(self) -> None:
+        """Only an empty one can serve another connection; with nothing bulk, none is kept."""
+        Pipe.used -= 1
+        if self.filled or len(self.free) >= POOL:
+            self._close()
+        else:
+            self.free.append(self)
+        while self.free and not Pipe.used:
+            self.free.pop()._close()
+
+    def fill(self, source: int) -> int:
+        """@return: how many bytes came; 0 at the end of file."""
+        count = os.splice(source, self._writing, PIPE, flags=_FLAGS)
+        self.filled += count
+        return count
+
+    def empty(self, sink: int) -> None:
+        """As far as the sink takes it."""
+        with contextlib.suppress(BlockingIOError):
+            self.filled -= os.splice(self._reading, sink, self.filled, flags=_FLAGS)
+
+    def read(self) -> bytes:
+        """All that is in it."""
+        data = os.read(self._reading, self.filled)
+        self.filled = 0
+        return data
+
+    def _close(self) -> None:
+        os.close(self._reading)
+        os.close(self._writing)
+
+
+class KernelLeg(Leg):
+    """One of two plain sockets.
+
+    @ivar interest: what its Watch waits for.
+    @ivar _rest: bytes of this source that its sink had no room for.
+    @ivar _pipe: what this source's bytes go through while it is bulk.
+    """
+
+    other: KernelLeg
+
+    __slots__ = ("_bulky", "_fd", "_pipe", "_receive", "_rest", "_send", "_watch", "interest")
+
+    def __init__(self, splice: Joint, transport: ITransport) -> None:
+        super().__init__(splice, transport)
+        connection: socket.socket = self.transport.getHandle()
+        self._fd = connection.fileno()
+        self._receive = connection.recv_into
+        self._send = connection.send
+        self._rest = b""
+        self._pipe: Pipe | None = None
+        self._bulky = True
+        self.interest = 0
+        self._watch = watch.watchOf(self.transport.reactor)
+
+    def start(self, other: Any) -> None:
+        self.other = other
+        transport = self.transport
+        setReceiver(transport, self)
+        if transport.reactor is self._watch:
+            self._watch.replace(transport, self)
+        else:
+            tune(transport)
+            transport.stopReading()
+
+    def fileno(self) -> int:
+        return self._fd
+
+    # What the Watch tells it
+
+    def doRead(self) -> None:
+        """Pass on what has come."""
+        other = self.other
+        if self._pipe is not None and not other.wroteLast:
+            self._readBulk(self._pipe)
+            return
+        try:
+            count = self._receive(_buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._reset()
+            return
+        if not count:
+            self._watch.want(self, self.interest & ~IN)
+            self.readConnectionLost()
+        elif not other.wroteLast:
+            self.received += count
+            try:
+                sent = other._send(_view[:count])
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                other._reset()
+                return
+            if sent < count:
+                self._rest = bytes(_view[sent:count])
+                self._wait()
+            elif count == BUFFER and self._bulky:
+                self._startBulk()
+
+    def doWrite(self) -> None:
+        """There is room again for what the other one had for this one."""
+        self.other.flush()
+
+    # Sending
+
+    def flush(self) -> None:
+        """Send what the sink had no room for, then read on."""
+        other, pipe = self.other, self._pipe
+        try:
+            if self._rest:
+                with contextlib.suppress(BlockingIOError):
+                    self._rest = self._rest[other._send(self._rest) :]
+            elif pipe is not None:
+                self._emptyPipe(pipe)
+        except OSError:
+            other._reset()
+            return
+        if self._holds():
+            return
+        self._watch.want(other, other.interest & ~OUT)
+        if other.wroteLast:
+            other._shutDown()
+        if not self.readEnded and not self.lost:
+            self._watch.want(self, self.interest | IN)
+
+    def _holds(self) -> bool:
+        return bool(self._rest) or (self._pipe is not None and self._pipe.filled > 0)
+
+    def _wait(self) -> None:
+        """Read no more until the sink has taken what this source holds."""
+        self._watch.want(self, self.interest & ~IN)
+        self._watch.want(self.other, self.other.interest | OUT)
+
+    # Bulk
+
+    def _startBulk(self) -> None:
+        try:
+            self._pipe = Pipe.take()
+        except OSError:
+            self._bulky = False  # no descriptors: buffers do as well
+
+    def _endBulk(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.giveBack()
+
+    def _readBulk(self, pipe: Pipe) -> None:
+        try:
+            count = pipe.fill(self._fd)
+        except BlockingIOError:
+            return
+        except OSError as e:
+            self._endBulk()
+            if e.errno not in _CANNOT:
+                self._reset()
+            self._bulky = False
+            return
+        if count:
+            self.received += count
+            try:
+                self._emptyPipe(pipe)
+            except OSError:
+                self.other._reset()
+                return
+            if self._holds():
+                self._wait()
+                return
+        if count < CALM:
+            self._endBulk()  # also at the end of file, which the next read finds again
+
+    def _emptyPipe(self, pipe: Pipe) -> None:
+        try:
+            pipe.empty(self.other._fd)
+        except OSError as e:
+            if e.errno not in _CANNOT:
+                raise
+            self._rest = pipe.read()
+            self._endBulk()
+            self._bulky = False
+
+    # What the transport and the splice tell it
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from before it took over: behind a proxy's answer."""
+        if not self.other.wroteLast:
+            self.received += len(data)
+            self._rest += data
+            self._wait()
+            self.flush()
+
+    def resumeProducing(self) -> None:
+        if not self.readEnded and not self._holds():
+            self._watch.want(self, self.interest | IN)
+
+    def endWriting(self) -> None:
+        if not self.wroteLast:
+            self.wroteLast = True
+            if not self.other._holds():
+                self._shutDown()
+
+    def drop(self) -> None:
+        if not self.readEnded and not self.lost:
+            self._watch.want(self, self.interest | IN)
+
+    def abort(self) -> None:
+        self._watch.want(self, 0)
+        super().abort()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._watch.want(self, 0)
+        self._endBulk()
+        super().connectionLost(reason)
+
+    def _shutDown(self) -> None:
+        self.writeEnded = True
+        if self.readEnded:
+            self._closeIfFinished()
+        else:
+            with contextlib.suppress(OSError):
+                self.transport.getHandle().shutdown(socket.SHUT_WR)
+
+    def _reset(self) -> None:
+        self._watch.want(self, 0)
+        self.transport.connectionLost(Failure(CONNECTION_LOST))
+
+    def _closeIfFinished(self) -> None:
+        if self.readEnded and self.writeEnded and not self.lost:
+            self.transport.connectionLost(connectionDone)

@@ -1,0 +1,150 @@
+"""A leg of a splice by Twisted's producers and consumers, which serves every kind of transport.
+
+Used by splice; kernel has one for plain sockets that is faster, and keeps to the same rules.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IProtocol,
+    IPushProducer,
+    ITransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ptunnel.transports import abort, canHalfClose, receiverOf, setReceiver, tune
+
+
+class Joint(Protocol):
+    """What a leg tells the splice that it is part of."""
+
+    def sourceEnded(self, leg: Leg) -> None:
+        """Its peer has ended."""
+
+    def brokenPipe(self, leg: Leg) -> None:
+        """Nobody reads what it writes any more."""
+
+    def legLost(self, leg: Leg, clean: bool) -> None:
+        """It is closed. @param clean: in order, not by a reset."""
+
+
+@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
+class Leg:
+    """One of the two transports: the protocol of its own, and a producer for the other.
+
+    @ivar received: bytes that this transport received and the other one was given to send.
+    @ivar readEnded: its peer has ended; no more bytes will come from it.
+    @ivar wroteLast: it was told to close its writing half behind what it still buffers, or is
+        lost.
+    @ivar writeEnded: and has done so.
+    @ivar lost: it is closed.
+    """
+
+    __slots__ = (
+        "_paused",
+        "_previous",
+        "_splice",
+        "halfCloses",
+        "lost",
+        "other",
+        "readEnded",
+        "received",
+        "transport",
+        "writeEnded",
+        "wroteLast",
+    )
+
+    def __init__(self, splice: Joint, transport: ITransport) -> None:
+        self._splice = splice
+        self.transport = cast(Any, transport)
+        self.received = 0
+        self._paused = self.readEnded = self.wroteLast = self.writeEnded = self.lost = False
+        self.other = self
+        self.halfCloses = canHalfClose(transport)
+        previous = receiverOf(transport)
+        if previous is None:
+            raise TypeError(f"cannot take over the bytes of a {type(transport).__name__}")
+        self._previous = previous
+
+    def start(self, other: Leg) -> None:
+        self.other = other
+        setReceiver(self.transport, cast(IProtocol, self))
+        tune(self.transport)
+        other.transport.registerProducer(self, True)
+
+    # What the transport tells its protocol
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """The transport is connected already."""
+
+    def connectionMade(self) -> None:
+        """The same."""
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self.other.wroteLast:
+            self.received += len(data)
+            self.other.transport.write(data)
+
+    def readConnectionLost(self) -> None:
+        self.readEnded = True
+        self._splice.sourceEnded(self)
+        self.other.endWriting()
+        self._closeIfFinished()
+
+    def writeConnectionLost(self) -> None:
+        if not self.wroteLast:  # nobody reads from a pipe any more
+            self._splice.brokenPipe(self)
+        self.wroteLast = self.writeEnded = True
+        self._closeIfFinished()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.lost = self.wroteLast = True
+        try:
+            self._previous.connectionLost(reason)
+        finally:
+            self._splice.legLost(self, reason.check(ConnectionDone) is not None)
+
+    # What the other transport, as a consumer, tells its producer
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        if not self.readEnded:
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The other transport is lost; its connectionLost says so too."""
+
+    # What the splice tells it
+
+    def endWriting(self) -> None:
+        """Close the writing half behind what is still to be sent."""
+        if self.wroteLast or self.lost:
+            return
+        self.wroteLast = True
+        self.transport.unregisterProducer()
+        if self.halfCloses:
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
+
+    def drop(self) -> None:
+        """Read on, although nobody wants it any more, to see the end."""
+        if self._paused:
+            self.resumeProducing()
+
+    def abort(self) -> None:
+        if not self.lost:
+            abort(self.transport)
+
+    def _closeIfFinished(self) -> None:
+        if self.readEnded and self.writeEnded and not self.lost:
+            self.transport.loseConnection()
