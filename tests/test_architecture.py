@@ -20,6 +20,8 @@ LAYERS = (
     ("ptunnel", "service", "littleproxy", "talk"),
     ("tunnel",),
     ("route", "endpoint", "tcp", "splice"),
+    ("sockets", "kernel"),
+    ("watch", "producers"),
     ("handshake", "config", "transports", "sweep"),
     ("auth", "log"),
     ("errors", "_version"),

@@ -238,11 +238,12 @@ class _ProxyConnection(Protocol):
             cast(Any, self.transport).write(self._attempt.request)
 
     def dataReceived(self, data: bytes) -> None:
-        attempt = self._attempt
         if self._inner is not None:
             # Looked up each time, because protocols change it.
             self._inner.dataReceived(data)
-        elif not attempt.over:
+            return
+        attempt = self._attempt
+        if not attempt.over:
             try:
                 outcome = attempt.handshake.feed(data)
                 if outcome is not None:
@@ -261,6 +262,7 @@ class _ProxyConnection(Protocol):
         if inner is None:
             raise NoProtocol()
         self._inner = inner
+        del self._attempt  # a tunnel may live for months
         inner.makeConnection(cast(Any, self.transport))
         attempt.succeed(inner)
 
@@ -268,7 +270,7 @@ class _ProxyConnection(Protocol):
         transport = cast(Any, self.transport)
         if leftover and not getattr(transport, "disconnecting", False):
             # Whoever waited for the Deferred may have taken the transport over by now.
-            (receiverOf(transport) or cast(IProtocol, self._inner)).dataReceived(leftover)
+            receiverOf(transport, cast(IProtocol, self._inner)).dataReceived(leftover)
 
     def readConnectionLost(self) -> None:
         if self._inner is None:

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from ptunnel import watch
 from ptunnel.producers import Joint, Leg
-from ptunnel.transports import setReceiver, tune
+from ptunnel.transports import tune
 from ptunnel.watch import IN, OUT
 
 # What a read takes, and what tells a bulk direction from a small message.
@@ -144,10 +144,14 @@ class KernelLeg(Leg):
         self.interest = 0
         self._watch = watch.watchOf(self.transport.reactor)
 
+    def _takeOver(self) -> None:
+        self.halfCloses = True
+        self._previous = self.transport.protocol
+
     def start(self, other: Any) -> None:
         self.other = other
         transport = self.transport
-        setReceiver(transport, self)
+        transport.protocol = self
         if transport.reactor is self._watch:
             self._watch.replace(transport, self)
         else:
@@ -173,8 +177,9 @@ class KernelLeg(Leg):
             self._reset()
             return
         if not count:
-            self._watch.want(self, self.interest & ~IN)
             self.readConnectionLost()
+            if not self.lost:
+                self._watch.want(self, self.interest & ~IN)
         elif not other.wroteLast:
             self.received += count
             try:
@@ -300,7 +305,7 @@ class KernelLeg(Leg):
         super().abort()
 
     def connectionLost(self, reason: Failure) -> None:
-        self._watch.want(self, 0)
+        self._watch.forget(self)
         self._endBulk()
         super().connectionLost(reason)
 

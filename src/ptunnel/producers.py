@@ -14,6 +14,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     ITransport,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -65,11 +66,12 @@ class Leg:
         self.received = 0
         self._paused = self.readEnded = self.wroteLast = self.writeEnded = self.lost = False
         self.other = self
-        self.halfCloses = canHalfClose(transport)
-        previous = receiverOf(transport)
-        if previous is None:
-            raise TypeError(f"cannot take over the bytes of a {type(transport).__name__}")
-        self._previous = previous
+        self._takeOver()
+
+    def _takeOver(self) -> None:
+        """Find out what the transport can, and who received its bytes so far."""
+        self.halfCloses = canHalfClose(self.transport)
+        self._previous = receiverOf(self.transport)
 
     def start(self, other: Leg) -> None:
         self.other = other
@@ -107,7 +109,8 @@ class Leg:
         try:
             self._previous.connectionLost(reason)
         finally:
-            self._splice.legLost(self, reason.check(ConnectionDone) is not None)
+            clean = reason is connectionDone or bool(reason.check(ConnectionDone))
+            self._splice.legLost(self, clean)
 
     # What the other transport, as a consumer, tells its producer
 

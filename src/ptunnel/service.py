@@ -24,6 +24,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.python.failure import Failure
 
+from ptunnel import watch
 from ptunnel.config import (
     DIRECT,
     EndpointListen,
@@ -38,6 +39,7 @@ from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.handshake import authority
 from ptunnel.log import Log
 from ptunnel.route import Route, Way
+from ptunnel.sockets import PortEndpoint
 from ptunnel.tcp import tcpEndpoint
 from ptunnel.tunnel import TunnelFactory
 
@@ -257,5 +259,7 @@ def _serverEndpoint(reactor: Any, tunnel: Tunnel) -> IStreamServerEndpoint:
             ) from None
     if isinstance(listen, UnixListen):
         return UNIXServerEndpoint(reactor, listen.path, BACKLOG, wantPID=True)
+    if watch.applies(reactor):
+        return PortEndpoint(reactor, listen.port, BACKLOG, listen.host)
     kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
     return kind(reactor, listen.port, BACKLOG, listen.host)

@@ -113,7 +113,8 @@ class Splice:
         self._first: int | None = None
         self.done: Deferred[Ended] = Deferred(self._cancelled)
         kind = kernel.KernelLeg if inKernel and kernel.applies(a, b) else Leg
-        one, two = self._legs = kind(self, a), kind(self, b)
+        one, two = kind(self, a), kind(self, b)
+        self._legs: tuple[Leg, ...] = (one, two)
         one.start(two)
         two.start(one)
         sweep.add(self)
@@ -164,19 +165,22 @@ class Splice:
         self.abort()
 
     def legLost(self, leg: Leg, clean: bool) -> None:
-        if leg.other.lost:
+        other = leg.other
+        if other.lost:
             self._sweep.discard(self)
             one, two = self._legs
+            self._legs = ()
+            del one.other, two.other  # no cycle is left for the garbage collector to find
             if not self.done.called:
                 cause = self._cause or "aborted"
                 self.done.callback(Ended(one.received, two.received, cause, self._first))
         elif clean or not leg.halfCloses:
             self._note("end", leg)
-            leg.other.endWriting()
-            leg.other.drop()
+            other.endWriting()
+            other.drop()
         else:
             self._note("reset", leg)
-            leg.other.abort()
+            other.abort()
 
     def _note(self, cause: Cause, leg: Leg | None) -> None:
         if self._cause is None or (self._cause == "end" and cause != "end"):

@@ -22,6 +22,9 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel import watch
+from ptunnel.sockets import SocketEndpoint
+
 # Seconds that the address which won is used without asking again. Long enough to spare a resolver
 # under load, short enough to follow a laptop from one network to the next.
 REMEMBER = 60.0
@@ -34,6 +37,8 @@ def tcpEndpoint(
 
     @param timeout: seconds for the whole attempt; None: the caller has a limit of its own.
     """
+    if watch.applies(reactor) and (isIPAddress(host) or isIPv6Address(host)):
+        return SocketEndpoint(reactor, host, port, timeout)
     if isIPAddress(host):
         return TCP4ClientEndpoint(reactor, host, port, cast(float, timeout))
     if isIPv6Address(host):

@@ -21,13 +21,24 @@ def _seam(transport: Any) -> tuple[Any, str] | None:
     """The object and its attribute that hold a transport's receiver."""
     # startTLS puts its wrapper between a transport and its protocol.
     holder = transport.protocol if getattr(transport, "TLS", False) else transport
-    return next(((holder, seam) for seam in _SEAMS if hasattr(holder, seam)), None)
+    for seam in _SEAMS:
+        if getattr(holder, seam, None) is not None:
+            return holder, seam
+    return None
 
 
-def receiverOf(transport: ITransport) -> IProtocol | None:
-    """The protocol that gets a transport's bytes, or None where that cannot be seen."""
+def receiverOf(transport: ITransport, known: IProtocol | None = None) -> IProtocol:
+    """The protocol that gets a transport's bytes.
+
+    @param known: who does where that cannot be seen.
+    @raise TypeError: where it cannot, and is not known.
+    """
     seam = _seam(transport)
-    return None if seam is None else cast(IProtocol, getattr(*seam))
+    if seam is not None:
+        return cast(IProtocol, getattr(*seam))
+    if known is None:
+        raise _closed(transport)
+    return known
 
 
 def setReceiver(transport: ITransport, receiver: IProtocol) -> None:
@@ -37,8 +48,12 @@ def setReceiver(transport: ITransport, receiver: IProtocol) -> None:
     """
     seam = _seam(transport)
     if seam is None:
-        raise TypeError(f"cannot take over the bytes of a {type(transport).__name__}")
+        raise _closed(transport)
     setattr(*seam, receiver)
+
+
+def _closed(transport: ITransport) -> TypeError:
+    return TypeError(f"cannot take over the bytes of a {type(transport).__name__}")
 
 
 def canHalfClose(transport: ITransport) -> bool:

@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
@@ -143,7 +143,10 @@ class Session(Protocol):
         # Not a byte of the client is read before there is somewhere to send it.
         cast(Any, self.transport).pauseProducing()
         # It may fire at once, or raise where it should have failed.
-        connecting = self._connecting = maybeDeferred(tunnel.endpoint.connect, tunnel.outgoing)
+        try:
+            connecting = self._connecting = tunnel.endpoint.connect(tunnel.outgoing)
+        except Exception:
+            connecting = self._connecting = fail()
         connecting.addCallbacks(self._joined, self._failed)
         connecting.addErrback(self._bug)
 

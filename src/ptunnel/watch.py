@@ -7,19 +7,14 @@ one turn of the reactor. Linux only. Used by tcp and kernel.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import (
-    IHalfCloseableDescriptor,
-    IReactorFDSet,
-    IReactorTime,
-    IReadDescriptor,
-)
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IReadDescriptor
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -56,7 +51,7 @@ class Watch:
     """
 
     def __init__(self, reactor: Any) -> None:
-        """@param reactor: provides IReactorFDSet and IReactorTime."""
+        """@param reactor: one that watches descriptors, and not one in memory."""
         self._reactor = reactor
         self._epoll = select.epoll()
         self._members: dict[int, Member] = {}
@@ -78,17 +73,25 @@ class Watch:
             self._members[fd] = member
             self._epoll.register(fd, interest)
         else:
-            del self._members[fd]
-            with contextlib.suppress(OSError):  # closed, and so forgotten, already
-                self._epoll.unregister(fd)
-            if not self._members:
-                self._reactor.removeReader(self)
+            self._epoll.unregister(fd)
+            self._drop(fd)
+
+    def forget(self, member: Member) -> None:
+        """A member is closed, for which the kernel has forgotten it already."""
+        if member.interest:
+            member.interest = 0
+            self._drop(member.fileno())
 
     def replace(self, old: Member, new: Member) -> None:
         """Let one member take the place, the descriptor and the interest of another."""
         new.interest, old.interest = old.interest, 0
         if new.interest:
             self._members[new.fileno()] = new
+
+    def _drop(self, fd: int) -> None:
+        del self._members[fd]
+        if not self._members:
+            self._reactor.removeReader(self)
 
     # As members see a reactor
 
@@ -156,9 +159,7 @@ _watches: WeakKeyDictionary[Any, Watch] = WeakKeyDictionary()
 
 def applies(reactor: Any) -> bool:
     """Whether sockets on this reactor can be watched so."""
-    return isinstance(reactor, Watch) or (
-        AVAILABLE and IReactorFDSet.providedBy(reactor) and IReactorTime.providedBy(reactor)
-    )
+    return isinstance(reactor, Watch) or (AVAILABLE and isinstance(reactor, PosixReactorBase))
 
 
 def watchOf(reactor: Any) -> Watch:

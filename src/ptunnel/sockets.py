@@ -1,0 +1,203 @@
+"""TCP connections that are accepted and made on a Watch, for a fraction of what Twisted's cost.
+
+They are Twisted's own, less what a tunnel does not need: what is written is sent at once where it
+can be, nothing is read before somebody wants it, and a connection is made without a connector and
+its turns of the reactor. Linux only. Used by tcp and service.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectingCancelledError, NoProtocol, getConnectError
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ptunnel.watch import IN, OUT, Watch, watchOf
+
+
+def _address(sockaddr: tuple[Any, ...]) -> IPv4Address | IPv6Address:
+    return (IPv4Address if len(sockaddr) == 2 else IPv6Address)("TCP", *sockaddr)
+
+
+class Socket(tcp.Connection):
+    """A connected socket on a Watch. It is not read before it is told to resume.
+
+    @ivar interest: what its Watch waits for.
+    """
+
+    interest = 0
+    # Nobody else has the descriptor, so closing it is enough.
+    _shouldShutdown = False
+    logstr = "Socket"
+
+    def __init__(
+        self,
+        skt: socket.socket,
+        protocol: IProtocol,
+        peer: tuple[Any, ...],
+        server: Any = None,
+        number: int = 0,
+        reactor: Any = None,
+    ) -> None:
+        """As a Port calls it. @param peer: a sockaddr. @param reactor: a Watch."""
+        super().__init__(skt, protocol, reactor)
+        self._peer = peer
+        self.connected = 1
+
+    def write(self, data: bytes) -> None:
+        if self.connected and not self.interest & OUT and not self._writeDisconnected:
+            sent = self.writeSomeData(data)
+            if isinstance(sent, int):  # else it is lost, and the Watch will hear of it
+                data = data[sent:]
+        if data:
+            super().write(data)
+
+    def getPeer(self) -> IPv4Address | IPv6Address:
+        return _address(self._peer)
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        return _address(self.socket.getsockname())
+
+
+class Port(tcp.Port):
+    """A listening socket on a Watch."""
+
+    interest = 0
+    transport = Socket  # type: ignore[assignment]
+
+    def createInternetSocket(self) -> socket.socket:
+        skt: socket.socket = super().createInternetSocket()
+        tuneSocket(skt)  # what it accepts inherits it
+        return skt
+
+
+@implementer(IStreamServerEndpoint)
+class PortEndpoint:
+    """Listens on an address of this machine."""
+
+    def __init__(self, reactor: Any, port: int, backlog: int, interface: str) -> None:
+        """@param reactor: one to which L{ptunnel.watch.applies}."""
+        self._port = Port(port, None, backlog, interface, watchOf(reactor))  # type: ignore[arg-type]
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """@return: fails with CannotListenError."""
+        self._port.factory = protocolFactory  # type: ignore[assignment]
+        done: Deferred[IListeningPort] = Deferred()
+        try:
+            self._port.startListening()
+        except Exception:
+            done.errback(Failure())
+        else:
+            done.callback(self._port)
+        return done
+
+
+@implementer(IStreamClientEndpoint)
+class SocketEndpoint:
+    """TCP to an address literal.
+
+    `connect` fails with ConnectError and its kinds, among them TimeoutError at the deadline, and
+    with whatever the factory raised. Cancelling it closes the socket.
+    """
+
+    def __init__(self, reactor: Any, host: str, port: int, timeout: float | None) -> None:
+        """@param reactor: one to which L{ptunnel.watch.applies}."""
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, numeric)[0]
+        self._family: int = found[0]
+        self._sockaddr: tuple[Any, ...] = found[4]
+        self._watch = watchOf(reactor)
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        dial = _Dial(self._watch, self._family, self._sockaddr, protocolFactory)
+        if self._timeout is not None:
+            dial.done.addTimeout(self._timeout, self._watch, _timedOut)  # type: ignore[arg-type]
+        return dial.done
+
+
+def tuneSocket(skt: socket.socket) -> None:
+    """No delay for small messages, and probes that find out a peer that has gone."""
+    skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    skt.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def _timedOut(result: object, timeout: float) -> None:
+    raise ConnectTimeout(string=f"no connection within {timeout:g} s")
+
+
+class _Dial:
+    """A socket that is being connected."""
+
+    interest = 0
+
+    def __init__(
+        self, watch: Watch, family: int, sockaddr: tuple[Any, ...], factory: IProtocolFactory
+    ) -> None:
+        self.done: Deferred[IProtocol] = Deferred(self._cancelled)
+        self._watch = watch
+        self._sockaddr = sockaddr
+        self._factory = factory
+        try:
+            skt = self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as e:
+            self.done.errback(getConnectError(e))
+            return
+        tuneSocket(skt)
+        self.fileno = skt.fileno
+        code = skt.connect_ex(sockaddr)
+        if code in (0, errno.EINPROGRESS):
+            watch.want(self, OUT)
+        else:
+            self._failed(getConnectError((code, os.strerror(code))))
+
+    def doWrite(self) -> None:
+        """It is connected, or never will be."""
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._failed(getConnectError((code, os.strerror(code))))
+            return
+        try:
+            protocol = self._factory.buildProtocol(_address(self._sockaddr))
+            if protocol is None:
+                raise NoProtocol()
+        except Exception:
+            self._failed(Failure())
+            return
+        transport = Socket(self._socket, protocol, self._sockaddr, reactor=self._watch)
+        self._watch.replace(self, transport)
+        self._watch.want(transport, IN)
+        protocol.makeConnection(transport)
+        self.done.callback(protocol)
+
+    doRead = doWrite
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._failed(reason)
+
+    def _failed(self, reason: Failure | Exception) -> None:
+        self._close()
+        self.done.errback(reason)
+
+    def _close(self) -> None:
+        self._watch.want(self, 0)
+        self._socket.close()
+
+    def _cancelled(self, done: Deferred[IProtocol]) -> None:
+        self._close()
+        done.errback(ConnectingCancelledError(_address(self._sockaddr)))
