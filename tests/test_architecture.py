@@ -17,6 +17,7 @@ LAYERS = (
     ("cli",),
     ("demo",),
     ("tap", "tour", "stdio"),
+    ("workers",),
     ("ptunnel", "service", "littleproxy", "talk"),
     ("tunnel",),
     ("route", "endpoint", "tcp", "splice"),

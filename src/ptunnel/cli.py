@@ -1,4 +1,4 @@
-"""The `ptunnel` command: run, connect, check, demo."""
+"""The `ptunnel` command: run, connect, demo."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from twisted.internet.error import ConnectError
 from ptunnel.config import Settings, loadConnect
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Lines, Log, beginLogging
-from ptunnel.service import PtunnelService, Routes
+from ptunnel.service import Routes, handleSignals
 from ptunnel.tap import Options, ProxyOptions, mistake
+from ptunnel.workers import serviceFor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,8 +58,8 @@ def run(words: Sequence[str]) -> int:
     beginLogging(Lines(sys.stdout, asJSON=settings.logFormat == "json"), settings.logLevel)
     log = Log(settings.logLevel)
     try:
-        service = PtunnelService(reactor, settings, log)
-        _handleSignals(reactor, service)
+        service = serviceFor(reactor, settings, log, lambda line: print(line, flush=True))
+        handleSignals(reactor, service, signal.SIGINT, signal.SIGTERM)
         service.startService()
     except ConfigError as e:
         mistake(str(e))
@@ -68,26 +69,6 @@ def run(words: Sequence[str]) -> int:
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
     return 0
-
-
-def _handleSignals(reactor: Any, service: PtunnelService) -> None:
-    """The first one drains, the second one aborts; Twisted's own handlers have no use for that."""
-    stopped = False
-
-    def stop() -> None:
-        nonlocal stopped
-        if stopped:
-            service.abort()
-        else:
-            stopped = True
-            reactor.stop()
-
-    def handle() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: reactor.callFromThread(stop))
-
-    handle()  # whoever waits for a listening line may send one at once
-    reactor.callWhenRunning(handle)  # the reactor has put its own in place
 
 
 def connect(words: Sequence[str]) -> int:

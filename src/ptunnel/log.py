@@ -80,12 +80,14 @@ class Log:
 class Lines:
     """Writes events to a stream, each as one line and at once, as text or as JSON."""
 
-    def __init__(self, stream: TextIO, *, asJSON: bool = False) -> None:
+    def __init__(self, stream: TextIO, *, asJSON: bool = False, worker: str = "") -> None:
+        """@param worker: what the process is called, where there are several."""
         self._stream = stream
         self._format = _asJSON if asJSON else _asText
+        self._worker = worker
 
     def __call__(self, event: LogEvent) -> None:
-        line = self._format(event) + "\n"
+        line = self._format(event, self._worker) + "\n"
         try:
             try:
                 self._stream.write(line)
@@ -126,16 +128,19 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _asText(event: LogEvent) -> str:
+def _asText(event: LogEvent, worker: str) -> str:
     text = _printable(formatEvent(event))
     failure = event.get("log_failure")
     if failure is not None:  # a bug: all that helps to find it
         text = f"{text}\n{failure.getTraceback()}"
-    return f"{_time(event)} {_level(event):7} {text}"
+    who = f"{worker}: " if worker else ""
+    return f"{_time(event)} {_level(event):7} {who}{text}"
 
 
-def _asJSON(event: LogEvent) -> str:
+def _asJSON(event: LogEvent, worker: str) -> str:
     line = {"time": _time(event), "level": _level(event)}
+    if worker:
+        line["worker"] = worker
     if event.get("log_namespace") == _NAMESPACE:
         line |= {"tunnel": event["subject"], "message": event["text"]}
         line = line | event["fields"] | line  # the fields last, but above none of the others

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import signal
 import sys
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
@@ -90,12 +93,20 @@ class Routes:
 class TunnelService(Service):
     """One tunnel's listening port and its sessions."""
 
-    def __init__(self, reactor: Any, tunnel: Tunnel, factory: TunnelFactory, log: Log) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        tunnel: Tunnel,
+        factory: TunnelFactory,
+        log: Log,
+        descriptor: int | None = None,
+    ) -> None:
+        """@param descriptor: a socket that listens already."""
         self.factory = factory
         self._tunnel = tunnel
-        self._endpoint = _serverEndpoint(reactor, tunnel)
+        self._endpoint = _serverEndpoint(reactor, tunnel, descriptor)
         self._log = log
-        self._port: IListeningPort | None = None
+        self._port: Any = None
 
     def listen(self) -> Deferred[None]:
         """Bind the port.
@@ -110,12 +121,20 @@ class TunnelService(Service):
         assert port is not None
         here = port.getHost()
         at = getattr(here, "host", None)
-        where = authority(at, here.port) if at else getattr(here, "name", here)  # type: ignore[attr-defined]
+        where = authority(at, here.port) if at else getattr(here, "name", here)
         if isinstance(where, bytes):
             where = f"unix:{where.decode()}"
         there = authority(tunnel.targetHost, tunnel.targetPort)
         via = ", ".join("no proxy" if name == DIRECT else name for name in tunnel.via)
         self._log.notice(tunnel.name, f"listening on {where}, to {there} via {via}")
+
+    def stopAccepting(self) -> None:
+        """Leave the port to whoever shares it."""
+        self._port.stopReading()
+
+    def fileno(self) -> int:
+        """The descriptor that listens."""
+        return cast(int, self._port.fileno())
 
     def stopListening(self) -> Deferred[Any] | None:
         port, self._port = self._port, None
@@ -144,8 +163,16 @@ class PtunnelService(MultiService):
     @ivar stopping: whether it is on its way to its end.
     """
 
-    def __init__(self, reactor: Any, settings: Settings, log: Log | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        log: Log | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """@param descriptors: the listening sockets of the tunnels, where they are inherited."""
         super().__init__()
+        self._inherits = bool(descriptors)
         self._reactor = reactor
         self._settings = settings
         self._log = log or Log(settings.logLevel)
@@ -153,7 +180,7 @@ class PtunnelService(MultiService):
         routes = Routes(reactor, settings, self._log)
         self.tunnels: list[TunnelService] = []
         most = _mostConnections()
-        for tunnel in settings.tunnels:
+        for tunnel, descriptor in zip_longest(settings.tunnels, descriptors):
             factory = TunnelFactory(
                 routes.to(tunnel),
                 name=tunnel.name,
@@ -161,10 +188,11 @@ class PtunnelService(MultiService):
                 halfCloseTimeout=tunnel.halfCloseTimeout,
                 maxConnections=tunnel.maxConnections or most,
                 allow=tunnel.allow,
+                inKernel=tunnel.kernelSplice,
                 log=self._log,
                 reactor=cast(IReactorTime, reactor),
             )
-            service = TunnelService(reactor, tunnel, factory, self._log)
+            service = TunnelService(reactor, tunnel, factory, self._log, descriptor)
             service.setServiceParent(self)
             self.tunnels.append(service)
 
@@ -183,6 +211,8 @@ class PtunnelService(MultiService):
         if not self._bound:
             self.privilegedStartService()
         super().startService()
+        if self._inherits:
+            return  # whoever bound the ports has said all this
         for warning in self._settings.warnings:
             self._log.warning("", warning)
         for tunnel in self.tunnels:
@@ -248,7 +278,7 @@ def _where(tunnel: Tunnel) -> str:
     return listen.description
 
 
-def _serverEndpoint(reactor: Any, tunnel: Tunnel) -> IStreamServerEndpoint:
+def _serverEndpoint(reactor: Any, tunnel: Tunnel, descriptor: int | None) -> IStreamServerEndpoint:
     listen = tunnel.listen
     if isinstance(listen, EndpointListen):
         try:
@@ -260,6 +290,26 @@ def _serverEndpoint(reactor: Any, tunnel: Tunnel) -> IStreamServerEndpoint:
     if isinstance(listen, UnixListen):
         return UNIXServerEndpoint(reactor, listen.path, BACKLOG, wantPID=True)
     if watch.applies(reactor):
-        return PortEndpoint(reactor, listen.port, BACKLOG, listen.host)
+        return PortEndpoint(reactor, listen.port, BACKLOG, listen.host, descriptor)
     kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
     return kind(reactor, listen.port, BACKLOG, listen.host)
+
+
+def handleSignals(reactor: Any, service: PtunnelService, *numbers: signal.Signals) -> None:
+    """The first one drains, the second one aborts; Twisted's own handlers have no use for that."""
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        if stopped:
+            service.abort()
+        else:
+            stopped = True
+            reactor.stop()
+
+    def handle() -> None:
+        for number in numbers:
+            signal.signal(number, lambda *_: reactor.callFromThread(stop))
+
+    handle()  # whoever waits for a listening line may send one at once
+    reactor.callWhenRunning(handle)  # the reactor has put its own in place

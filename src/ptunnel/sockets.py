@@ -78,6 +78,8 @@ class Port(tcp.Port):
     """A listening socket on a Watch."""
 
     interest = 0
+    # Workers share it, and a shutdown would end it for all of them.
+    _shouldShutdown = False
     transport = Socket  # type: ignore[assignment]
 
     def createInternetSocket(self) -> socket.socket:
@@ -90,9 +92,24 @@ class Port(tcp.Port):
 class PortEndpoint:
     """Listens on an address of this machine."""
 
-    def __init__(self, reactor: Any, port: int, backlog: int, interface: str) -> None:
-        """@param reactor: one to which L{ptunnel.watch.applies}."""
-        self._port = Port(port, None, backlog, interface, watchOf(reactor))  # type: ignore[arg-type]
+    def __init__(
+        self,
+        reactor: Any,
+        port: int,
+        backlog: int,
+        interface: str,
+        descriptor: int | None = None,
+    ) -> None:
+        """
+        @param reactor: one to which L{ptunnel.watch.applies}.
+        @param descriptor: a socket that listens there already.
+        """
+        if descriptor is None:
+            self._port = Port(port, None, backlog, interface, watchOf(reactor))  # type: ignore[arg-type]
+        else:
+            family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+            # What adoptStreamPort does, for a Port that is on a Watch.
+            self._port = Port._fromListeningDescriptor(watchOf(reactor), descriptor, family, None)
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """@return: fails with CannotListenError."""

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from twisted.logger import Logger
 from twisted.python import usage
 
 from ptunnel._version import __version__
 from ptunnel.config import CommandLine, Settings, loadSettings
 from ptunnel.errors import ConfigError, PtunnelError
+from ptunnel.log import Log
 from ptunnel.service import PtunnelService
+from ptunnel.workers import serviceFor
 
 
 class ProxyOptions(usage.Options):
@@ -130,7 +133,7 @@ class Options(ProxyOptions):
     )
     optParameters = [["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."]]
     optFlags = [
-        ["multithreaded", "m", "Accepted for compatibility with the Rust ptunnel."],
+        ["multithreaded", "m", "As many worker processes as there are processors."],
     ]
     settings: Settings
 
@@ -139,7 +142,10 @@ class Options(ProxyOptions):
 
     def commandLine(self) -> CommandLine:
         return dataclasses.replace(
-            super().commandLine(), listen=self["listen"], tunnels=tuple(self.words)
+            super().commandLine(),
+            listen=self["listen"],
+            multithreaded=bool(self["multithreaded"]),
+            tunnels=tuple(self.words),
         )
 
 
@@ -149,18 +155,9 @@ def mistake(text: str) -> NoReturn:
     raise SystemExit(2)
 
 
-class _Hosted(PtunnelService):
-    """The service under twistd, where an error at the start would end in a traceback."""
-
-    def privilegedStartService(self) -> None:
-        try:
-            super().privilegedStartService()
-        except PtunnelError:
-            # twistd removes its pid file and tells the process that waits for its daemon; all that
-            # is left to do is to say it in one line.
-            quiet = self._settings.logLevel == "none"
-            sys.excepthook = _inNoLine if quiet else _inOneLine
-            raise
+def _relay(line: str) -> None:
+    """A worker's line to the log of twistd."""
+    Logger("ptunnel").info("{line}", line=line)
 
 
 def _inOneLine(kind: Any, error: BaseException, trace: Any) -> None:
@@ -178,7 +175,21 @@ def makeService(options: Options) -> PtunnelService:
     """
     from twisted.internet import reactor  # twistd chooses it with --reactor
 
+    log = Log(options.settings.logLevel)
     try:
-        return _Hosted(reactor, options.settings)
+        service = serviceFor(reactor, options.settings, log, _relay)
     except ConfigError as e:
         mistake(str(e))
+    start = service.privilegedStartService
+
+    def startInOneLine() -> None:
+        try:
+            start()
+        except PtunnelError:
+            # twistd removes its pid file and tells the process that waits for its daemon; all that
+            # is left to do is to say it in one line, where it would print a traceback.
+            sys.excepthook = _inNoLine if options.settings.logLevel == "none" else _inOneLine
+            raise
+
+    service.privilegedStartService = startInOneLine  # type: ignore[method-assign]
+    return service

@@ -43,6 +43,7 @@ class TunnelFactory(ServerFactory):
         halfCloseTimeout: float | None = 60.0,
         maxConnections: int | None = None,
         allow: Sequence[Network] = (),
+        inKernel: bool = True,
         log: Log | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
@@ -54,6 +55,7 @@ class TunnelFactory(ServerFactory):
         @param maxConnections: how many clients are served at once; more are closed at once.
         @param allow: networks whose clients are served; empty: all. Clients of a Unix socket are
             always served.
+        @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
         @param reactor: the clock; None: the reactor.
         """
         if reactor is None:
@@ -64,6 +66,7 @@ class TunnelFactory(ServerFactory):
         self.endpoint = endpoint
         self.idleTimeout = idleTimeout
         self.halfCloseTimeout = halfCloseTimeout
+        self.inKernel = inKernel
         self.log = log or Log()
         self.clock = reactor
         self.sweep = Sweep.fine(reactor, idleTimeout, halfCloseTimeout)
@@ -177,6 +180,7 @@ class Session(Protocol):
                 tunnel.sweep,
                 tunnel.idleTimeout,
                 tunnel.halfCloseTimeout,
+                tunnel.inKernel,
             )
         except TypeError:
             abort(there)

@@ -25,6 +25,8 @@ from ptunnel.config.words import (
     parseHeaders,
     parseLimit,
     parseVia,
+    parseWorkers,
+    parseYesNo,
     printable,
     show,
     suggest,
@@ -41,11 +43,13 @@ TUNNEL_KEYS: _Keys = {
     "half-close-timeout": ("halfCloseTimeout", parseDuration),
     "max-connections": ("maxConnections", parseLimit),
     "allow": ("allow", parseNetworks),
+    "kernel-splice": ("kernelSplice", parseYesNo),
 }
 SERVICE_KEYS: _Keys = {
     "log-level": ("logLevel", choice("debug", "info", "warning", "error")),
     "log-format": ("logFormat", choice("text", "json")),
     "drain-timeout": ("drainTimeout", parseDuration),
+    "workers": ("workers", parseWorkers),
 }
 _PASSWORD_KEYS = "password", "password-file", "password-env"
 _SECTIONS: dict[str, _Keys] = {

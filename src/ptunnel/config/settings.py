@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -162,6 +163,8 @@ def _settings(
     service = _fields(file.service, SERVICE_KEYS)
     if commandLine.verbosity:
         service["logLevel"] = {-1: "none", 1: "info"}.get(commandLine.verbosity, "debug")
+    if commandLine.multithreaded:
+        service["workers"] = os.cpu_count() or 1
     return Settings(
         tunnels,
         {name: proxy for name, proxy in proxies.items() if name in used},

@@ -76,6 +76,7 @@ class Tunnel:
         tried; never empty.
     @ivar maxConnections: None: as many as the process has descriptors for.
     @ivar allow: the networks whose clients are served; empty: every client.
+    @ivar kernelSplice: whether plain sockets may be spliced by the kernel.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Tunnel:
     halfCloseTimeout: float | None = 60.0
     maxConnections: int | None = None
     allow: tuple[Network, ...] = ()
+    kernelSplice: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Settings:
     @ivar proxies: by name, every proxy that a tunnel's `via` names.
     @ivar logLevel: "debug", "info" (a line for each session), "notice" (warnings, errors and
         the listening lines), "warning", "error" or "none".
+    @ivar workers: how many processes share the ports.
     @ivar warnings: lines to be logged once at the start.
     """
 
@@ -105,6 +108,7 @@ class Settings:
     logLevel: str = "notice"
     logFormat: str = "text"
     drainTimeout: float | None = 30.0
+    workers: int = 1
     warnings: tuple[str, ...] = ()
 
 
@@ -114,6 +118,7 @@ class CommandLine:
 
     @ivar proxies: the values of each -p, in order.
     @ivar listen: where TUNNELs without LISTEN_HOST listen.
+    @ivar multithreaded: as many workers as there are processors.
     @ivar verbosity: -1 for -q, 1 for -v, 2 for -vv.
     @ivar tunnels: the TUNNEL arguments.
     """
@@ -125,5 +130,6 @@ class CommandLine:
     passwordFile: str | None = None
     listen: str = "127.0.0.1"
     direct: bool = False
+    multithreaded: bool = False
     verbosity: int = 0
     tunnels: tuple[str, ...] = ()

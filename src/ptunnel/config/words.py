@@ -18,6 +18,8 @@ from ptunnel.errors import ConfigError
 MAX_DURATION = 20 * 24 * 3600
 # More than a process may have descriptors (fs.nr_open is 1,048,576).
 MAX_CONNECTIONS = 1_000_000
+# More processes than any machine that this runs on has processors.
+MAX_WORKERS = 1024
 MAX_SHOWN = 80
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -111,6 +113,21 @@ def parseVia(text: str) -> tuple[str, ...]:
             "so nothing behind it would be tried"
         )
     return names
+
+
+@quoting
+def parseYesNo(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ConfigError("must be yes or no")
+    return text == "yes"
+
+
+@quoting
+def parseWorkers(text: str) -> int:
+    """A number of processes."""
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ConfigError(f"not a number from 1 to {MAX_WORKERS}")
+    return int(text)
 
 
 def choice(*words: str, later: tuple[str, ...] = ()) -> Callable[[str], str]:
