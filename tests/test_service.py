@@ -15,7 +15,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from ptunnel import service as module
+from ptunnel import route as module
 from ptunnel.auth import Credentials
 from ptunnel.config import (
     DIRECT,
@@ -29,7 +29,8 @@ from ptunnel.config import (
 )
 from ptunnel.errors import ConfigError, ListenError
 from ptunnel.log import Log
-from ptunnel.service import PtunnelService, Routes
+from ptunnel.route import Routes
+from ptunnel.service import PtunnelService
 from tests.loopback import MemoryTCP, Peer, captureLog, freePort, lines, takenPort
 
 PROXY = Proxy("corp", "192.0.2.8", 3128)

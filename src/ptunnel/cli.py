@@ -13,9 +13,7 @@ from twisted.internet.error import ConnectError
 from ptunnel.config import Settings, loadConnect
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Lines, Log, beginLogging
-from ptunnel.service import Routes, handleSignals
 from ptunnel.tap import Options, ProxyOptions, mistake
-from ptunnel.workers import serviceFor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +52,9 @@ def run(words: Sequence[str]) -> int:
 
     from twisted.internet import reactor as installed  # after the mistakes
 
+    from ptunnel.service import handleSignals
+    from ptunnel.workers import serviceFor
+
     reactor: Any = installed
     beginLogging(Lines(sys.stdout, asJSON=settings.logFormat == "json"), settings.logLevel)
     log = Log(settings.logLevel)
@@ -79,6 +80,7 @@ def connect(words: Sequence[str]) -> int:
 
     from twisted.internet import reactor as installed
 
+    from ptunnel.route import Routes
     from ptunnel.stdio import relay
 
     reactor: Any = installed

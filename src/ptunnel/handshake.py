@@ -10,8 +10,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import h11
+from typing import TYPE_CHECKING
 
 from ptunnel.errors import (
     CredentialsRefused,
@@ -21,6 +20,9 @@ from ptunnel.errors import (
     TargetUnreachable,
     TunnelError,
 )
+
+if TYPE_CHECKING:
+    import h11
 
 # Real answers have a head of some hundred bytes. curl allows 300 KiB and 5,000 headers, HAProxy
 # 15 KiB; a proxy that needs more than this is broken or hostile.
@@ -82,19 +84,19 @@ def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] 
         ):
             # Its value may be a secret.
             raise ValueError(f"not a header for CONNECT: {name.decode('ascii', 'replace')!r}")
-    return _request(target, headers)[1]
+    lines = [f"CONNECT {target} HTTP/1.1".encode(), f"Host: {target}".encode()]
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def _request(
-    target: str, headers: Sequence[tuple[bytes, bytes]] = ()
-) -> tuple[h11.Connection, bytes]:
+def _reader(target: str) -> h11.Connection:
+    """Reads the answer to a CONNECT request."""
+    import h11  # a refusal has time; a command that is started for each connection has not
+
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=2 * MAX_HEAD)
-    request = h11.Request(
-        method="CONNECT", target=target, headers=[(b"Host", target.encode()), *headers]
-    )
-    data = connection.send(request) or b""
+    connection.send(h11.Request(method="CONNECT", target=target, headers=[("Host", target)]))
     connection.send(h11.EndOfMessage())
-    return connection, data
+    return connection
 
 
 class Handshake:
@@ -229,11 +231,13 @@ class Handshake:
             return None
         reasonEnd = self._head.index(b"\n", self._start)
         self.refusal = self._refused(status, _text(self._head[self._start + 12 : reasonEnd]))
-        self._reader = _request(self._target)[0]
+        self._reader = _reader(self._target)
         self._readBody(self._head[self._start :])
         return None
 
     def _readBody(self, data: bytes) -> None:
+        import h11
+
         reader = self._reader
         assert reader is not None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectError
@@ -11,8 +12,12 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel.config import DIRECT, Proxy, Settings, Tunnel
+from ptunnel.endpoint import ConnectEndpoint
 from ptunnel.errors import RouteFailed, TunnelError, Unreachable, reasonOf
+from ptunnel.handshake import authority
 from ptunnel.log import Log
+from ptunnel.tcp import tcpEndpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +103,40 @@ class Route:
                 continue
             return self._attempt(later, failures, protocolFactory)
         return Failure(failures[0] if len(failures) == 1 else RouteFailed(failures))
+
+
+class Routes:
+    """Builds the ways to targets; what leads to one proxy is shared by all that go through it."""
+
+    def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._log = log
+        self._proxies: dict[str, IStreamClientEndpoint] = {}
+
+    def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
+        """The endpoint that leads to a tunnel's target."""
+        ways = [Way(name, self._way(name, tunnel), direct=name == DIRECT) for name in tunnel.via]
+        target = authority(tunnel.targetHost, tunnel.targetPort)
+        return Route(tunnel.name, target, ways, self._log)
+
+    def _way(self, name: str, tunnel: Tunnel) -> IStreamClientEndpoint:
+        host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
+        if name == DIRECT:
+            return tcpEndpoint(self._reactor, host, port, timeout)
+        proxy = self._settings.proxies[name]
+        return ConnectEndpoint(
+            self._reach(proxy),
+            host,
+            port,
+            credentials=proxy.credentials,
+            headers=proxy.headers,
+            timeout=timeout,
+            hop=authority(proxy.host, proxy.port),
+            reactor=self._reactor,
+        )
+
+    def _reach(self, proxy: Proxy) -> IStreamClientEndpoint:
+        if proxy.name not in self._proxies:
+            self._proxies[proxy.name] = tcpEndpoint(self._reactor, proxy.host, proxy.port, None)
+        return self._proxies[proxy.name]

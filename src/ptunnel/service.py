@@ -22,7 +22,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
     IReactorTime,
-    IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
 from twisted.python.failure import Failure
@@ -31,19 +30,16 @@ from ptunnel import watch
 from ptunnel.config import (
     DIRECT,
     EndpointListen,
-    Proxy,
     Settings,
     TcpListen,
     Tunnel,
     UnixListen,
 )
-from ptunnel.endpoint import ConnectEndpoint
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.handshake import authority
 from ptunnel.log import Log
-from ptunnel.route import Route, Way
+from ptunnel.route import Routes
 from ptunnel.sockets import PortEndpoint
-from ptunnel.tcp import tcpEndpoint
 from ptunnel.tunnel import TunnelFactory
 
 # A burst of clients must not lose its SYNs, which costs each of them a second. The kernel caps it
@@ -51,43 +47,6 @@ from ptunnel.tunnel import TunnelFactory
 BACKLOG = 4096
 # Descriptors that are not for sessions: ports, logs, pipes, the reactor's own.
 SPARE = 200
-
-
-class Routes:
-    """Builds the ways to targets; what leads to one proxy is shared by all that go through it."""
-
-    def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
-        self._reactor = reactor
-        self._settings = settings
-        self._log = log
-        self._proxies: dict[str, IStreamClientEndpoint] = {}
-
-    def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
-        """The endpoint that leads to a tunnel's target."""
-        ways = [Way(name, self._way(name, tunnel), direct=name == DIRECT) for name in tunnel.via]
-        target = authority(tunnel.targetHost, tunnel.targetPort)
-        return Route(tunnel.name, target, ways, self._log)
-
-    def _way(self, name: str, tunnel: Tunnel) -> IStreamClientEndpoint:
-        host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
-        if name == DIRECT:
-            return tcpEndpoint(self._reactor, host, port, timeout)
-        proxy = self._settings.proxies[name]
-        return ConnectEndpoint(
-            self._reach(proxy),
-            host,
-            port,
-            credentials=proxy.credentials,
-            headers=proxy.headers,
-            timeout=timeout,
-            hop=authority(proxy.host, proxy.port),
-            reactor=self._reactor,
-        )
-
-    def _reach(self, proxy: Proxy) -> IStreamClientEndpoint:
-        if proxy.name not in self._proxies:
-            self._proxies[proxy.name] = tcpEndpoint(self._reactor, proxy.host, proxy.port, None)
-        return self._proxies[proxy.name]
 
 
 class TunnelService(Service):

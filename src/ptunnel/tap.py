@@ -7,7 +7,7 @@ import getopt
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.logger import Logger
 from twisted.python import usage
@@ -16,8 +16,9 @@ from ptunnel._version import __version__
 from ptunnel.config import CommandLine, Settings, loadSettings
 from ptunnel.errors import ConfigError, PtunnelError
 from ptunnel.log import Log
-from ptunnel.service import PtunnelService
-from ptunnel.workers import serviceFor
+
+if TYPE_CHECKING:
+    from ptunnel.service import PtunnelService
 
 
 class ProxyOptions(usage.Options):
@@ -174,6 +175,8 @@ def makeService(options: Options) -> PtunnelService:
     @param options: parsed.
     """
     from twisted.internet import reactor  # twistd chooses it with --reactor
+
+    from ptunnel.workers import serviceFor
 
     log = Log(options.settings.logLevel)
     try:

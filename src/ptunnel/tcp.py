@@ -12,7 +12,6 @@ from typing import Any, NoReturn, cast
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import HostnameAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, TimeoutError
 from twisted.internet.interfaces import (
     IProtocol,
@@ -39,6 +38,8 @@ def tcpEndpoint(
     """
     if watch.applies(reactor) and (isIPAddress(host) or isIPv6Address(host)):
         return SocketEndpoint(reactor, host, port, timeout)
+    from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+
     if isIPAddress(host):
         return TCP4ClientEndpoint(reactor, host, port, cast(float, timeout))
     if isIPv6Address(host):
@@ -57,6 +58,8 @@ class NamedEndpoint:
 
     def __init__(self, reactor: Any, host: str, port: int, timeout: float | None = 30.0) -> None:
         """The same as for L{tcpEndpoint}."""
+        from twisted.internet.endpoints import HostnameEndpoint  # with all that it imports
+
         self._reactor = reactor
         self._address = HostnameAddress(host.encode(), port)
         self._port = port
