@@ -21,12 +21,14 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from programs import Missing, build, configured, find, freePort
 from workloads import LOADS, WEB, Figures, Stage
 
 YARDSTICK, ALONE = "yardstick", "no tunnel"
+DESCRIPTORS = 8192
 # By load and figure, then by contender.
 Ratios = dict[tuple[str, str], dict[str, float]]
 
@@ -56,41 +58,97 @@ def compare(load: str, measure: Callable[..., Figures], commands: dict, rounds: 
     """The median ratios to the first of the commands. Each round has all of them in turn, so that
     a slow minute falls on all alike."""
     seen = defaultdict(lambda: defaultdict(list))
-    base, failed = next(iter(commands)), set(commands)
+    base, well = next(iter(commands)), dict(commands)
     for number in range(rounds):
         print(f"{load}, round {number + 1} of {rounds}", file=sys.stderr)
         yard: Figures = {}
-        for name in commands if number == 0 else [n for n in commands if n not in failed]:
-            failed.add(name)
+        for name, command in list(well.items()):
+            del well[name]
             with orWithout(f"{name}, {load}"):
-                figures = measure(load, commands[name])
+                figures = measure(load, command)
                 yard = figures if name == base else yard
-                for figure in figures.keys() & {key for key in yard if yard[key]}:
+                for figure in [figure for figure in figures if yard.get(figure)]:
                     seen[load, figure][name].append(figures[figure] / yard[figure])
-                failed.remove(name)
+                well[name] = command
     median = statistics.median
-    return {k: {n: median(by[n]) for n in by if n not in failed} for k, by in seen.items()}
+    return {key: {n: median(by[n]) for n in by if n in well} for key, by in seen.items()}
 
 
 def measureAll(options: argparse.Namespace, folder: Path) -> Ratios:
     stage, commands, ratios = Stage(folder, options.quick), {}, {}
     everything = contenders(folder) | dict(more.split("=", 1) for more in options.tunnel)
-    for name, command in everything.items():
+    for name in [n for n in everything if n not in options.without.split(",")]:
         with orWithout(name):
             if name == YARDSTICK:
                 build(folder)
-            if name not in options.without:
-                find(command.split()[0])
-                commands[name] = command
-    with orWithout("the five loads"), contextlib.ExitStack() as stack:
+            find(everything[name].split()[0])
+            commands[name] = everything[name]
+        loads = [load for load in LOADS if load in options.only]
+    with orWithout(", ".join(loads)), contextlib.ExitStack() as stack:
         if YARDSTICK not in commands:
             raise Missing("there is no yardstick")
         proxy = freePort()
         stack.enter_context(stage.start(f"{folder}/nullproxy {proxy}", proxy))
-        for load in options.only & LOADS.keys():
-            measure = lambda load, command: stage.load(load, command, proxy)  # noqa: E731
-            ratios |= compare(load, measure, commands, options.rounds)
+        for load in loads:
+            ratios |= compare(load, partial(stage.load, proxy), commands, options.rounds)
     with orWithout("web"), contextlib.ExitStack() as stack:
-        proxy, page = freePort(), freePort()
-        find("ab")
+        servers = {"nginx": "nginx -p {folder} -c", "squid": "squid -N -n bench{port} -f"}
+        ports = []
+        for name, command in servers.items() if "web" in options.only else ():
+            find("ab")
+            ports.append(freePort())
+            line = command.format(folder=folder, port=ports[-1])
+            path = configured(f"{name}.conf", ports[-1], folder)
+            stack.enter_context(stage.start(f"{line} {path}", ports[-1]))
+        for load in WEB if ports else ():
+            measure = partial(stage.web, *ports)
+            ratios |= compare(load, measure, {ALONE: None, **commands}, options.rounds)
     return ratios
+
+
+def table(ratios: Ratios) -> str:
+    lines = []
+    for (load, figure), by in ratios.items():
+        lines.append(f"{load}, {figure}:")
+        lines += [f"  {name:20}{ratio:8.2f}" for name, ratio in by.items()]
+    return "\n".join(lines)
+
+
+def main(words: list[str] | None = None) -> int:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument("--only", default=",".join(["web", *LOADS]), help="default: %(default)s")
+    parser.add_argument("--without", default="", metavar="NAME,...", help="tunnels to leave out")
+    parser.add_argument("--quick", action="store_true", help="to see it work; rough figures")
+    parser.add_argument("--picture", metavar="FILE.svg", help="what to draw")
+    parser.add_argument("tunnel", nargs="*", metavar="NAME='COMMAND'")
+    options = parser.parse_args(words)
+    options.only = options.only.split(",")
+    if unknown := set(options.only) - {"web", *LOADS}:
+        parser.error(f"--only: unknown: {', '.join(sorted(unknown))}")
+    if options.rounds < 1 or not all("=" in more for more in options.tunnel):
+        parser.error("--rounds is 1 or more, and a tunnel is NAME='COMMAND'")
+    if not Path("/proc/self/smaps_rollup").exists():
+        print("nothing measured: it takes the /proc of Linux")
+        return 0
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # a held connection is two descriptors
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    with tempfile.TemporaryDirectory(prefix="ptunnel-bench-") as name:
+        Path(name).chmod(0o755)  # for a squid that gives up being root
+        ratios = measureAll(options, Path(name))
+    print(table(ratios))
+    if options.picture and ratios:
+        try:
+            from picture import draw
+        except ImportError as e:
+            print(f"left out: the picture: {e}")
+        else:
+            draw(ratios, options.picture)
+            print(f"drawn: {options.picture}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

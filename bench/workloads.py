@@ -43,7 +43,7 @@ class Stage:
     def start(self, command: str, port: int):
         return running(command, port, self.folder / f"{port}.log")
 
-    def load(self, name: str, command: str, proxy: int) -> Figures:
+    def load(self, proxy: int, name: str, command: str) -> Figures:
         """One of the five loads. @raise Missing: for a tunnel that does not do it."""
         ((host, number), size, count), listen = self._loads[name], freePort()
         client = [f"{self.folder}/load", name, str(listen), str(size), str(count)]
@@ -73,7 +73,7 @@ class Stage:
         figures = {"rate": work / got["seconds"]} | ({} if bulk else {"latency": got["p50"]})
         return figures if before is None else figures | {"processor": (after - before) / work}
 
-    def web(self, name: str, command: str | None, proxy: int, page: int) -> Figures:
+    def web(self, page: int, proxy: int, name: str, command: str | None) -> Figures:
         """ab, 5 at a time, through the tunnel and squid; without a command through squid alone."""
         words = [find("ab"), "-q", "-c", "5", "-n", self._requests, *WEB[name]]
         if command is None:

@@ -15,7 +15,6 @@ from twisted.internet.error import ConnectingCancelledError, ConnectionDone, NoP
 from twisted.internet.error import ConnectionLost as TwistedConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IProtocol,
     IProtocolFactory,
@@ -29,6 +28,7 @@ from zope.interface import implementer
 from ptunnel.auth import Credentials
 from ptunnel.errors import TunnelError, Unreachable, reasonOf
 from ptunnel.handshake import Handshake, connectRequest
+from ptunnel.sweep import Sweep, clockOf
 from ptunnel.transports import abort, receiverOf
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
@@ -80,6 +80,7 @@ class ConnectEndpoint:
         self._hop = hop
         self._timeout = timeout
         self._clock = reactor
+        self._sweep: Sweep | None = None
         self._authenticated = credentials is not None
         fields = [(name.encode(), value.encode()) for name, value in headers]
         if credentials is not None:
@@ -88,14 +89,12 @@ class ConnectEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; see the class for how it ends. Cancelling aborts the connection."""
-        if self._clock is None:
-            from twisted.internet import reactor  # importing it installs it
-
-            self._clock = cast(IReactorTime, reactor)
+        if self._sweep is None:
+            self._sweep = Sweep.fine(clockOf(self._clock), self._timeout)
         handshake = Handshake(
             self._host, self._port, hop=self._hop, authenticated=self._authenticated
         )
-        attempt = _Attempt(self._clock, self._request, handshake, protocolFactory)
+        attempt = _Attempt(self._sweep, self._request, handshake, protocolFactory)
         attempt.address = HostnameAddress(self._host.encode("ascii"), self._port)
         attempt.hop = self._hop
         return attempt.start(self._proxyEndpoint, self._timeout)
@@ -110,18 +109,18 @@ class _Attempt(Factory):
 
     def __init__(
         self,
-        clock: IReactorTime,
+        sweep: Sweep,
         request: bytes,
         handshake: Handshake,
         protocolFactory: IProtocolFactory,
     ) -> None:
-        self.clock = clock
+        self._sweep = sweep
         self.request = request
         self.handshake = handshake
         self.inner = protocolFactory
         self._connection: _ProxyConnection | None = None
         self._connecting: Deferred[IProtocol] | None = None
-        self._timer: IDelayedCall | None = None
+        self._deadline = float("inf")
         self._done: Deferred[IProtocol] | None = None
         self._timeout = 0.0
 
@@ -136,8 +135,8 @@ class _Attempt(Factory):
             self._connecting.addErrback(self._notConnected)
         # Set only now: of a chain's equal deadlines the first hop's is then due first, and the
         # failure names the hop that is silent.
-        if timeout is not None and not self.over and self._timer is None:
-            self._timer = self.clock.callLater(timeout, self._expired)
+        if timeout is not None and not self.over:
+            self._dueIn(timeout)
         return done
 
     def doStart(self) -> None:
@@ -169,19 +168,21 @@ class _Attempt(Factory):
 
     def hurry(self) -> None:
         """The status is known; what is still missing is a body that may never come."""
-        left = BODY_WAIT
-        if self._timer is not None:
-            # A reactor that was busy may be late with it.
-            left = max(0.0, min(left, self._timer.getTime() - self.clock.seconds()))
-            self._timer.cancel()
-        self._timer = self.clock.callLater(left, self._expired)
+        self._dueIn(BODY_WAIT)
+
+    def _dueIn(self, seconds: float) -> None:
+        self._deadline = min(self._deadline, self._sweep.clock.seconds() + seconds)
+        self._sweep.add(self)
+
+    def check(self, now: float) -> None:
+        """Look whether the time is over; called by the Sweep."""
+        if now >= self._deadline:
+            self._expired()
 
     def _finish(self) -> Deferred[IProtocol] | None:
         """The Deferred, once; afterwards nothing of this attempt is pending."""
         done, self._done = self._done, None
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
+        self._sweep.discard(self)
         return done
 
     def _abort(self) -> None:

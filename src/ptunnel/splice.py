@@ -14,14 +14,14 @@ reset the connection and destroy what the peer has not read yet.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime, ITransport
 
 from ptunnel import kernel
 from ptunnel.producers import Leg
-from ptunnel.sweep import Sweep
+from ptunnel.sweep import Sweep, clockOf
 
 # How long a connection that is over may take to send what it still holds, in seconds.
 LINGER = 30.0
@@ -68,11 +68,7 @@ def splice(
         where it is cancelled, which aborts both.
     @raise TypeError: for a transport that does not let go of its protocol.
     """
-    if reactor is None:
-        from twisted.internet import reactor as installed
-
-        reactor = cast(IReactorTime, installed)
-    sweep = Sweep.fine(reactor, idleTimeout, halfCloseTimeout)
+    sweep = Sweep.fine(clockOf(reactor), idleTimeout, halfCloseTimeout)
     return Splice(a, b, sweep, idleTimeout, halfCloseTimeout, inKernel).done
 
 

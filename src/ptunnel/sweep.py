@@ -6,7 +6,7 @@ at all of them now and then costs next to nothing, and a timeout may be late by 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -19,6 +19,15 @@ class Watched(Protocol):
 
     def check(self, now: float) -> None:
         """Do what is due. @param now: the clock's time, in seconds."""
+
+
+def clockOf(reactor: IReactorTime | None) -> IReactorTime:
+    """A clock that was passed in, or else the reactor. (To import it is to install it.)"""
+    if reactor is None:
+        from twisted.internet import reactor as installed
+
+        return cast(IReactorTime, installed)
+    return reactor
 
 
 class Sweep:

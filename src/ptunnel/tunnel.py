@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from ptunnel.errors import reasonOf
 from ptunnel.log import Log
 from ptunnel.splice import LINGER, Cause, Ended, Splice
-from ptunnel.sweep import Sweep
+from ptunnel.sweep import Sweep, clockOf
 from ptunnel.transports import abort, canHalfClose
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -58,18 +58,15 @@ class TunnelFactory(ServerFactory):
         @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
         @param reactor: the clock; None: the reactor.
         """
-        if reactor is None:
-            from twisted.internet import reactor as installed
-
-            reactor = cast(IReactorTime, installed)
+        clock = clockOf(reactor)
         self.name = name
         self.endpoint = endpoint
         self.idleTimeout = idleTimeout
         self.halfCloseTimeout = halfCloseTimeout
         self.inKernel = inKernel
         self.log = log or Log()
-        self.clock = reactor
-        self.sweep = Sweep.fine(reactor, idleTimeout, halfCloseTimeout)
+        self.clock = clock
+        self.sweep = Sweep.fine(clock, idleTimeout, halfCloseTimeout)
         self.outgoing = _OutgoingFactory()
         self.sessions: set[Session] = set()
         self._maxConnections = maxConnections
