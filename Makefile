@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test lint types wheel bench clean
 
 demo: $(STAMP)
 	$(BIN)/ptunnel demo
@@ -21,6 +21,10 @@ types: $(STAMP)
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --outdir dist .
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python bench/run.py --picture bench/comparison.svg
 
 clean:
 	rm -rf $(VENV) build dist _trial_temp* .hypothesis .mypy_cache .ruff_cache

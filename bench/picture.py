@@ -21,12 +21,14 @@ PANELS = (
         },
     ),
     (
-        "Latency and memory",
+        "Time and memory",
         "← less is better; 1 is a minimal tunnel in C",
         {
-            ("open", "latency"): "latency of a connection",
-            ("echo", "latency"): "latency of a message",
-            ("hold", "memory"): "memory for an idle one",
+            ("open", "time"): "for a connection",
+            ("echo", "time"): "for a 64-byte message",
+            ("down", "time"): "for a GB down",
+            ("up", "time"): "for a GB up",
+            ("hold", "memory"): "memory of an idle connection",
         },
     ),
     (
@@ -44,7 +46,9 @@ COLOURS = ("#0b5fa5", "#6fb1e4", "#e08214", "#7f7f7f", "#9a4ea8", "#3a8f4d")
 
 def draw(ratios: dict[tuple[str, str], dict[str, float]], path: str) -> None:
     """Write an SVG, the same bytes for the same ratios."""
-    mpl.rcParams.update({"svg.hashsalt": "ptunnel", "font.size": 10, "axes.titlesize": 11})
+    mpl.rcParams.update(
+        {"svg.hashsalt": "ptunnel", "svg.fonttype": "none", "font.size": 10, "axes.titlesize": 11}
+    )
     names = dict.fromkeys(name for by in ratios.values() for name in by)
     names = [name for name in names if name not in ("yardstick", "no tunnel")]
     panels = [(*p[:2], {k: v for k, v in p[2].items() if k in ratios}) for p in PANELS]
@@ -52,7 +56,7 @@ def draw(ratios: dict[tuple[str, str], dict[str, float]], path: str) -> None:
     rows = [len(panel[2]) for panel in panels]
     figure, all_axes = pyplot.subplots(
         len(panels),
-        figsize=(8.5, 1.2 + sum(rows) * (0.3 + 0.19 * len(names)) + 0.75 * len(panels)),
+        figsize=(8.5, 1.2 + sum(rows) * (0.15 + 0.16 * len(names)) + 0.7 * len(panels)),
         height_ratios=rows,
         layout="constrained",
         squeeze=False,
@@ -62,11 +66,10 @@ def draw(ratios: dict[tuple[str, str], dict[str, float]], path: str) -> None:
     for axes, (title, better, groups) in zip(all_axes[:, 0], panels, strict=True):
         for i, name in enumerate(names):
             for row, key in enumerate(groups):
-                ratio, y = ratios[key].get(name), row - 0.42 + (i + 0.5) * thick
-                colour = COLOURS[i % len(COLOURS)]
-                if ratio:
-                    axes.barh(y, ratio - 1, thick * 0.9, left=1, color=colour)
-                says, at = (f"{ratio:.2g}", max(ratio, 1)) if ratio else ("no figure", 1)
+                ratio, y = ratios[key].get(name, 1), row - 0.42 + (i + 0.5) * thick
+                axes.barh(y, ratio - 1, thick * 0.9, left=1, color=COLOURS[i % len(COLOURS)])
+                says = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
+                says, at = says if name in ratios[key] else "no figure", max(ratio, 1)
                 axes.annotate(
                     says, (at, y), (3, 0), textcoords="offset points", va="center", size=8
                 )
@@ -82,7 +85,7 @@ def draw(ratios: dict[tuple[str, str], dict[str, float]], path: str) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
         axes.margins(x=0.08)
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=c) for c in COLOURS]
+    handles = [pyplot.Rectangle((0, 0), 1, 1, color=c) for c in COLOURS[: len(names)]]
     figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False)
     figure.savefig(path, metadata={"Date": None, "Creator": None})
     pyplot.close(figure)

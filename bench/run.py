@@ -39,7 +39,7 @@ def contenders(folder: Path) -> dict[str, str]:
     return {
         YARDSTICK: f"{folder}/yardstick {{listen}} {{proxy}} {{host}}:{{port}}",
         "ptunnel": ours,
-        "kernel-splice = no": f"{ours} -c {folder}/producers.ini",
+        "ptunnel without kernel-splice": f"{ours} -c {folder}/producers.ini",
         "socat": "socat TCP-LISTEN:{listen},bind=127.0.0.1,fork,reuseaddr "
         "PROXY:127.0.0.1:{host}:{port},proxyport={proxy}",
         "proxytunnel": "proxytunnel -q -a {listen} -p 127.0.0.1:{proxy} -d {host}:{port}",
@@ -110,7 +110,7 @@ def table(ratios: Ratios) -> str:
     lines = []
     for (load, figure), by in ratios.items():
         lines.append(f"{load}, {figure}:")
-        lines += [f"  {name:20}{ratio:8.2f}" for name, ratio in by.items()]
+        lines += [f"  {name:30}{ratio:8.2f}" for name, ratio in by.items()]
     return "\n".join(lines)
 
 

@@ -70,7 +70,7 @@ class Stage:
             return {"memory": max(held - empty, 0) / size}
         bulk = name in ("down", "up")
         work = got["bytes"] if bulk else got["ok"]
-        figures = {"rate": work / got["seconds"]} | ({} if bulk else {"latency": got["p50"]})
+        figures = {"time": got["seconds"] / work} | ({} if bulk else {"latency": got["p50"]})
         return figures if before is None else figures | {"processor": (after - before) / work}
 
     def web(self, page: int, proxy: int, name: str, command: str | None) -> Figures:
