@@ -216,6 +216,8 @@ class KernelLeg(Leg):
         if self._holds():
             return
         self._watch.want(other, other.interest & ~OUT)
+        if self.lost:
+            self._endBulk()
         if other.wroteLast:
             other._shutDown()
         if not self.readEnded and not self.lost:
@@ -300,13 +302,24 @@ class KernelLeg(Leg):
         if not self.readEnded and not self.lost:
             self._watch.want(self, self.interest | IN)
 
+    def rest(self) -> None:
+        if self._pipe is not None and not self._pipe.filled:
+            self._endBulk()
+
     def abort(self) -> None:
         self._watch.want(self, 0)
         super().abort()
 
     def connectionLost(self, reason: Failure) -> None:
+        if self.transport.connected:  # the Watch says so; the transport will, when it has closed
+            self._watch.want(self, 0)
+            self.transport.connectionLost(reason)
+            return
         self._watch.forget(self)
-        self._endBulk()
+        other = self.other
+        if other.lost or not self._holds():
+            self._endBulk()  # else flush does, behind what the other one is still to get
+        other._endBulk()
         super().connectionLost(reason)
 
     def _shutDown(self) -> None:
@@ -323,4 +336,7 @@ class KernelLeg(Leg):
 
     def _closeIfFinished(self) -> None:
         if self.readEnded and self.writeEnded and not self.lost:
+            if self.transport.reactor is not self._watch:
+                # Whoever made it may hold the socket still, for which closing it is not enough.
+                self._watch.want(self, 0)
             self.transport.connectionLost(connectionDone)

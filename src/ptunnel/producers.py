@@ -144,6 +144,9 @@ class Leg:
         if self._paused:
             self.resumeProducing()
 
+    def rest(self) -> None:
+        """Nothing has come for a while: let go of what only a busy connection needs."""
+
     def abort(self) -> None:
         if not self.lost:
             abort(self.transport)

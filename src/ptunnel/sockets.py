@@ -57,9 +57,13 @@ class Socket(tcp.Connection):
         """As a Port calls it. @param peer: a sockaddr. @param reactor: a Watch."""
         super().__init__(skt, protocol, reactor)
         self._peer = peer
+        self._tlsClientDefault = server is None  # startTLS asks for it
         self.connected = 1
 
     def write(self, data: bytes) -> None:
+        if self.TLS:  # since startTLS
+            super().write(data)
+            return
         if self.connected and not self.interest & OUT and not self._writeDisconnected:
             sent = self.writeSomeData(data)
             if isinstance(sent, int):  # else it is lost, and the Watch will hear of it
@@ -102,7 +106,7 @@ class PortEndpoint:
     ) -> None:
         """
         @param reactor: one to which L{ptunnel.watch.applies}.
-        @param descriptor: a socket that listens there already.
+        @param descriptor: a socket that listens there already; it belongs to the endpoint now.
         """
         if descriptor is None:
             self._port = Port(port, None, backlog, interface, watchOf(reactor))  # type: ignore[arg-type]
@@ -110,6 +114,7 @@ class PortEndpoint:
             family = socket.AF_INET6 if ":" in interface else socket.AF_INET
             # What adoptStreamPort does, for a Port that is on a Watch.
             self._port = Port._fromListeningDescriptor(watchOf(reactor), descriptor, family, None)
+            os.close(descriptor)  # it has a duplicate, and with another one the port stays open
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """@return: fails with CannotListenError."""
@@ -199,8 +204,14 @@ class _Dial:
         transport = Socket(self._socket, protocol, self._sockaddr, reactor=self._watch)
         self._watch.replace(self, transport)
         self._watch.want(transport, IN)
-        protocol.makeConnection(transport)
-        self.done.callback(protocol)
+        try:
+            protocol.makeConnection(transport)
+        except Exception:
+            why = Failure()
+            transport.abortConnection()
+            self.done.errback(why)
+        else:
+            self.done.callback(protocol)
 
     doRead = doWrite
 

@@ -141,6 +141,8 @@ class Splice:
             self._active = now
             return
         quiet = now - self._active
+        one.rest()
+        two.rest()
         if one.wroteLast and two.wroteLast:
             if quiet >= LINGER:
                 self.abort("linger")

@@ -55,6 +55,7 @@ class Watch:
         self._reactor = reactor
         self._epoll = select.epoll()
         self._members: dict[int, Member] = {}
+        self._fresh: set[int] = set()
         self.callLater = reactor.callLater
         self.seconds = reactor.seconds
 
@@ -71,6 +72,7 @@ class Watch:
             if not self._members:
                 self._reactor.addReader(self)
             self._members[fd] = member
+            self._fresh.add(fd)
             self._epoll.register(fd, interest)
         else:
             self._epoll.unregister(fd)
@@ -116,11 +118,12 @@ class Watch:
         return "ptunnel"
 
     def doRead(self) -> None:
-        members = self._members
+        members, fresh = self._members, self._fresh
+        fresh.clear()
         for fd, events in self._epoll.poll(0, EVENTS):
             member = members.get(fd)
-            if member is None:
-                continue  # one before it in the same turn has closed it
+            if member is None or fd in fresh:
+                continue  # one before it in the same turn has closed it, or another has its number
             # An error or a hang-up is found out by whatever the member waits for.
             try:
                 if member.interest & OUT and events & ~IN:
@@ -137,8 +140,9 @@ class Watch:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor lets go of everything."""
-        for member in tuple(self._members.values()):
-            member.connectionLost(reason)
+        for fd, member in tuple(self._members.items()):
+            if self._members.get(fd) is member:  # else one before it has closed it
+                self._end(member, Failure(reason.value))
 
     def _lose(self, member: Member, why: Exception, reading: bool) -> None:
         half: Any = member
@@ -146,8 +150,14 @@ class Watch:
             self.removeReader(member)
             half.readConnectionLost(Failure(why))
         else:
+            self._end(member, Failure(why))
+
+    def _end(self, member: Member, reason: Failure) -> None:
+        try:
             self.want(member, 0)
-            member.connectionLost(Failure(why))
+            member.connectionLost(reason)
+        except Exception:  # which would make the reactor drop the Watch, and all its members
+            _log.failure("a connection failed as it was closed")
 
 
 def _halfCloses(member: Member) -> bool:

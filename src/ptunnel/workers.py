@@ -168,6 +168,8 @@ class _Worker(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         self._process = None
+        if self._rest:  # it died within a line
+            self.outReceived(b"\n")
         if self._stopped is not None:
             self._stopped.callback(None)
             return
