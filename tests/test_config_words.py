@@ -24,7 +24,7 @@ from ptunnel.config import (
     parseProxy,
     parseTunnel,
 )
-from ptunnel.config.words import choice, parseLimit, parseVia, show
+from ptunnel.config.words import choice, parseLimit, parseVia, parseWorkers, parseYesNo, show
 from ptunnel.errors import ConfigError
 
 CANARY = "c4n4ry"
@@ -451,3 +451,15 @@ class ChoiceTests(WordsTestCase):
         self.assertWrong(
             choice("auto", later=("ntlm",)), "ntlm", "not supported yet; write one of auto"
         )
+
+
+class SwitchTests(SynchronousTestCase):
+    def test_yesAndNoAreTheOnlyAnswers(self) -> None:
+        self.assertEqual((parseYesNo("yes"), parseYesNo("no")), (True, False))
+        for text in "", "true", "YES", "1":
+            self.assertRaises(ConfigError, parseYesNo, text)
+
+    def test_workersAreANumberFromOneOn(self) -> None:
+        self.assertEqual((parseWorkers("1"), parseWorkers("1024")), (1, 1024))
+        for text in "", "0", "-1", "1025", "two", "١":
+            self.assertRaises(ConfigError, parseWorkers, text)

@@ -11,6 +11,7 @@ import socketserver
 import subprocess
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -64,9 +65,20 @@ class IntegrationTestCase(SynchronousTestCase):
         return peer
 
     def ptunnel(self, *words: str, **settings: Any) -> Ptunnel:
-        program = Ptunnel(*words, **settings)
+        program = Ptunnel(*self._spliced(words), **settings)
         self.addCleanup(program.stop)
         return program
+
+    def _spliced(self, words: tuple[str, ...]) -> list[str]:
+        """The words, with a config in which the way to splice is the one that is to be tested."""
+        how = os.environ.get("PTUNNEL_TEST_KERNEL_SPLICE", "yes")
+        key = f"[ptunnel]\nkernel-splice = {how}\n"
+        if "--config" not in words:
+            return ["--config", self.write(key), *words]
+        path = words[words.index("--config") + 1]
+        config = Path(path).read_text()
+        Path(path).write_text(key + config.replace("[ptunnel]\n", ""))
+        return list(words)
 
     def tunnel(self, proxy: Program | Peer, target: Program | Peer, *options: str) -> Ptunnel:
         """ptunnel with a tunnel through a proxy to a target."""
