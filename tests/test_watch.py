@@ -85,7 +85,6 @@ class WatchCase(SynchronousTestCase):
         skip = "there is no epoll"
 
     def setUp(self) -> None:
-        self.patch(watch, "TURNS", 1)
         self.reactor = FakeReactor()
         self.watch = Watch(self.reactor)
         self.addCleanup(self.watch._epoll.close)
