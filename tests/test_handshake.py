@@ -668,3 +668,16 @@ class RequestTests(SynchronousTestCase):
     def test_everyGoodTargetIsAccepted(self, host: str, port: int) -> None:
         target = authority(host, port).encode()
         self.assertTrue(connectRequest(host, port).startswith(b"CONNECT " + target + b" HTTP/1.1"))
+
+
+class SecretTests(SynchronousTestCase):
+    def test_aProxyThatSendsTheRequestBackPutsNoPasswordIntoTheFailure(self) -> None:
+        credentials = Credentials("alice", "c4n4ry")
+        echo = b"Proxy-Authorization: " + credentials.basic() + b" c4n4ry"
+        handshake = Handshake("a", 1, hop="p:1", authenticated=True, secrets=credentials.secrets())
+        answer = b"HTTP/1.1 403 %b\r\nContent-Length: %d\r\n\r\n%b" % (echo, len(echo), echo)
+        error = self.assertRaises(ProxyRefused, handshake.feed, answer)
+        for secret in "c4n4ry", credentials.basic().decode().partition(" ")[2]:
+            self.assertNotIn(secret, str(error))
+        self.assertIn("Basic ***", error.reason)
+        self.assertIn("Basic ***", error.body)

@@ -371,3 +371,22 @@ class LoopbackServiceTests(TestCase):
         await target.isLost()
         await self.stop()
         await listener.stopListening()
+
+
+class LockedSocketTests(TestCase):
+    def test_aUnixSocketThatIsInUseIsAListenErrorThatNamesIt(self) -> None:
+        from twisted.internet import reactor
+
+        path = self.mktemp()[-60:].replace("/", "_")
+        services = [
+            PtunnelService(
+                reactor,
+                Settings((tunnel("a", listen=UnixListen(os.path.abspath(path))),), {"corp": PROXY}),
+                Log("none"),
+            )
+            for _ in range(2)
+        ]
+        services[0].privilegedStartService()
+        self.addCleanup(services[0].stopService)
+        error = self.assertRaises(ListenError, services[1].privilegedStartService)
+        self.assertIn(f"unix:{os.path.abspath(path)}: address already in use", str(error))

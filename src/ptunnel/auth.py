@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 
+# A password of so few characters may stand in a text by chance.
+MIN_SHOWN = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -29,3 +32,11 @@ class Credentials:
     def basic(self) -> bytes:
         """The value of a Proxy-Authorization header (RFC 7617 section 2), in UTF-8."""
         return b"Basic " + base64.b64encode(f"{self.username}:{self.password}".encode())
+
+    def secrets(self) -> tuple[bytes, ...]:
+        """The forms in which the password could come back from a proxy. One of a few characters
+        is looked for only as a part of the header: it would be found in any text.
+        """
+        token = self.basic().removeprefix(b"Basic ")
+        plain = self.password.encode()
+        return (token, plain) if len(plain) > MIN_SHOWN else (token,)

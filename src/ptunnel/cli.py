@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectError
 from ptunnel.config import Settings, loadConnect
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Lines, Log, beginLogging
+from ptunnel.splice import Ended
 from ptunnel.tap import Options, ProxyOptions, mistake
 
 
@@ -77,6 +78,12 @@ def connect(words: Sequence[str]) -> int:
     options = ConnectOptions()
     options.parseOptions(words)
     settings = options.settings
+    for descriptor, name in enumerate(("input", "output")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            print(f"ptunnel: standard {name} is closed", file=sys.stderr)
+            return 1
 
     from twisted.internet import reactor as installed
 
@@ -89,9 +96,22 @@ def connect(words: Sequence[str]) -> int:
     for warning in settings.warnings:
         log.warning("", warning)
     codes: list[int] = []
+    stopping: list[bool] = []
+
+    def ended(how: Ended) -> None:
+        if how.cause == "end":
+            return
+        codes.append(1)
+        if how.cause == "reset" and how.first:
+            log.error("", "reset by the target")
+        elif how.cause != "reset" and not stopping:
+            log.error("", f"not finished: {how.cause}")
+        # What reads the output may go first, as ssh and head do: that needs no line.
 
     def failed(reason: Any) -> None:
         codes.append(1)
+        if stopping:
+            return  # by a signal, which is no fault of the proxy
         if not reason.check(ConnectError, OSError):
             log.error("", f"a bug: {reason.value!r}", traceback=reason.getTraceback())
         else:
@@ -99,8 +119,11 @@ def connect(words: Sequence[str]) -> int:
 
     def start() -> None:
         done = relay(Routes(reactor, settings, log).to(settings.tunnels[0]), reactor)
-        done.addErrback(failed).addBoth(lambda _: reactor.stop() if reactor.running else None)
+        done.addCallbacks(ended, failed).addBoth(
+            lambda _: reactor.stop() if reactor.running else None
+        )
 
+    reactor.addSystemEventTrigger("before", "shutdown", stopping.append, True)
     reactor.callWhenRunning(start)
     reactor.run()
     return 1 if codes else 0

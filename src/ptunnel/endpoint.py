@@ -82,6 +82,7 @@ class ConnectEndpoint:
         self._clock = reactor
         self._sweep: Sweep | None = None
         self._authenticated = credentials is not None
+        self._secrets = credentials.secrets() if credentials is not None else ()
         fields = [(name.encode(), value.encode()) for name, value in headers]
         if credentials is not None:
             fields.append((b"Proxy-Authorization", credentials.basic()))
@@ -92,7 +93,11 @@ class ConnectEndpoint:
         if self._sweep is None:
             self._sweep = Sweep.fine(clockOf(self._clock), self._timeout)
         handshake = Handshake(
-            self._host, self._port, hop=self._hop, authenticated=self._authenticated
+            self._host,
+            self._port,
+            hop=self._hop,
+            authenticated=self._authenticated,
+            secrets=self._secrets,
         )
         attempt = _Attempt(self._sweep, self._request, handshake, protocolFactory)
         attempt.address = HostnameAddress(self._host.encode("ascii"), self._port)

@@ -116,17 +116,28 @@ class Handshake:
         "_line",
         "_port",
         "_reader",
+        "_secrets",
         "_start",
         "_target",
         "refusal",
     )
 
-    def __init__(self, host: str, port: int, *, hop: str = "", authenticated: bool = False) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        hop: str = "",
+        authenticated: bool = False,
+        secrets: Sequence[bytes] = (),
+    ) -> None:
         """
         @param host: the target's, as in L{connectRequest}.
         @param hop: the proxy, as failures name it.
         @param authenticated: whether the request carried credentials.
+        @param secrets: what no failure may show, though the proxy says it.
         """
+        self._secrets = secrets
         self._target = authority(host, port)
         self._port = port
         self._hop = hop
@@ -230,7 +241,9 @@ class Handshake:
             self._start = self._line
             return None
         reasonEnd = self._head.index(b"\n", self._start)
-        self.refusal = self._refused(status, _text(self._head[self._start + 12 : reasonEnd]))
+        self.refusal = self._refused(
+            status, _text(self._masked(self._head[self._start + 12 : reasonEnd]))
+        )
         self._reader = _reader(self._target)
         self._readBody(self._head[self._start :])
         return None
@@ -256,7 +269,7 @@ class Handshake:
 
     def _complete(self) -> ProxyRefused:
         assert self.refusal is not None
-        self.refusal.body = _excerpt(self._body[:MAX_EXCERPT])
+        self.refusal.body = _excerpt(self._masked(self._body)[:MAX_EXCERPT])
         return self.refusal
 
     def _refused(self, status: int, reason: str) -> ProxyRefused:
@@ -280,6 +293,12 @@ class Handshake:
             hint = "is that an HTTP proxy, or a web server?"
         message = f"{message}: {status} {reason}".rstrip()
         return kind(message, status=status, reason=reason, hop=self._hop, hint=hint)
+
+    def _masked(self, data: bytes) -> bytes:
+        """What a proxy says, without what it was told: some send the request back."""
+        for secret in self._secrets:
+            data = data.replace(secret, b"***")
+        return data
 
     def _who(self) -> str:
         return f"the proxy {self._hop}" if self._hop else "the proxy"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import resource
 import signal
 import sys
@@ -106,6 +107,8 @@ class TunnelService(Service):
         error = reason.value
         if isinstance(error, CannotListenError):
             error = error.socketError
+            if isinstance(error, str):  # of a Unix socket that another process has locked
+                error = OSError(errno.EADDRINUSE, error)
         raise ListenError(
             f"[tunnel {self._tunnel.name}] cannot listen on {_where(self._tunnel)}: "
             f"{reasonOf(error)}"
