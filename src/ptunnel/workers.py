@@ -65,7 +65,7 @@ class Supervisor(PtunnelService):
         self, reactor: Any, settings: Settings, log: Log, emit: Callable[[str], None]
     ) -> None:
         super().__init__(reactor, settings, log)
-        self._emit = emit
+        self.emit = emit
         self._workers = [_Worker(self, number) for number in range(1, settings.workers + 1)]
 
     def startService(self) -> None:
@@ -101,9 +101,6 @@ class Supervisor(PtunnelService):
         # Not on the command line nor in the environment, where others could read passwords.
         process.write(pickle.dumps((worker.number, settings, descriptors)))
         return process
-
-    def said(self, line: str) -> None:
-        self._emit(line)
 
     def died(self, worker: _Worker, reason: Failure, delay: float) -> None:
         end: Any = reason.value
@@ -162,7 +159,7 @@ class _Worker(ProcessProtocol):
     def outReceived(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._supervisor.said(line.decode("utf-8", "replace"))
+            self._supervisor.emit(line.decode("utf-8", "replace"))
 
     errReceived = outReceived
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
+import struct
 
 from tests.integration.case import IntegrationTestCase, at, readToEnd, run
 from tests.integration.programs import Apache, Ptunnel, eventually, shared
@@ -41,6 +42,18 @@ class HalfCloseTests(IntegrationTestCase):
         done = run(*Ptunnel.COMMAND, "connect", "-p", at(shared(Apache)), at(target), stdin=REQUEST)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         self.assertAnswered(done.stdout)
+
+    def test_connectSaysThatItsSessionWasResetAndDoesNotPassForDone(self) -> None:
+        def reset(connection: socket.socket) -> None:
+            connection.sendall(b"half of it")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.recv(1)
+            connection.close()
+
+        done = run(*Ptunnel.COMMAND, "connect", "-d", at(self.peer(reset)), stdin=b"more")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr.count(b"\n"), 1)
+        self.assertIn(b"reset by the target", done.stderr)
 
     def assertAnswered(self, answer: bytes) -> None:
         self.assertTrue(answer == hashlib.sha256(REQUEST).digest() + ANSWER)
