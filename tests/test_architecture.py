@@ -22,10 +22,11 @@ LAYERS = (
     ("tunnel",),
     ("route",),
     ("endpoint", "tcp", "splice"),
-    ("sockets", "kernel"),
-    ("watch", "producers"),
-    ("handshake", "config", "transports", "sweep"),
-    ("auth", "log"),
+    ("login", "health", "sockets", "kernel"),
+    ("passwords", "watch", "producers"),
+    ("handshake", "config", "sweep"),
+    ("auth", "log", "tls"),
+    ("transports",),
     ("errors", "_version"),
 )
 
@@ -34,6 +35,7 @@ CONFIG_LAYERS = (
     ("config",),
     ("settings",),
     ("ini", "environment"),
+    ("proxies",),
     ("addresses", "files"),
     ("words",),
     ("values",),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import pickle
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.auth import Credentials
+from ptunnel.auth import Secret
 from ptunnel.config import (
     CommandLine,
     EndpointListen,
+    PasswordFile,
+    PasswordSource,
     Proxy,
     Settings,
     TcpListen,
@@ -24,6 +27,10 @@ CANARY = "c4n4ry"
 WORD = "9993:imap.gmail.com:993"
 PROXIES = "[proxy one]\nurl = one:1\n[proxy two]\nurl = two:2\n"
 TUNNEL = "[tunnel imap]\nlisten = 9993\ntarget = imap.gmail.com:993\n"
+
+
+def whose(proxy: Proxy) -> tuple[str | None, PasswordSource | None]:
+    return proxy.username, proxy.password
 
 
 class SettingsTestCase(SynchronousTestCase):
@@ -217,13 +224,15 @@ class ViaTests(SettingsTestCase):
     def test_mistakesInProxiesNameTheOptionAndHideThePassword(self) -> None:
         self.assertWrong(
             '-p: "***@proxy": a port is missing; '
-            "write host:port or http://host:port, for example proxy.example.com:3128",
+            "write host:port, http://host:port or https://host:port, "
+            "for example proxy.example.com:3128",
             WORD,
             proxies=(f"alice:{CANARY}@proxy",),
         )
         self.assertWrong(
             'https_proxy: "ftp://***@proxy": not a proxy\'s scheme; '
-            "write host:port or http://host:port, for example proxy.example.com:3128",
+            "write host:port, http://host:port or https://host:port, "
+            "for example proxy.example.com:3128",
             WORD,
             environ={"https_proxy": f"ftp://alice:{CANARY}@proxy"},
         )
@@ -244,20 +253,21 @@ class ViaTests(SettingsTestCase):
 
 class CredentialsTests(SettingsTestCase):
     def test_theyAreForTheProxiesWithoutAUserOfTheirOwn(self) -> None:
+        path = self.write("pw", "y\n")
         proxies = self.load(
             WORD,
-            proxies=("http://bob:x@p:1", "q:1"),
+            proxies=("http://bob:x@p:1", "https://q:1"),
             username="alice",
-            passwordFile=self.write("pw", "y\n"),
+            passwordFile=path,
         ).proxies
-        self.assertEqual(proxies["p:1"].credentials, Credentials("bob", "x"))
-        self.assertEqual(proxies["q:1"].credentials, Credentials("alice", "y"))
+        self.assertEqual(whose(proxies["p:1"]), ("bob", Secret("x")))
+        self.assertEqual(whose(proxies["q:1"]), ("alice", PasswordFile(os.path.abspath(path))))
 
     def test_theyAreForTheEnvironmentsProxy(self) -> None:
         proxies = self.load(
-            WORD, environ={"ALL_PROXY": "p"}, username="alice", password="y"
+            WORD, environ={"ALL_PROXY": "p"}, username="alice", password=Secret("y")
         ).proxies
-        self.assertEqual(proxies["p:1080"].credentials, Credentials("alice", "y"))
+        self.assertEqual(whose(proxies["p:1080"]), ("alice", Secret("y")))
 
     def test_theyAreNotForTheFilesProxies(self) -> None:
         settings = self.load(
@@ -265,10 +275,10 @@ class CredentialsTests(SettingsTestCase):
             file=PROXIES + TUNNEL.replace("9993", "1") + "via = one\n",
             proxies=("p:1",),
             username="alice",
-            password="y",
+            password=Secret("y"),
         )
-        self.assertIsNone(settings.proxies["one"].credentials)
-        self.assertEqual(settings.proxies["p:1"].credentials, Credentials("alice", "y"))
+        self.assertEqual(whose(settings.proxies["one"]), (None, None))
+        self.assertEqual(whose(settings.proxies["p:1"]), ("alice", Secret("y")))
 
     def test_withoutAProxyToUseThemForTheyAreAnError(self) -> None:
         for options in (
@@ -282,12 +292,12 @@ class CredentialsTests(SettingsTestCase):
                 "it is for those of -p, or else the environment's, that have no user of their own",
                 WORD,
                 username="alice",
-                password=CANARY,
+                password=Secret(CANARY),
                 **options,
             )
 
     def test_oneOfUserAndPasswordIsNotEnough(self) -> None:
-        for password in None, "":
+        for password in None, Secret(""):
             self.assertWrong(
                 '-U: "alice": a password is missing; use --password-file',
                 WORD,
@@ -296,7 +306,10 @@ class CredentialsTests(SettingsTestCase):
                 password=password,
             )
         self.assertWrong(
-            "-P: a user name is missing; give it with -U", WORD, proxies=("p:1",), password=CANARY
+            "-P: a user name is missing; give it with -U",
+            WORD,
+            proxies=("p:1",),
+            password=Secret(CANARY),
         )
         self.assertWrong(
             "--password-file: a user name is missing; give it with -U",
@@ -310,7 +323,7 @@ class CredentialsTests(SettingsTestCase):
             "-P and --password-file: only one of them can be used",
             WORD,
             username="alice",
-            password=CANARY,
+            password=Secret(CANARY),
             passwordFile="x",
         )
 
@@ -323,6 +336,29 @@ class CredentialsTests(SettingsTestCase):
         )
         empty = self.write("pw", "\n")
         self.assertWrong(f'--password-file: "{empty}": the file is empty', WORD, passwordFile=empty)
+        self.assertWrong('--password-file: "": not a file name', WORD, passwordFile="")
+
+    def test_aPasswordThatComesThroughAPipeIsReadOnce(self) -> None:
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        os.write(writing, b"y\n")
+        os.close(writing)
+        path = f"/dev/fd/{reading}"
+        settings = self.load(WORD, proxies=("p:1",), username="alice", passwordFile=path)
+        self.assertEqual(settings.proxies["p:1"].password, Secret("y"))
+        self.assertEqual(settings.warnings, ())
+
+    def test_aPasswordThatSystemdHandsOver(self) -> None:
+        path = os.path.abspath(self.write("corp", "y", 0o644))
+        settings = self.load(
+            WORD,
+            proxies=("p:1",),
+            username="alice",
+            passwordFile="credential:corp",
+            environ={"CREDENTIALS_DIRECTORY": os.path.dirname(path)},
+        )
+        self.assertEqual(settings.proxies["p:1"].password, PasswordFile(path))
+        self.assertEqual(settings.warnings, ())
 
     def test_whatBasicCannotCarryIsRefused(self) -> None:
         self.assertWrong(
@@ -330,18 +366,18 @@ class CredentialsTests(SettingsTestCase):
             WORD,
             proxies=("p:1",),
             username=f"alice:{CANARY}",
-            password="x",
+            password=Secret("x"),
         )
         self.assertWrong(
-            "-U and -P: the user or password is not UTF-8",
+            "-U and -P: a password must be text that UTF-8 can carry",
             WORD,
             proxies=("p:1",),
             username="alice",
-            password=f"{CANARY}\udc80",
+            password=Secret(f"{CANARY}\udc80"),
         )
 
     def test_aPasswordOnTheCommandLineIsWarnedOf(self) -> None:
-        settings = self.load(WORD, proxies=("p:1",), username="alice", password="x")
+        settings = self.load(WORD, proxies=("p:1",), username="alice", password=Secret("x"))
         self.assertEqual(
             settings.warnings,
             (
@@ -358,15 +394,58 @@ class CredentialsTests(SettingsTestCase):
             (f'--password-file: "{path}" can be read by others than its owner; chmod 600 helps',),
         )
 
+    def test_allSourcesReachAWorker(self) -> None:
+        file = "".join(
+            f"[proxy {n}]\nurl = https://p:{n + 1}\nusername = alice\n{line}\n"
+            for n, line in enumerate(
+                (
+                    "password = x",
+                    f"password-file = {os.path.abspath(self.write('pw', 'x'))}",
+                    "password-env = PW",
+                    "password-command = x",
+                    "password-keyring = x",
+                )
+            )
+        )
+        settings = self.load(file=file + TUNNEL, environ={"PW": "x"})
+        self.assertEqual(len(settings.proxies), 5)
+        self.assertEqual(pickle.loads(pickle.dumps(settings)), settings)
+
     def test_noReprShowsAPassword(self) -> None:
         commandLine = CommandLine(
             proxies=(f"http://bob:{CANARY}@p:1", "q:1"),
             username="alice",
-            password=CANARY,
+            password=Secret(CANARY),
             tunnels=(WORD,),
         )
         self.assertNotIn(CANARY, repr(commandLine))
         self.assertNotIn(CANARY, repr(loadSettings(commandLine, {})))
+
+
+class ThroughTests(SettingsTestCase):
+    file = """\
+[proxy far]
+url = far:1
+through = middle
+[proxy middle]
+url = middle:1
+through = near
+[proxy near]
+url = https://near:1
+[proxy other]
+url = other:1
+"""
+
+    def test_thoseThatAProxyGoesThroughAreThereToo(self) -> None:
+        settings = self.load(file=self.file + TUNNEL + "via = far\n")
+        self.assertEqual(list(settings.proxies), ["far", "middle", "near"])
+        self.assertEqual(settings.tunnels[0].via, ("far",))
+        settings = self.load(file=self.file + TUNNEL + "via = middle, direct\n")
+        self.assertEqual(list(settings.proxies), ["middle", "near"])
+
+    def test_allOfThemAreWaysOfTheirOwnUnlessViaSaysOtherwise(self) -> None:
+        settings = self.load(file=self.file + TUNNEL)
+        self.assertEqual(settings.tunnels[0].via, ("far", "middle", "near", "other"))
 
 
 class LogLevelTests(SettingsTestCase):

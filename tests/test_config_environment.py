@@ -30,6 +30,11 @@ class EnvironmentProxyTests(SynchronousTestCase):
             assert proxy is not None
             self.assertEqual(proxy.name, "proxy:1080")
 
+    def test_anHttpsProxyIsAtPort443(self) -> None:
+        proxy = environmentProxy({"https_proxy": "https://proxy"})
+        assert proxy is not None and proxy.tls is not None
+        self.assertEqual((proxy.name, proxy.tls.verify), ("proxy:443", True))
+
     def test_anErrorNamesTheVariableAndHidesThePassword(self) -> None:
         error = self.assertRaises(
             ConfigError, environmentProxy, {"ALL_PROXY": "socks5://alice:c4n4ry@proxy:1080"}
@@ -37,7 +42,8 @@ class EnvironmentProxyTests(SynchronousTestCase):
         self.assertEqual(
             str(error),
             'ALL_PROXY: "socks5://***@proxy:1080": socks proxies are not supported yet; '
-            "write host:port or http://host:port, for example proxy.example.com:3128",
+            "write host:port, http://host:port or https://host:port, "
+            "for example proxy.example.com:3128",
         )
 
 

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel.auth import Secret
 from ptunnel.config import (
     EndpointListen,
     TcpListen,
@@ -24,8 +25,18 @@ from ptunnel.config import (
     parseProxy,
     parseTunnel,
 )
-from ptunnel.config.words import choice, parseLimit, parseVia, parseWorkers, parseYesNo, show
+from ptunnel.config.addresses import parseHost
+from ptunnel.config.words import (
+    choice,
+    parseLimit,
+    parseThrough,
+    parseVia,
+    parseWorkers,
+    parseYesNo,
+    show,
+)
 from ptunnel.errors import ConfigError
+from ptunnel.tls import TlsSettings
 
 CANARY = "c4n4ry"
 
@@ -40,12 +51,14 @@ words = st.text() | st.text(alphabet="[]:@/%?#.,*-_ 0123456789abxé١\n\r\x00", 
 PARSERS: list[Callable[[str], object]] = [
     parseDuration,
     parseHeaders,
+    parseHost,
     parseHostPort,
     parseLimit,
     parseListen,
     parseListenHost,
     parseNetworks,
     parseProxy,
+    parseThrough,
     parseTunnel,
     parseVia,
     choice("a", "b"),
@@ -151,6 +164,22 @@ class HostPortTests(WordsTestCase):
         self.assertWrong(parseHostPort, f"{'a.' * 127}com:1", "not a host name or address")
 
 
+class HostTests(WordsTestCase):
+    def test_aNameOrAnAddressWithOrWithoutBrackets(self) -> None:
+        for text, host in (
+            ("proxy.example", "proxy.example"),
+            ("Bücher.example", "xn--bcher-kva.example"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:DB8::1", "2001:db8::1"),
+            ("[::1]", "::1"),
+        ):
+            self.assertEqual(parseHost(text), host)
+
+    def test_nothingElse(self) -> None:
+        for text in "", "proxy:1", "https://proxy", "*.example", "a b", "u@h":
+            self.assertWrong(parseHost, text, "")
+
+
 class TunnelTests(WordsTestCase):
     @given(hosts, st.integers(0, 65535), hosts, ports)
     def test_aTunnelComesBack(self, listen: str, local: int, host: str, port: int) -> None:
@@ -184,7 +213,16 @@ class ProxyTests(WordsTestCase):
         proxy = parseProxy("proxy.example:3128")
         self.assertEqual((proxy.host, proxy.port), ("proxy.example", 3128))
         self.assertEqual(proxy.name, "proxy.example:3128")
-        self.assertIsNone(proxy.credentials)
+        self.assertEqual((proxy.username, proxy.password), (None, None))
+        self.assertEqual((proxy.auth, proxy.tls, proxy.through), ("auto", None, None))
+
+    def test_anHttpsURLMeansTLSVerifiedByTheSystemsRoots(self) -> None:
+        proxy = parseProxy("HTTPS://proxy.example/")
+        self.assertEqual((proxy.name, proxy.port), ("proxy.example:443", 443))
+        self.assertEqual(proxy.tls, TlsSettings(alpn=("http/1.1",)))
+        assert proxy.tls is not None
+        self.assertTrue(proxy.tls.verify)
+        self.assertEqual(parseProxy("https://a:b@proxy:3128").port, 3128)
 
     def test_anIPv6ProxyIsNamedWithBrackets(self) -> None:
         proxy = parseProxy("http://[2001:DB8::1]:8080/")
@@ -194,7 +232,7 @@ class ProxyTests(WordsTestCase):
         self.assertEqual(parseProxy("HTTP://proxy").port, 1080)
 
     def test_aWordWithoutAPortIsRefusedUnlessADefaultIsGiven(self) -> None:
-        self.assertWrong(parseProxy, "proxy", "a port is missing; write host:port or http://")
+        self.assertWrong(parseProxy, "proxy", "a port is missing; write host:port, http://")
         self.assertEqual(parseProxy("proxy", defaultPort=1080).port, 1080)
 
     @given(
@@ -210,25 +248,21 @@ class ProxyTests(WordsTestCase):
             return "".join(f"%{byte:02x}" for byte in text.encode())
 
         proxy = parseProxy(f"http://{quote(user)}:{quote(password)}@{hostPort(host, port)}/")
-        assert proxy.credentials is not None
-        self.assertEqual((proxy.credentials.username, proxy.credentials.password), (user, password))
+        self.assertEqual((proxy.username, proxy.password), (user, Secret(password)))
         self.assertEqual((proxy.host, proxy.port), (host, port))
 
     def test_aUserAloneHasAnEmptyPassword(self) -> None:
-        credentials = parseProxy("http://alice@proxy:1").credentials
-        assert credentials is not None
-        self.assertEqual((credentials.username, credentials.password), ("alice", ""))
+        proxy = parseProxy("http://alice@proxy:1")
+        self.assertEqual((proxy.username, proxy.password), ("alice", Secret("")))
 
     def test_theLastAtSignEndsTheUserinfo(self) -> None:
-        credentials = parseProxy("http://a@b.c:p@w@proxy:1").credentials
-        assert credentials is not None
-        self.assertEqual((credentials.username, credentials.password), ("a@b.c", "p@w"))
+        proxy = parseProxy("http://a@b.c:p@w@proxy:1")
+        self.assertEqual((proxy.username, proxy.password), ("a@b.c", Secret("p@w")))
 
     def test_emptyUserinfoIsNone(self) -> None:
-        self.assertIsNone(parseProxy("http://@proxy:1").credentials)
+        self.assertIsNone(parseProxy("http://@proxy:1").username)
 
     def test_otherSchemesAreRefused(self) -> None:
-        self.assertWrong(parseProxy, "https://p:1", "https proxies are not supported yet")
         for scheme in "socks", "socks4", "socks4a", "socks5", "SOCKS5h":
             self.assertWrong(parseProxy, f"{scheme}://p:1", "socks proxies are not supported yet")
         self.assertWrong(parseProxy, "ftp://p:1", "not a proxy's scheme")
@@ -244,7 +278,7 @@ class ProxyTests(WordsTestCase):
         self.assertWrong(parseProxy, "http://a%3Ab:c@proxy:1", "a user name must not hold a colon")
         self.assertWrong(parseProxy, "http://a:%0d@proxy:1", "a password must not hold control")
         self.assertWrong(parseProxy, "http://a:%ff@proxy:1", "the user or password is not UTF-8")
-        self.assertWrong(parseProxy, "http://a:\udc80@p:1", "the user or password is not UTF-8")
+        self.assertWrong(parseProxy, "http://a:\udc80@p:1", "a password must be text that UTF-8")
 
     def test_aURLCutOffInItsPasswordDoesNotShowIt(self) -> None:
         for text in f"http://alice:{CANARY}", f"alice:{CANARY}", f"http:alice:{CANARY}":
@@ -313,6 +347,10 @@ class ListenTests(WordsTestCase):
         if host not in ("tcp", "tcp4", "tcp6", "unix"):
             self.assertEqual(parseListen(str(listen)), listen)
 
+    def test_aHostOrATypeOfEndpointAlone(self) -> None:
+        for text in "systemd:", "tcp:", "localhost:":
+            self.assertWrong(parseListen, text, "nothing stands behind the colon; write port, ")
+
     def test_anAbsolutePathIsAUnixSocket(self) -> None:
         self.assertEqual(parseListen("unix:/run/x y"), UnixListen("/run/x y"))
         self.assertEqual(str(parseListen("unix:/run/x")), "unix:/run/x")
@@ -341,7 +379,7 @@ class ListenTests(WordsTestCase):
             ("99999", "the port must be a number from 0 to 65535"),
             ("host:99999", "the port must be a number from 0 to 65535"),
             ("127.0.0.1:99x", "the port must be a number from 0 to 65535"),
-            ("host:", "the port must be a number from 0 to 65535"),
+            ("host:", "nothing stands behind the colon; write port, host:port"),
             ("host", "a port is missing; write port, host:port, [v6]:port, unix:/path"),
             (":9993", "a host is missing"),
             ("*:9993", "not a host name or address"),
@@ -447,10 +485,14 @@ class ChoiceTests(WordsTestCase):
     def test_otherWordsAreRefusedWithTheRightOnes(self) -> None:
         self.assertWrong(choice("text", "json"), "xml", "must be one of text, json")
 
-    def test_laterWordsAreKnown(self) -> None:
-        self.assertWrong(
-            choice("auto", later=("ntlm",)), "ntlm", "not supported yet; write one of auto"
-        )
+
+class ThroughTests(WordsTestCase):
+    def test_itIsOneName(self) -> None:
+        self.assertEqual(parseThrough("two  words"), "two words")
+        self.assertWrong(parseThrough, "a, b", "more than one name; a proxy is reached through")
+
+    def test_directIsNoProxy(self) -> None:
+        self.assertWrong(parseThrough, "direct", "direct means a connection without a proxy; leave")
 
 
 class SwitchTests(SynchronousTestCase):

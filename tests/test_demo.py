@@ -225,7 +225,7 @@ class TourTests(TestCase):
         marks = await self.take()
         self.assertEqual(list(marks.values()), ["ok"] * len(TITLES), self.output.getvalue())
         self.assertEqual(
-            (self.tour.proxy.connects, self.tour.proxy.refusals), (3, {407: 2, 403: 2})
+            (self.tour.proxy.connects, self.tour.proxy.refusals), (3, {407: 5, 403: 2})
         )
 
     def test_everyStepGoesAsItShould(self) -> Deferred[None]:

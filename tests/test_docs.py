@@ -30,6 +30,9 @@ ERRORS = ROOT / "docs" / "errors.md"
 SAMPLE = ROOT / "conf" / "tunnels.ini"
 MANUAL = [README, *sorted((ROOT / "docs").glob("*.md"))]
 PATIENCE = 20.0
+CHALLENGE = (
+    b"HTTP/1.1 407 Who are you\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n"
+)
 
 
 def blocks(page: Path, *kinds: str) -> list[str]:
@@ -297,7 +300,11 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 class TinyProxy:
-    """A proxy and its target in one: it greets in the segment of its answer, and echoes."""
+    """A proxy and its target in one: it wants credentials, greets in the segment of its answer,
+    and echoes.
+
+    @ivar requests: those that had credentials.
+    """
 
     def __init__(self) -> None:
         self.requests: list[bytes] = []
@@ -318,8 +325,14 @@ class TinyProxy:
 
     def _talk(self, client: socket.socket) -> None:
         request = b""
-        while b"\r\n\r\n" not in request:
-            request += client.recv(4096)
+        while b"\r\nProxy-Authorization: " not in request:
+            if request:
+                client.sendall(CHALLENGE)
+            request = b""
+            while b"\r\n\r\n" not in request:
+                if not (data := client.recv(4096)):
+                    return
+                request += data
         self.requests.append(request)
         client.sendall(b"HTTP/1.1 200 OK\r\n\r\n* hello to")
         while data := client.recv(4096):

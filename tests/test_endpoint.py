@@ -36,6 +36,7 @@ from ptunnel.errors import (
     Unreachable,
 )
 from ptunnel.handshake import connectRequest
+from ptunnel.login import Login
 from ptunnel.transports import setReceiver
 
 from .fakes import (
@@ -117,7 +118,8 @@ class EstablishedTests(HopTestCase):
 
     def test_credentialsAndHeadersAreSentWithIt(self) -> None:
         credentials = Credentials("alice", "s3cret")
-        transport = self.accepted(credentials=credentials, headers=[("X-Team", "mail")])
+        login = Login(credentials, scheme="basic")
+        transport = self.accepted(credentials=login, headers=[("X-Team", "mail")])
         fields = [(b"X-Team", b"mail"), (b"Proxy-Authorization", credentials.basic())]
         self.assertEqual(transport.value(), connectRequest("imap.example.com", 993, fields))
 
@@ -289,6 +291,7 @@ class RefusedTests(HopTestCase):
 
     def test_407ToCredentialsSaysThatTheyWereRejected(self) -> None:
         transport = self.accepted(credentials=Credentials("alice", "s3cret"))
+        transport.receive(b"HTTP/1.1 407 Auth\r\nContent-Length: 0\r\n\r\n")
         transport.receive(b"HTTP/1.1 407 Auth\r\nContent-Length: 0\r\n\r\n")
         error = self.assertFailed(CredentialsRefused, "rejects the credentials", transport)
         self.assertNotIn("s3cret", str(error))
@@ -631,7 +634,7 @@ class ChainTests(SynchronousTestCase):
             TCP4ClientEndpoint(self.reactor, "192.0.2.1", 3128),
             "inside.example",
             8080,
-            credentials=edge,
+            credentials=Login(edge, scheme="basic"),
             hop="edge",
             reactor=self.reactor,
         )
@@ -639,7 +642,7 @@ class ChainTests(SynchronousTestCase):
             first,
             "imap.example.com",
             993,
-            credentials=inside,
+            credentials=Login(inside, scheme="basic"),
             hop="inside",
             reactor=self.reactor,
         )

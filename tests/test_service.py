@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 from typing import Any
@@ -16,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ptunnel import route as module
-from ptunnel.auth import Credentials
+from ptunnel.auth import Secret
 from ptunnel.config import (
     DIRECT,
     EndpointListen,
@@ -124,6 +125,20 @@ class BindingTests(MemoryCase):
         self.assertIsNone(self.reactor.tcpServers[0][1].buildProtocol(None))
 
 
+class EndpointStringTests(MemoryCase):
+    def test_aMistakeInOneIsSaidInWords(self) -> None:
+        for description, words in (
+            ("systemd:domain=INET:index=7", "systemd has passed no such socket"),
+            ("ssl:0", "server.pem: no such file"),
+            ("tcp:x", "must be a number"),
+            ("tcp:1:colour=red", "an argument"),
+        ):
+            listening = dataclasses.replace(tunnel("a"), listen=EndpointListen(description))
+            error = self.assertRaises(ConfigError, self.make, listening)
+            self.assertIn(words, str(error))
+            self.assertIn(f'[tunnel a] listen: "{description}"', str(error))
+
+
 class RoutesTests(MemoryCase):
     def test_aClientIsCarriedThroughTheProxyToTheTarget(self) -> None:
         self.make(tunnel("a")).startService()
@@ -142,13 +157,22 @@ class RoutesTests(MemoryCase):
         self.assertEqual(self.target().sent, b"hello")
 
     def test_eachProxyGetsItsOwnCredentialsAndHeadersAndNoOther(self) -> None:
-        one = Proxy("one", "192.0.2.1", 1, Credentials("alice", "secret"), (("X-Team", "mail"),))
+        one = Proxy(
+            "one",
+            "192.0.2.1",
+            1,
+            username="alice",
+            password=Secret("secret"),
+            auth="basic",
+            headers=(("X-Team", "mail"),),
+        )
         two = Proxy("two", "192.0.2.2", 2)
         self.make(tunnel("a", via=("one", "two")), proxies={"one": one, "two": two}).startService()
         self.client()
-        first = self.target(0).sent
-        self.assertIn(b"\r\nProxy-Authorization: Basic ", first)
-        self.assertIn(b"\r\nX-Team: mail\r\n", first)
+        answering = self.target(0)
+        self.assertIn(b"\r\nProxy-Authorization: Basic ", answering.sent)
+        self.assertIn(b"\r\nX-Team: mail\r\n", answering.sent)
+        answering.receive(b"HTTP/1.1 200 OK\r\n\r\n")
         self.client()
         factory = self.reactor.tcpClients[1][2]
         factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))

@@ -16,10 +16,12 @@ from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import __version__
-from ptunnel.config import DIRECT, TcpListen
+from ptunnel.auth import Secret
+from ptunnel.config import DIRECT, PasswordFile, TcpListen
 from ptunnel.errors import ListenError
 from ptunnel.service import PtunnelService
 from ptunnel.tap import Options, makeService
+from ptunnel.tls import TlsSettings
 from tests.loopback import captureLog, lines, useReactor
 
 TUNNEL = "9993:imap.example.com:993"
@@ -103,9 +105,8 @@ class OptionsTests(OptionsCase):
 
     def test_userAndPasswordAreForTheProxyAndTheLatterComesWithAWarning(self) -> None:
         settings = self.parse("-p", "p:1", "-U", "alice", "-P", "se-cret", TUNNEL).settings
-        credentials = settings.proxies["p:1"].credentials
-        assert credentials is not None
-        self.assertEqual((credentials.username, credentials.password), ("alice", "se-cret"))
+        proxy = settings.proxies["p:1"]
+        self.assertEqual((proxy.username, proxy.password), ("alice", Secret("se-cret")))
         [warning] = settings.warnings
         self.assertIn("--password-file", warning)
         self.assertNotIn("se-cret", warning)
@@ -116,9 +117,22 @@ class OptionsTests(OptionsCase):
             file.write("se-cret\n")
         os.chmod(path, 0o600)
         words = "-p", "p:1", "-U", "alice", "--password-file", path, TUNNEL
-        credentials = self.parse(*words).settings.proxies["p:1"].credentials
-        assert credentials is not None
-        self.assertEqual(credentials.password, "se-cret")
+        proxy = self.parse(*words).settings.proxies["p:1"]
+        self.assertEqual(
+            (proxy.username, proxy.password), ("alice", PasswordFile(os.path.abspath(path)))
+        )
+
+    def test_noReprOfTheOptionsShowsAPassword(self) -> None:
+        options = self.parse(
+            "-p", "http://bob:c4n4ry@p:1", "-p", "q:1", "-U", "a", "-Pc4n4ry", TUNNEL
+        )
+        self.assertEqual(options["password"], Secret("c4n4ry"))
+        for shown in repr(options), repr(options.commandLine()), repr(options.settings):
+            self.assertNotIn("c4n4ry", shown)
+
+    def test_anHttpsProxy(self) -> None:
+        proxy = self.parse("-p", "https://p", TUNNEL).settings.proxies["p:443"]
+        self.assertEqual(proxy.tls, TlsSettings(alpn=("http/1.1",)))
 
     def test_theRustProgramsMultithreadedIsAccepted(self) -> None:
         for flag in "-m", "--multithreaded":

@@ -8,7 +8,16 @@ splice(transportA, transportB)                          a Deferred that fires at
 from ptunnel._version import __version__
 from ptunnel.auth import Credentials
 from ptunnel.endpoint import ConnectEndpoint
+from ptunnel.login import Login
 from ptunnel.splice import Ended, splice
 from ptunnel.tunnel import TunnelFactory
 
-__all__ = ["ConnectEndpoint", "Credentials", "Ended", "TunnelFactory", "__version__", "splice"]
+__all__ = [
+    "ConnectEndpoint",
+    "Credentials",
+    "Ended",
+    "Login",
+    "TunnelFactory",
+    "__version__",
+    "splice",
+]

@@ -188,7 +188,9 @@ A tour of ptunnel: all of this runs in one process and listens on loopback only.
 def commands(tour: Tour) -> str:
     """What to try by hand, ready to be copied, whatever proxy settings the environment has."""
     ptunnel = "ptunnel" if shutil.which("ptunnel") else f"{sys.executable} -m ptunnel"
-    proxy = f"http://{CREDENTIALS.username}:{CREDENTIALS.password}@{LOOPBACK}:{tour.proxyPort}"
+    proxy = (
+        f"http://{CREDENTIALS.username}:{CREDENTIALS.password.reveal()}@{LOOPBACK}:{tour.proxyPort}"
+    )
     return f"""
 All is left running. To try by hand, in another terminal:
 

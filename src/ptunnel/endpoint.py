@@ -6,7 +6,7 @@ Used by service, and by programs that import ptunnel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet.address import HostnameAddress
@@ -26,13 +26,23 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel.auth import Credentials
-from ptunnel.errors import TunnelError, Unreachable, reasonOf
-from ptunnel.handshake import Handshake, connectRequest
+from ptunnel.errors import (
+    CredentialsUnavailable,
+    ProxyFailed,
+    ProxyRefused,
+    TunnelError,
+    Unreachable,
+    reasonOf,
+)
+from ptunnel.handshake import Challenged, Established, Handshake, authority, connectRequest
+from ptunnel.login import Login, Visit
 from ptunnel.sweep import Sweep, clockOf
 from ptunnel.transports import abort, receiverOf
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
 BODY_WAIT = 1.0
+# The same for the body of a 407 behind which the connection can go on.
+DRAIN_WAIT = 5.0
 
 
 @implementer(IStreamClientEndpoint)
@@ -43,7 +53,10 @@ class ConnectEndpoint:
     and the protocol is connected; bytes that came behind the answer follow at once. It fails with
 
      - L{Unreachable} when there is no connection to the proxy,
-     - L{ptunnel.errors.ProxyRefused} when it answers anything but 2xx,
+     - L{ptunnel.errors.ProxyRefused} when it answers anything but 2xx, and
+       L{ptunnel.errors.CredentialsRefused} when that is 407 and the credentials do not help, or
+       did not just before,
+     - L{ptunnel.errors.CredentialsUnavailable} when they could not be had,
      - L{ptunnel.errors.ProxyFailed} when it answers nothing, or nothing that is HTTP,
      - ConnectingCancelledError when it is cancelled,
      - whatever the factory raised, or NoProtocol when it built none.
@@ -57,7 +70,7 @@ class ConnectEndpoint:
         host: str,
         port: int,
         *,
-        credentials: Credentials | None = None,
+        credentials: Credentials | Login | None = None,
         headers: Sequence[tuple[str, str]] = (),
         timeout: float | None = 30.0,
         hop: str = "",
@@ -67,7 +80,8 @@ class ConnectEndpoint:
         @param proxyEndpoint: how the proxy is reached: TCP, TLS, or through another proxy.
         @param host: the target's name (ASCII) or address literal, without brackets.
         @param port: the target's port, 1 to 65535.
-        @param credentials: for this proxy, sent as Basic (RFC 7617).
+        @param credentials: for this proxy, sent when it asks for them and as it asks for them; a
+            Login where several endpoints are to share what was found out.
         @param headers: further header fields for this proxy.
         @param timeout: seconds for the whole attempt, with DNS, TCP and TLS; None: no limit.
         @param hop: what failures call the proxy; as a rule its `host:port`.
@@ -75,74 +89,158 @@ class ConnectEndpoint:
         @raise ValueError: for a target or a header that cannot stand in a request.
         """
         self._proxyEndpoint = proxyEndpoint
-        self._host = host
-        self._port = port
-        self._hop = hop
+        self.host = host
+        self.port = port
+        self.hop = hop
         self._timeout = timeout
         self._clock = reactor
         self._sweep: Sweep | None = None
-        self._authenticated = credentials is not None
-        self._secrets = credentials.secrets() if credentials is not None else ()
-        fields = [(name.encode(), value.encode()) for name, value in headers]
-        if credentials is not None:
-            fields.append((b"Proxy-Authorization", credentials.basic()))
-        self._request = connectRequest(host, port, fields)
+        if isinstance(credentials, Credentials):
+            credentials = Login(credentials, hop=hop, reactor=reactor)
+        self.login = credentials
+        self._fields = [(name.encode(), value.encode()) for name, value in headers]
+        self._request = connectRequest(host, port, self._fields)
+
+    def request(self, authorization: bytes | None = None, bound: bool = False) -> bytes:
+        """The bytes of the CONNECT request.
+
+        @param authorization: the value of Proxy-Authorization.
+        @param bound: whether it is the connection that is authenticated.
+        """
+        if authorization is None:
+            return self._request
+        fields = [*self._fields, (b"Proxy-Authorization", authorization)]
+        if bound:
+            fields.append((b"Proxy-Connection", b"keep-alive"))
+        return connectRequest(self.host, self.port, fields)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; see the class for how it ends. Cancelling aborts the connection."""
         if self._sweep is None:
             self._sweep = Sweep.fine(clockOf(self._clock), self._timeout)
-        handshake = Handshake(
-            self._host,
-            self._port,
-            hop=self._hop,
-            authenticated=self._authenticated,
-            secrets=self._secrets,
-        )
-        attempt = _Attempt(self._sweep, self._request, handshake, protocolFactory)
-        attempt.address = HostnameAddress(self._host.encode("ascii"), self._port)
-        attempt.hop = self._hop
-        return attempt.start(self._proxyEndpoint, self._timeout)
+        attempt = _Attempt(self, self._proxyEndpoint, self._sweep, protocolFactory)
+        return attempt.start(self._timeout)
 
 
 class _Attempt(Factory):
-    """One attempt at a tunnel: the factory of the one connection that it makes."""
+    """One attempt at a tunnel: the factory of the connections that it makes, one after the other.
+
+    @ivar handshake: that of the newest connection.
+    """
 
     noisy = False
-    address: IAddress
-    hop: str
+    handshake: Handshake
 
     def __init__(
         self,
+        hop: ConnectEndpoint,
+        proxyEndpoint: IStreamClientEndpoint,
         sweep: Sweep,
-        request: bytes,
-        handshake: Handshake,
         protocolFactory: IProtocolFactory,
     ) -> None:
+        self._hop = hop
+        self._proxyEndpoint = proxyEndpoint
         self._sweep = sweep
-        self.request = request
-        self.handshake = handshake
         self.inner = protocolFactory
+        self.address = HostnameAddress(hop.host.encode("ascii"), hop.port)
+        self.request = b""
+        self._visit: Visit | None = None
         self._connection: _ProxyConnection | None = None
-        self._connecting: Deferred[IProtocol] | None = None
-        self._deadline = float("inf")
+        self._waiting: Deferred[Any] | None = None
+        self._deadline = self._bodyDeadline = float("inf")
         self._done: Deferred[IProtocol] | None = None
         self._timeout = 0.0
+        self._asking = False
 
-    def start(self, endpoint: IStreamClientEndpoint, timeout: float | None) -> Deferred[IProtocol]:
+    def start(self, timeout: float | None) -> Deferred[IProtocol]:
         done = self._done = Deferred(self._cancelled)
         self._timeout = timeout or 0.0
-        try:
-            self._connecting = endpoint.connect(self)
-        except Exception:
-            self.fail(Failure())
+        login = self._hop.login
+        if login is None or not login.speaksFirst():
+            self._dial(None)
         else:
-            self._connecting.addErrback(self._notConnected)
+            self._await(self._enter(login).first(), self._dial)
         # Set only now: of a chain's equal deadlines the first hop's is then due first, and the
         # failure names the hop that is silent.
         if timeout is not None and not self.over:
-            self._dueIn(timeout)
+            self._deadline = self._sweep.clock.seconds() + timeout
+            self._sweep.add(self)
         return done
+
+    def _enter(self, login: Login) -> Visit:
+        if self._visit is None:
+            self._visit = login.visit(authority(self._hop.host, self._hop.port))
+        return self._visit
+
+    def _await(self, waiting: Deferred[Any], go: Callable[..., None]) -> None:
+        """Do something with what the visit has to say."""
+        self._asking = True
+        self._waiting = waiting
+        waiting.addCallback(go).addErrback(self.fail)
+
+    def _dial(self, authorization: bytes | None) -> None:
+        """Connect, and send a request."""
+        self._asking = False
+        if self.over:
+            return
+        self._prepare(authorization)
+        try:
+            connecting = self._waiting = self._proxyEndpoint.connect(self)
+        except Exception:
+            self.fail(Failure())
+        else:
+            connecting.addErrback(self._notConnected)
+
+    def _prepare(self, authorization: bytes | None) -> None:
+        """The next request, and what reads the answer to it."""
+        hop, visit = self._hop, self._visit
+        self.request = hop.request(authorization, visit is not None and visit.bound)
+        self.handshake = Handshake(
+            hop.host,
+            hop.port,
+            hop=hop.hop,
+            authenticated=authorization is not None,
+            answerable=hop.login is not None,
+            secrets=visit.secrets() if visit is not None else (),
+        )
+
+    def feed(self, data: bytes) -> Established | Challenged | None:
+        """Take what the newest connection received."""
+        if self._asking:
+            self._hangUp()  # it says something that nobody has asked
+            return None
+        outcome = self.handshake.feed(data)
+        if isinstance(outcome, Challenged):
+            self._challenged(outcome)
+        elif outcome is None and self.handshake.refusal is not None:
+            self._hurry()
+        return outcome
+
+    def _challenged(self, challenge: Challenged) -> None:
+        """The proxy asks who we are."""
+        assert self._hop.login is not None
+        self._bodyDeadline = float("inf")
+        if not challenge.reusable:
+            self._hangUp()
+        self._await(self._enter(self._hop.login).answer(challenge), self._again)
+
+    def _again(self, authorization: bytes) -> None:
+        """Send the next request, on the same connection where that is possible."""
+        self._asking = False
+        if self._connection is not None and not self.over:
+            self._prepare(authorization)
+            self._connection.send(self.request)
+        elif self._visit is not None and self._visit.sticky:
+            what = f"{self._who()} closes the connection in the midst of the authentication"
+            self.fail(ProxyFailed(what, hop=self._hop.hop))
+        else:
+            self._dial(authorization)
+
+    def _hangUp(self) -> None:
+        """Another connection will take the place of this one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.letGo()
 
     def doStart(self) -> None:
         self.inner.doStart()
@@ -151,17 +249,22 @@ class _Attempt(Factory):
         self.inner.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        if self._done is None:
+        if self.over:
             return None  # an endpoint that connects although it was cancelled
         self._connection = _ProxyConnection(self)
         return self._connection
 
     def succeed(self, protocol: IProtocol) -> None:
+        if self._visit is not None:
+            self._visit.accepted(self.handshake.authenticationInfo)
         done = self._finish()
         if done is not None:
             done.callback(protocol)
 
     def fail(self, reason: Failure | Exception) -> None:
+        error = reason.value if isinstance(reason, Failure) else reason
+        if self._visit is not None and isinstance(error, ProxyRefused):
+            self._visit.refused(error)
         done = self._finish()
         if done is not None:
             self._abort()
@@ -171,37 +274,52 @@ class _Attempt(Factory):
     def over(self) -> bool:
         return self._done is None
 
-    def hurry(self) -> None:
+    def _hurry(self) -> None:
         """The status is known; what is still missing is a body that may never come."""
-        self._dueIn(BODY_WAIT)
-
-    def _dueIn(self, seconds: float) -> None:
-        self._deadline = min(self._deadline, self._sweep.clock.seconds() + seconds)
-        self._sweep.add(self)
+        wait = BODY_WAIT if self.handshake.challenged is None else DRAIN_WAIT
+        if self._bodyDeadline == float("inf"):
+            self._bodyDeadline = self._sweep.clock.seconds() + wait
+            self._sweep.add(self)
 
     def check(self, now: float) -> None:
         """Look whether the time is over; called by the Sweep."""
-        if now >= self._deadline:
+        if now >= self._deadline or (now >= self._bodyDeadline and not self._cutShort()):
             self._expired()
+
+    def _cutShort(self) -> bool:
+        """The body of a 407 does not come to its end.
+
+        @return: whether that is so, and the challenge is answered on another connection.
+        """
+        if self._bodyDeadline == float("inf") or self.handshake.challenged is None:
+            return False
+        self.handshake.loseConnection()
+        self._challenged(self.handshake.challenged)
+        return True
 
     def _finish(self) -> Deferred[IProtocol] | None:
         """The Deferred, once; afterwards nothing of this attempt is pending."""
         done, self._done = self._done, None
         self._sweep.discard(self)
+        if self._visit is not None:
+            self._visit.leave()
         return done
 
     def _abort(self) -> None:
+        waiting, self._waiting = self._waiting, None
         if self._connection is not None and self._connection.connected:
             abort(self._connection.transport)
-        elif self._connecting is not None:
-            self._connecting.cancel()
+        if waiting is not None:
+            waiting.cancel()
 
     def _expired(self) -> None:
-        if self._connection is not None and self._connection.connected:
+        if self._asking:
+            what = f"no credentials for {self._who()} within {self._timeout:g} s"
+            self.fail(CredentialsUnavailable(what, hop=self._hop.hop))
+        elif self._connection is not None and self._connection.connected:
             self.fail(self.handshake.expire(self._timeout))
         else:
-            within = f"timed out after {self._timeout:g} s"
-            self.fail(self._unreachable(within))
+            self.fail(self._unreachable(f"timed out after {self._timeout:g} s"))
 
     def _notConnected(self, reason: Failure) -> None:
         if isinstance(reason.value, TunnelError):
@@ -210,15 +328,22 @@ class _Attempt(Factory):
             self.fail(self._unreachable(reasonOf(reason.value)))
 
     def _unreachable(self, why: str) -> Unreachable:
-        who = f"the proxy {self.hop}" if self.hop else "the proxy"
-        return Unreachable(f"cannot reach {who}: {why}", hop=self.hop)
+        return Unreachable(f"cannot reach {self._who()}: {why}", hop=self._hop.hop)
+
+    def _who(self) -> str:
+        return f"the proxy {self._hop.hop}" if self._hop.hop else "the proxy"
 
     def _cancelled(self, done: Deferred[IProtocol]) -> None:
         self.fail(ConnectingCancelledError(self.address))
 
     def connectionLost(self, reason: Failure) -> None:
+        """The newest connection has ended before there was a tunnel."""
+        if self._asking:
+            self._hangUp()
+        elif self._cutShort():
+            pass
         # Whoever has begun to answer was reached, even if TLS then breaks.
-        if self.handshake.begun or reason.check(ConnectionDone, TwistedConnectionLost):
+        elif self.handshake.begun or reason.check(ConnectionDone, TwistedConnectionLost):
             self.fail(self.handshake.end())
         else:
             self.fail(self._unreachable(reasonOf(reason.value)))
@@ -235,13 +360,22 @@ class _ProxyConnection(Protocol):
     _inner: IProtocol | None = None
 
     def __init__(self, attempt: _Attempt) -> None:
-        self._attempt = attempt
+        self._attempt: _Attempt | None = attempt
 
     def connectionMade(self) -> None:
-        if self._attempt.over:
+        attempt = self._attempt
+        if attempt is None or attempt.over:
             abort(self.transport)  # it was cancelled, and connected all the same
         else:
-            cast(Any, self.transport).write(self._attempt.request)
+            self.send(attempt.request)
+
+    def send(self, request: bytes) -> None:
+        cast(Any, self.transport).write(request)
+
+    def letGo(self) -> None:
+        """Nobody wants this connection any more."""
+        self._attempt = None
+        abort(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         if self._inner is not None:
@@ -249,26 +383,24 @@ class _ProxyConnection(Protocol):
             self._inner.dataReceived(data)
             return
         attempt = self._attempt
-        if not attempt.over:
-            try:
-                outcome = attempt.handshake.feed(data)
-                if outcome is not None:
-                    self._established()
-                elif attempt.handshake.refusal is not None:
-                    attempt.hurry()
-            except Exception:
-                attempt.fail(Failure())
-            else:
-                if outcome is not None:
-                    self._deliver(outcome.leftover)
+        if attempt is None or attempt.over:
+            return
+        try:
+            outcome = attempt.feed(data)
+            if isinstance(outcome, Established):
+                self._established(attempt)
+        except Exception:
+            attempt.fail(Failure())
+        else:
+            if isinstance(outcome, Established):
+                self._deliver(outcome.leftover)
 
-    def _established(self) -> None:
-        attempt = self._attempt
+    def _established(self, attempt: _Attempt) -> None:
         inner = attempt.inner.buildProtocol(attempt.address)
         if inner is None:
             raise NoProtocol()
         self._inner = inner
-        del self._attempt  # a tunnel may live for months
+        self._attempt = None  # a tunnel may live for months
         inner.makeConnection(cast(Any, self.transport))
         attempt.succeed(inner)
 
@@ -280,7 +412,8 @@ class _ProxyConnection(Protocol):
 
     def readConnectionLost(self) -> None:
         if self._inner is None:
-            self._attempt.fail(self._attempt.handshake.end())
+            if self._attempt is not None:
+                self._attempt.connectionLost(connectionDone)
         elif IHalfCloseableProtocol.providedBy(self._inner):
             cast(IHalfCloseableProtocol, self._inner).readConnectionLost()
         else:
@@ -291,7 +424,7 @@ class _ProxyConnection(Protocol):
             cast(IHalfCloseableProtocol, self._inner).writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._inner is None:
-            self._attempt.connectionLost(reason)
-        else:
+        if self._inner is not None:
             self._inner.connectionLost(reason)
+        elif self._attempt is not None:
+            self._attempt.connectionLost(reason)

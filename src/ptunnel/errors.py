@@ -5,7 +5,9 @@
      +-- ListenError                a local port that cannot be bound: exit 1
      +-- TunnelError                a connection that could not be made (twisted's ConnectError)
           +-- Unreachable           no connection to the hop (DNS, TCP, TLS): try another proxy,
-          |                         or, where that is allowed, none
+          |    |                    or, where that is allowed, none
+          |    +-- CertificateRefused   its TLS certificate is none that can be trusted
+          +-- CredentialsUnavailable    the password file, command or ticket could not be had
           +-- ProxyFailed           the hop was reached but does not speak as a proxy must:
           |    |                    garbage, an end of file, silence
           |    +-- ProxyTimeout     it did not answer in time
@@ -66,6 +68,14 @@ class TunnelError(PtunnelError, ConnectError):
 
 class Unreachable(TunnelError):
     """No connection to the hop: it did not resolve, refused, timed out or failed its TLS."""
+
+
+class CertificateRefused(Unreachable):
+    """The hop showed a TLS certificate that cannot be trusted, or wanted one and got none."""
+
+
+class CredentialsUnavailable(TunnelError):
+    """The credentials for a proxy could not be had: nothing of them was sent."""
 
 
 class ProxyFailed(TunnelError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ptunnel.errors import (
@@ -32,6 +32,8 @@ MAX_HEADERS = 200
 MAX_INFORMATIONAL = 10
 # How much of a refusal's body is worth a place in a log line.
 MAX_EXCERPT = 512
+# How much of a 407's body is read to keep its connection; beyond it a new one is cheaper.
+MAX_DRAIN = 256 * 1024
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: [^\0\r\n]*)?\r?\n")
 _FIELD_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:|[ \t])[^\0\r\n]*\r?\n")
@@ -49,6 +51,7 @@ _FIELD_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f]+(?:[ \t]+[^\x00-\x20\x7f]+)*)?"
 _FIELDS_REFUSED = frozenset([b"host", b"content-length", b"transfer-encoding"])
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_AUTHENTICATION_INFO = re.compile(rb"(?i)\nproxy-authentication-info:([^\r\n]*)")
 _MARKUP = re.compile(r"(?is)<(style|script)\b.*?(?:</\1>|$)|<!--.*?(?:-->|$)|<[^>]*(?:>|$)")
 
 
@@ -57,6 +60,20 @@ class Established:
     """The tunnel stands; `leftover` came behind the answer and is the tunnel's own first bytes."""
 
     leftover: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Challenged:
+    """407, and somebody may be able to answer it.
+
+    @ivar values: those of its Proxy-Authenticate fields (RFC 9110 section 11.7.1).
+    @ivar reusable: whether the answer may go on the same connection.
+    @ivar refusal: the failure that it is where nobody can.
+    """
+
+    values: tuple[bytes, ...]
+    reusable: bool
+    refusal: CredentialsRefused
 
 
 def authority(host: str, port: int) -> str:
@@ -104,11 +121,14 @@ class Handshake:
 
     @ivar refusal: the failure that a refused CONNECT will be, as soon as the status is known and
         while the body's beginning is still awaited; else None.
+    @ivar challenged: the same for a 407 that may be answered.
     """
 
     __slots__ = (
+        "_answerable",
         "_authenticated",
         "_body",
+        "_drained",
         "_fields",
         "_head",
         "_hop",
@@ -119,6 +139,7 @@ class Handshake:
         "_secrets",
         "_start",
         "_target",
+        "challenged",
         "refusal",
     )
 
@@ -129,12 +150,14 @@ class Handshake:
         *,
         hop: str = "",
         authenticated: bool = False,
+        answerable: bool = False,
         secrets: Sequence[bytes] = (),
     ) -> None:
         """
         @param host: the target's, as in L{connectRequest}.
         @param hop: the proxy, as failures name it.
         @param authenticated: whether the request carried credentials.
+        @param answerable: whether a 407 may be answered.
         @param secrets: what no failure may show, though the proxy says it.
         """
         self._secrets = secrets
@@ -142,6 +165,7 @@ class Handshake:
         self._port = port
         self._hop = hop
         self._authenticated = authenticated
+        self._answerable = answerable
         self._head = b""
         self._start = 0  # of the answer that is being read, behind the 1xx before it
         self._line = 0  # of the line that is being read
@@ -149,24 +173,31 @@ class Handshake:
         self._informational = 0
         self._reader: h11.Connection | None = None
         self._body = b""
+        self._drained = 0
         self.refusal: ProxyRefused | None = None
+        self.challenged: Challenged | None = None
 
     @property
     def begun(self) -> bool:
         """Whether anything of an answer has come."""
         return bool(self._head)
 
-    def feed(self, data: bytes) -> Established | None:
+    @property
+    def authenticationInfo(self) -> bytes | None:
+        """The value of Proxy-Authentication-Info in an answer of 2xx (RFC 7615 section 4)."""
+        match = _AUTHENTICATION_INFO.search(self._head[: self._line], self._start)
+        return match[1].strip() if match else None
+
+    def feed(self, data: bytes) -> Established | Challenged | None:
         """Take what the proxy sent.
 
         @return: None where more is needed.
-        @raise ProxyRefused: for any final answer but 2xx.
+        @raise ProxyRefused: for any final answer but 2xx, and 407 where that may be answered.
         @raise ProxyFailed: for what is no answer to CONNECT; at the first impossible byte.
         """
         if self._reader is not None:
-            if data:  # h11 takes no data for the end
-                self._readBody(data)
-            return None
+            # h11 takes no data for the end.
+            return self._readBody(data) if data else None
         self._head += data
         while True:
             end = self._head.find(b"\n", self._line) + 1
@@ -229,7 +260,7 @@ class Handshake:
         elif not _FIELD_BEGUN.fullmatch(line):
             raise self._badLine()
 
-    def _headEnded(self) -> Established | None:
+    def _headEnded(self) -> Established | Challenged | None:
         status = int(self._head[self._start + 9 : self._start + 12])
         if 200 <= status < 300:
             return Established(self._head[self._line :])
@@ -245,27 +276,71 @@ class Handshake:
             status, _text(self._masked(self._head[self._start + 12 : reasonEnd]))
         )
         self._reader = _reader(self._target)
-        self._readBody(self._head[self._start :])
-        return None
+        return self._readBody(self._head[self._start :])
 
-    def _readBody(self, data: bytes) -> None:
+    def _readBody(self, data: bytes) -> Challenged | None:
         import h11
 
         reader = self._reader
         assert reader is not None
         try:
             reader.receive_data(data)
-            while len(self._body) < MAX_EXCERPT:
+            while self._wantsBody():
                 event = reader.next_event()
                 if event is h11.NEED_DATA:
-                    return
+                    if self.challenged is None or self.challenged.reusable:
+                        return None
+                    break
                 if isinstance(event, h11.Data):
-                    self._body += event.data
-                elif not isinstance(event, h11.Response):
+                    self._drained += len(event.data)
+                    self._body += event.data[: MAX_EXCERPT - len(self._body)]
+                elif isinstance(event, h11.Response):
+                    if event.status_code == 407 and self._answerable:
+                        self._challenge(event)
+                else:
+                    if reader.trailing_data[0]:  # the answer to a request that was not sent yet
+                        self.loseConnection()
                     break
         except h11.RemoteProtocolError:
-            pass  # it is refused all the same; only what its body says stays unknown
-        raise self._complete()
+            if self._answerable and self.refusal is not None and self.refusal.status == 407:
+                raise self._failed("sent a 407 whose framing makes no sense") from None
+            # It is refused all the same; only what its body says stays unknown.
+        if self._drained > MAX_DRAIN:
+            self.loseConnection()
+        refusal = self._complete()
+        if self.challenged is None:
+            raise refusal
+        return self.challenged
+
+    def _wantsBody(self) -> bool:
+        if self.challenged is None:
+            return len(self._body) < MAX_EXCERPT
+        return self._drained <= MAX_DRAIN
+
+    def _challenge(self, response: h11.Response) -> None:
+        fields = response.headers
+        values = tuple(value for name, value in fields if name == b"proxy-authenticate")
+        names = {name for name, _ in fields}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            raise self._failed("sent a 407 with both Content-Length and Transfer-Encoding")
+        options = {
+            option.strip().lower()
+            for name, value in fields
+            if name in (b"connection", b"proxy-connection")
+            for option in value.split(b",")
+        }
+        # NTLM is bound to a connection, and old proxies speak it over HTTP/1.0 with keep-alive.
+        persistent = response.http_version >= b"1.1" or b"keep-alive" in options
+        framed = bool({b"content-length", b"transfer-encoding"} & names)
+        reusable = persistent and framed and b"close" not in options
+        refusal = self.refusal
+        assert isinstance(refusal, CredentialsRefused)
+        self.challenged = Challenged(values, reusable, refusal)
+
+    def loseConnection(self) -> None:
+        """The connection cannot carry the answer to a challenge."""
+        if self.challenged is not None:
+            self.challenged = replace(self.challenged, reusable=False)
 
     def _complete(self) -> ProxyRefused:
         assert self.refusal is not None

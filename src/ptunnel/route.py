@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.python.failure import Failure
@@ -16,8 +16,12 @@ from ptunnel.config import DIRECT, Proxy, Settings, Tunnel
 from ptunnel.endpoint import ConnectEndpoint
 from ptunnel.errors import RouteFailed, TunnelError, Unreachable, reasonOf
 from ptunnel.handshake import authority
+from ptunnel.health import PROBE_TIMEOUT, Health
 from ptunnel.log import Log
+from ptunnel.login import Login
+from ptunnel.passwords import PasswordReader
 from ptunnel.tcp import tcpEndpoint
+from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +31,19 @@ class Way:
     @ivar name: what logs call it: the proxy's name.
     @ivar endpoint: leads to the target.
     @ivar direct: whether it goes without a proxy.
+    @ivar health: the proxy's, which all that go through it share.
     """
 
     name: str
     endpoint: IStreamClientEndpoint
     direct: bool = False
+    health: Health | None = None
 
 
 @implementer(IStreamClientEndpoint)
 class Route:
-    """Tries its ways in order. A direct one is tried only where every proxy before it could not
+    """Tries its ways in order, but passes over the proxies that could not be reached lately, as
+    long as there is another way. A direct one is tried only where every proxy before it could not
     be reached, never after one has answered.
 
     `connect` fails with the TunnelError of the only way, or with RouteFailed, which holds that of
@@ -56,22 +63,38 @@ class Route:
         self._fallen = False
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return self._attempt(0, [], protocolFactory)
+        ill = {way for way in self._ways if way.health is not None and way.health.trouble}
+        if len(ill) == len(self._ways):
+            ill = set()  # there is nothing better to do than to try them
+        passed = {way for way in ill if way.health is not None and way.health.passedOver()}
+        connecting = self._attempt(0, [], passed, protocolFactory)
+        return fail(connecting) if isinstance(connecting, TunnelError) else connecting
 
     def _attempt(
-        self, index: int, failures: list[TunnelError], protocolFactory: IProtocolFactory
-    ) -> Deferred[IProtocol]:
-        way = self._ways[index]
-        connecting = maybeDeferred(way.endpoint.connect, protocolFactory)
-        connecting.addCallbacks(
-            self._connected,
-            self._failed,
-            callbackArgs=(way, failures),
-            errbackArgs=(index, failures, protocolFactory),
-        )
-        return connecting
+        self,
+        index: int,
+        failures: list[TunnelError],
+        passed: Set[Way],
+        protocolFactory: IProtocolFactory,
+    ) -> Deferred[IProtocol] | TunnelError:
+        """Try the next way from an index on. @return: the failure where there is none."""
+        for later, way in enumerate(self._ways[index:], index):
+            if way in passed and way.health is not None and way.health.trouble is not None:
+                failures.append(way.health.trouble)
+            elif not way.direct or all(isinstance(f, Unreachable) for f in failures):
+                connecting = maybeDeferred(way.endpoint.connect, protocolFactory)
+                connecting.addCallbacks(
+                    self._connected,
+                    self._failed,
+                    callbackArgs=(way, failures),
+                    errbackArgs=(later, failures, passed, protocolFactory),
+                )
+                return connecting
+        return failures[0] if len(failures) == 1 else RouteFailed(failures)
 
     def _connected(self, protocol: IProtocol, way: Way, failures: list[TunnelError]) -> IProtocol:
+        if way.health is not None:
+            way.health.note(None)
         if way.direct and failures and not self._fallen:
             self._fallen = True
             why = "; ".join(map(str, failures))
@@ -86,57 +109,108 @@ class Route:
         reason: Failure,
         index: int,
         failures: list[TunnelError],
+        passed: Set[Way],
         protocolFactory: IProtocolFactory,
     ) -> Failure | Deferred[IProtocol]:
         error = reason.value
         way = self._ways[index]
-        if isinstance(error, TunnelError):
-            failures.append(error)
-        elif isinstance(error, (ConnectError, OSError)):
+        if not isinstance(error, TunnelError):
+            if not isinstance(error, (ConnectError, OSError)):
+                return reason
             hop = self._target if way.direct else way.name
             what = hop if way.direct else f"the proxy {hop}"
-            failures.append(Unreachable(f"cannot reach {what}: {reasonOf(error)}", hop=hop))
-        else:
-            return reason
-        for later in range(index + 1, len(self._ways)):
-            if self._ways[later].direct and not all(isinstance(f, Unreachable) for f in failures):
-                continue
-            return self._attempt(later, failures, protocolFactory)
-        return Failure(failures[0] if len(failures) == 1 else RouteFailed(failures))
+            error = Unreachable(f"cannot reach {what}: {reasonOf(error)}", hop=hop)
+        failures.append(error)
+        if way.health is not None:
+            way.health.note(error)
+        outcome = self._attempt(index + 1, failures, passed, protocolFactory)
+        return Failure(outcome) if isinstance(outcome, TunnelError) else outcome
 
 
 class Routes:
-    """Builds the ways to targets; what leads to one proxy is shared by all that go through it."""
+    """Builds the ways to targets; what is known of a proxy is shared by all that go through it."""
 
     def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
         self._reactor = reactor
         self._settings = settings
         self._log = log
-        self._proxies: dict[str, IStreamClientEndpoint] = {}
+        self._logins: dict[str, Login | None] = {}
+        self._contexts: dict[str, TlsContext] = {}
+        self._healths: dict[str, Health] = {}
+        self._reaches: dict[tuple[str, float | None], IStreamClientEndpoint] = {}
 
     def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
         """The endpoint that leads to a tunnel's target."""
-        ways = [Way(name, self._way(name, tunnel), direct=name == DIRECT) for name in tunnel.via]
+        ways = [self._way(name, tunnel) for name in tunnel.via]
         target = authority(tunnel.targetHost, tunnel.targetPort)
         return Route(tunnel.name, target, ways, self._log)
 
-    def _way(self, name: str, tunnel: Tunnel) -> IStreamClientEndpoint:
+    def _way(self, name: str, tunnel: Tunnel) -> Way:
         host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
         if name == DIRECT:
-            return tcpEndpoint(self._reactor, host, port, timeout)
+            return Way(name, tcpEndpoint(self._reactor, host, port, timeout), direct=True)
         proxy = self._settings.proxies[name]
+        return Way(name, self._through(proxy, host, port, timeout), health=self._health(proxy))
+
+    def _through(
+        self, proxy: Proxy, host: str, port: int, timeout: float | None
+    ) -> IStreamClientEndpoint:
         return ConnectEndpoint(
-            self._reach(proxy),
+            self._reach(proxy, timeout),
             host,
             port,
-            credentials=proxy.credentials,
+            credentials=self._login(proxy),
             headers=proxy.headers,
             timeout=timeout,
-            hop=authority(proxy.host, proxy.port),
+            hop=_hop(proxy),
             reactor=self._reactor,
         )
 
-    def _reach(self, proxy: Proxy) -> IStreamClientEndpoint:
-        if proxy.name not in self._proxies:
-            self._proxies[proxy.name] = tcpEndpoint(self._reactor, proxy.host, proxy.port, None)
-        return self._proxies[proxy.name]
+    def _reach(self, proxy: Proxy, timeout: float | None) -> IStreamClientEndpoint:
+        """The endpoint that leads to a proxy; through another one, which then has the deadline."""
+        key = proxy.name, timeout if proxy.through else None
+        if key not in self._reaches:
+            if proxy.through:
+                before = self._settings.proxies[proxy.through]
+                endpoint = self._through(before, proxy.host, proxy.port, timeout)
+            else:
+                endpoint = tcpEndpoint(self._reactor, proxy.host, proxy.port, None)
+            if proxy.tls is not None:
+                context = self._contexts.setdefault(
+                    proxy.name, TlsContext(proxy.tls, log=self._log, subject=f"proxy {proxy.name}")
+                )
+                endpoint = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))
+            self._reaches[key] = endpoint
+        return self._reaches[key]
+
+    def _context(self, proxy: Proxy, tls: TlsSettings) -> TlsContext:
+        if proxy.name not in self._contexts:
+            subject = f"proxy {proxy.name}"
+            self._contexts[proxy.name] = TlsContext(tls, log=self._log, subject=subject)
+        return self._contexts[proxy.name]
+
+    def _login(self, proxy: Proxy) -> Login | None:
+        if proxy.name not in self._logins:
+            self._logins[proxy.name] = self._newLogin(proxy)
+        return self._logins[proxy.name]
+
+    def _newLogin(self, proxy: Proxy) -> Login | None:
+        if proxy.auth == "none":
+            return None
+        reader = None
+        if proxy.username is not None and proxy.password is not None:
+            where = f"the proxy {_hop(proxy)}"
+            reader = PasswordReader(self._reactor, proxy.password, proxy.username, where)
+        return Login(
+            reader, scheme=proxy.auth, host=proxy.host, hop=_hop(proxy), reactor=self._reactor
+        )
+
+    def _health(self, proxy: Proxy) -> Health:
+        if proxy.name not in self._healths:
+            endpoint = self._reach(proxy, PROBE_TIMEOUT)
+            self._healths[proxy.name] = Health(proxy.name, endpoint, self._reactor, self._log)
+        return self._healths[proxy.name]
+
+
+def _hop(proxy: Proxy) -> str:
+    return authority(proxy.host, proxy.port)

@@ -247,7 +247,7 @@ def _serverEndpoint(reactor: Any, tunnel: Tunnel, descriptor: int | None) -> ISt
             return cast(IStreamServerEndpoint, serverFromString(reactor, listen.description))
         except Exception as e:  # whatever its parser, perhaps of some other package, raises
             raise ConfigError(
-                f'[tunnel {tunnel.name}] listen: "{listen.description}": {reasonOf(e)}'
+                f'[tunnel {tunnel.name}] listen: "{listen.description}": {_misread(listen, e)}'
             ) from None
     if isinstance(listen, UnixListen):
         return UNIXServerEndpoint(reactor, listen.path, BACKLOG, wantPID=True)
@@ -255,6 +255,19 @@ def _serverEndpoint(reactor: Any, tunnel: Tunnel, descriptor: int | None) -> ISt
         return PortEndpoint(reactor, listen.port, BACKLOG, listen.host, descriptor)
     kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
     return kind(reactor, listen.port, BACKLOG, listen.host)
+
+
+def _misread(listen: EndpointListen, error: Exception) -> str:
+    """What is wrong with an endpoint string, where Twisted's parsers say it in Python's words."""
+    if listen.description.startswith("systemd:") and isinstance(error, LookupError):
+        return "systemd has passed no such socket; start it by its .socket unit"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {reasonOf(error)}"
+    if isinstance(error, TypeError):
+        return "an argument is missing, or one that this type of endpoint does not take"
+    if "invalid literal for int()" in str(error):
+        return "something that must be a number is none"
+    return reasonOf(error)
 
 
 def handleSignals(reactor: Any, service: PtunnelService, *numbers: signal.Signals) -> None:

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from ptunnel._version import __version__
+from ptunnel.auth import Secret
 from ptunnel.config import CommandLine, Settings, loadSettings
 from ptunnel.errors import ConfigError, PtunnelError
 from ptunnel.log import Log
@@ -33,6 +34,7 @@ class ProxyOptions(usage.Options):
             "P",
             None,
             "Password for --user; every user of this machine can see it: use --password-file.",
+            Secret,
         ],
         ["password-file", None, None, "Read the password for --user from this file."],
     ]

@@ -5,7 +5,10 @@ them. All of them block, in threads where there are several, but no longer than 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import imaplib
 import os
+import random
 import socket
 import socketserver
 import subprocess
@@ -20,10 +23,15 @@ from tests.integration.programs import (
     HOST,
     NO_PROXY_SETTINGS,
     PATIENCE,
+    Dovecot,
     Program,
     Ptunnel,
     eventually,
+    shared,
 )
+
+BULK = 64 * 1024 * 1024
+CHUNK = 1 << 20
 
 Handler = Callable[[socket.socket], None]
 
@@ -84,6 +92,19 @@ class IntegrationTestCase(SynchronousTestCase):
         """ptunnel with a tunnel through a proxy to a target."""
         return self.ptunnel("-p", at(proxy), *options, f"0:{at(target)}")
 
+    def configured(
+        self,
+        proxies: str,
+        target: Program | Peer,
+        *options: str,
+        via: str = "corp",
+        **settings: Any,
+    ) -> Ptunnel:
+        """ptunnel with a tunnel to a target through the proxies of a config."""
+        tunnel = f"[tunnel test]\nlisten = {HOST}:0\ntarget = {at(target)}\nvia = {via}\n"
+        config = self.write(f"{proxies}\n{tunnel}")
+        return self.ptunnel("--config", config, *options, **settings)
+
     def dial(self, port: int) -> socket.socket:
         client = socket.create_connection((HOST, port), PATIENCE)
         self.addCleanup(client.close)
@@ -107,6 +128,42 @@ class IntegrationTestCase(SynchronousTestCase):
             client.sendall(b"the client's secret")
             self.assertEqual(client.recv(100), b"")
 
+    def assertCarriesMail(self, port: int) -> None:
+        """A message goes to Dovecot, and comes back the same."""
+        message = b"Subject: %d\r\n\r\n" % port + b"A line of mail.\r\n" * 50_000
+        with imaplib.IMAP4(HOST, port, PATIENCE) as imap:
+            imap.login("alice", Dovecot.PASSWORD)
+            imap.append("INBOX", "", "", message)
+            _, (last,) = imap.select()
+            _, ((_, fetched), _) = imap.fetch(last.decode(), "(RFC822)")
+        self.assertTrue(fetched == message)  # assertEqual would print both
+
+    def assertCarriesBulk(self, port: int) -> None:
+        """64 MiB come back from a server that echoes, with the digest that they had."""
+        sent, received = hashlib.sha256(), hashlib.sha256()
+        with self.dial(port) as client:
+
+            def send() -> None:
+                chance = random.Random(port)
+                for _ in range(BULK // CHUNK):
+                    data = chance.randbytes(CHUNK)
+                    sent.update(data)
+                    client.sendall(data)
+
+            sender = threading.Thread(target=send, daemon=True)
+            sender.start()
+            left = BULK
+            while left and (data := client.recv(min(left, CHUNK))):
+                received.update(data)
+                left -= len(data)
+            sender.join(PATIENCE)
+        self.assertEqual((left, received.hexdigest()), (0, sent.hexdigest()))
+
+    def assertCarries(self, carry: Callable[[Program | Peer], Ptunnel]) -> None:
+        """Mail and bulk pass. @param carry: starts ptunnel with a tunnel to a target."""
+        self.assertCarriesMail(carry(shared(Dovecot)).port)
+        self.assertCarriesBulk(carry(self.peer(echo)).port)
+
     def assertOneLine(self, tunnel: Ptunnel, *parts: str) -> None:
         """End ptunnel, which is to have logged one line, with all this in it."""
         eventually(tunnel.lines, "a line in the log")
@@ -115,6 +172,44 @@ class IntegrationTestCase(SynchronousTestCase):
         self.assertEqual(len(lines), 1, lines)
         for part in parts:
             self.assertIn(part, lines[0])
+
+
+class RecordingProxy(Peer):
+    """A proxy in the open: it keeps what it is told, and repeats it where it refuses.
+
+    @ivar requests: the head of each request.
+    @ivar passed: what clients have sent through it, all in one.
+    """
+
+    def __init__(self, authorization: str = "") -> None:
+        """@param authorization: the Proxy-Authorization that it demands, of Basic; "": none."""
+        self.requests: list[bytes] = []
+        self.passed = bytearray()
+        self._demanded = f"\r\nProxy-Authorization: {authorization}\r\n".encode()
+        if not authorization:
+            self._demanded = b""
+        super().__init__(self._serve)
+
+    def _serve(self, client: socket.socket) -> None:
+        while head := _head(client):
+            self.requests.append(head)
+            if self._demanded in head:
+                self._carry(client, head)
+                return
+            client.sendall(
+                b"HTTP/1.1 407 Who are you?\r\n"
+                b'Proxy-Authenticate: Basic realm="open"\r\n'
+                b"Content-Length: %d\r\n\r\n%b" % (len(head), head)
+            )
+
+    def _carry(self, client: socket.socket, head: bytes) -> None:
+        host, _, port = head.split()[1].decode().rpartition(":")
+        with socket.create_connection((host, int(port)), PATIENCE) as target:
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=_relay, args=(target, client), daemon=True)
+            back.start()
+            _relay(client, target, self.passed)
+            back.join(PATIENCE)
 
 
 def at(server: Program | Peer) -> str:
@@ -142,3 +237,24 @@ def readToEnd(connection: socket.socket) -> bytes:
 def echo(connection: socket.socket) -> None:
     while data := connection.recv(65536):
         connection.sendall(data)
+
+
+def _head(connection: socket.socket) -> bytes:
+    """A request up to its blank line, or b"" at the end. It comes alone, as it has no body."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        data = connection.recv(65536)
+        if not data:
+            return b""
+        head += data
+    return head
+
+
+def _relay(source: socket.socket, sink: socket.socket, kept: bytearray | None = None) -> None:
+    """Pass on all that comes, to its end."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            if kept is not None:
+                kept += data
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)

@@ -11,6 +11,8 @@ import atexit
 import contextlib
 import functools
 import grp
+import hashlib
+import itertools
 import os
 import pwd
 import random
@@ -22,10 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from unittest import SkipTest
+from urllib.parse import unquote
 
 T = TypeVar("T")
 
@@ -66,6 +71,14 @@ def freePort() -> int:
             return port
 
 
+def openssl(*words: str, stdin: bytes = b"") -> bytes:
+    """What openssl, which must succeed, writes to standard output."""
+    command = [required("openssl"), *words]
+    return subprocess.run(
+        command, input=stdin, capture_output=True, check=True, timeout=PATIENCE
+    ).stdout
+
+
 class Program:
     """A program that runs from here on until stop().
 
@@ -81,25 +94,33 @@ class Program:
         self.port = freePort()
         self._log = self.folder / "output"
         try:
-            arguments = self.arguments()
-            if AM_ROOT:
-                self.folder.chmod(0o755)
-                for path in (self.folder, *self.folder.rglob("*")):
-                    shutil.chown(path, self.user)
-            with open(self._log, "wb") as log:
-                self.process = subprocess.Popen(
-                    arguments,
-                    cwd=self.folder,
-                    env=NO_PROXY_SETTINGS,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            eventually(self._readyOrGone, f"{arguments[0]} listens")
+            self._command = self.arguments()
+            self.start()
         except BaseException:
             self.stop()
             raise
+
+    def start(self) -> None:
+        """Start it, for the first time or after kill()."""
+        if AM_ROOT:
+            self.folder.chmod(0o755)
+            for path in (self.folder, *self.folder.rglob("*")):
+                shutil.chown(path, self.user)
+        with open(self._log, "wb") as log:
+            self.process = subprocess.Popen(
+                self._command,
+                cwd=self.folder,
+                env={**NO_PROXY_SETTINGS, **self.environment()},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        eventually(self._readyOrGone, f"{self._command[0]} listens")
+
+    def environment(self) -> Mapping[str, str]:
+        """What it finds in its environment beside what the tests find there."""
+        return {}
 
     def arguments(self) -> list[str]:
         """Write what it needs into the folder; return its command line."""
@@ -127,6 +148,11 @@ class Program:
         """Send SIGTERM; return the exit code."""
         self.process.terminate()
         return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """End it and what it has started as kill -9 does."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
 
     def stop(self) -> None:
         process = getattr(self, "process", None)
@@ -166,6 +192,27 @@ def _stopShared() -> None:
         program.stop()
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A request that Squid has dealt with.
+
+    @ivar status: that of its answer.
+    @ivar user: whom it came from, or "-".
+    @ivar authorization: its Proxy-Authorization, or "-".
+    """
+
+    status: int
+    user: str
+    target: str
+    authorization: str
+
+    @property
+    def scheme(self) -> str:
+        """What it was authenticated with, of NTLM with the number of the message; or "-"."""
+        scheme, _, token = self.authorization.partition(" ")
+        return f"NTLM {b64decode(token)[8]}" if scheme == "NTLM" else scheme
+
+
 class Squid(Program):
     """Squid, with the rules that a test gives it."""
 
@@ -182,16 +229,21 @@ class Squid(Program):
 
     def __init__(self, rules: str = OPEN) -> None:
         self.rules = rules
+        self._markPort = freePort()
+        self._marks = itertools.count()
         super().__init__()
 
     def arguments(self) -> list[str]:
         config = f"""
-            http_port {HOST}:{self.port}
+            {self.listening()}
+            http_port {HOST}:{self._markPort}
             {self.rules}
             visible_hostname squid.test
             pid_filename none
             pinger_enable off
-            access_log none
+            logformat seen %>Hs %un %ru %{{Proxy-Authorization}}>h
+            access_log stdio:{self.folder}/access.log logformat=seen
+            buffered_logs off
             cache_log {self.folder}/cache.log
             coredump_dir {self.folder}
             cache deny all
@@ -202,34 +254,143 @@ class Squid(Program):
         name = f"ptunnel{self.port}"
         return [required("squid"), "-N", "-d1", "-n", name, "-f", self.write("squid.conf", config)]
 
+    def listening(self) -> str:
+        """The line about the port."""
+        return f"http_port {HOST}:{self.port}"
+
+    def seen(self, target: str) -> list[Seen]:
+        """All requests for a target that have ended; a tunnel ends with its connections."""
+        # Squid logs in the order in which requests end: what ended before this one is there.
+        mark = f"http://{HOST}:{self._markPort}/mark-{next(self._marks)}"
+        with socket.create_connection((HOST, self._markPort), PATIENCE) as client:
+            client.sendall(b"GET %b HTTP/1.0\r\n\r\n" % mark.encode())
+            with client.makefile("rb") as answer:
+                answer.read()
+        eventually(lambda: any(seen.target == mark for seen in self._seen()), "the mark is logged")
+        return [seen for seen in self._seen() if seen.target == target]
+
+    def _seen(self) -> list[Seen]:
+        lines = (self.folder / "access.log").read_text().splitlines(keepends=True)
+        fields = (line.split() for line in lines if line.endswith("\n"))
+        return [Seen(int(status), user, *map(unquote, rest)) for status, user, *rest in fields]
+
 
 class SquidWithPassword(Squid):
-    """Squid for those who know a Basic password."""
+    """Squid for those who know a password, by Basic."""
+
+    REALM = "squid.test"
 
     def __init__(self, user: str, password: str) -> None:
         self.credentials = user, password
         super().__init__()
 
     def arguments(self) -> list[str]:
-        user, password = self.credentials
-        hashed = subprocess.run(
-            [required("openssl"), "passwd", "-apr1", "-stdin"],
-            input=password,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=PATIENCE,
-        ).stdout
-        users = self.write("users", f"{user}:{hashed}")
-        helper = required("basic_ncsa_auth", "/usr/lib/squid")
         self.rules = f"""
-            auth_param basic program {helper} {users}
-            auth_param basic children 1
+            {self.authentication()}
             acl known proxy_auth REQUIRED
             http_access allow known
             http_access deny all
         """
         return super().arguments()
+
+    def authentication(self) -> str:
+        """The lines about the scheme."""
+        return self.basic()
+
+    def basic(self) -> str:
+        user, password = self.credentials
+        hashed = openssl("passwd", "-apr1", "-stdin", stdin=password.encode()).decode()
+        users = self.write("users", f"{user}:{hashed}")
+        helper = required("basic_ncsa_auth", "/usr/lib/squid")
+        return f"""
+            auth_param basic program {helper} {users}
+            auth_param basic children 1
+        """
+
+    def digest(self) -> str:
+        user, password = self.credentials
+        hashed = hashlib.md5(f"{user}:{self.REALM}:{password}".encode()).hexdigest()
+        users = self.write("digests", f"{user}:{self.REALM}:{hashed}\n")
+        helper = required("digest_file_auth", "/usr/lib/squid")
+        return f"""
+            auth_param digest program {helper} -c {users}
+            auth_param digest realm {self.REALM}
+            auth_param digest children 1
+        """
+
+    def ntlm(self) -> str:
+        user, password = self.credentials
+        # The one that every user may run.
+        python = required("python3", "/usr/bin")
+        # MD4 is one of the digests that Python may have been built without.
+        legacy = ("-provider", "legacy", "-provider", "default")
+        hashed = openssl("dgst", "-md4", "-r", *legacy, stdin=password.encode("utf-16-le"))
+        known = hashed.split()[0].decode()
+        helper = self.folder / "ntlmhelper.py"
+        shutil.copy(Path(__file__).with_name(helper.name), helper)
+        return f"""
+            auth_param ntlm program {python} -I {helper} {user} {known}
+            auth_param ntlm children 20 startup=1 idle=1
+        """
+
+
+class SquidWithDigest(SquidWithPassword):
+    """Squid for those who know a password, by Digest. A nonce of its is good for few requests."""
+
+    NONCE_COUNT = 4
+
+    def authentication(self) -> str:
+        return f"{self.digest()}\n            auth_param digest nonce_max_count {self.NONCE_COUNT}"
+
+
+class SquidWithNtlm(SquidWithPassword):
+    """Squid for those who know a password, by NTLM."""
+
+    def authentication(self) -> str:
+        return self.ntlm()
+
+
+class SquidWithFakeNtlm(Squid):
+    """Squid for those who speak NTLM, whatever they know."""
+
+    def __init__(self) -> None:
+        helper = required("ntlm_fake_auth", "/usr/lib/squid")
+        super().__init__(
+            f"""
+            auth_param ntlm program {helper}
+            auth_param ntlm children 5
+            acl known proxy_auth REQUIRED
+            http_access allow known
+            http_access deny all
+            """
+        )
+
+
+class SquidWithEveryPassword(SquidWithPassword):
+    """Squid for those who know a password, by a scheme of their choice."""
+
+    def authentication(self) -> str:
+        return self.basic() + self.digest() + self.ntlm()
+
+
+class SquidWithTls(Squid):
+    """Squid that is reached over TLS, with what a test has had certified."""
+
+    def __init__(self, certificate: str, key: str, clientAuthority: str = "") -> None:
+        """
+        @param certificate: the path of its certificate; the other two are paths as well.
+        @param clientAuthority: of whom it wants its clients to have a certificate; "": of nobody.
+        """
+        self._tls = [("tls-cert", certificate), ("tls-key", key)]
+        if clientAuthority:
+            self._tls.append(("clientca", clientAuthority))
+        super().__init__()
+
+    def listening(self) -> str:
+        words = [f"https_port {HOST}:{self.port}"]
+        for option, source in self._tls:  # copied to where Squid's user can read them
+            words.append(f"{option}={shutil.copy(source, self.folder / option)}")
+        return " ".join(words)
 
 
 class Tinyproxy(Program):
@@ -399,12 +560,21 @@ class Ptunnel(Program):
 
     COMMAND = (sys.executable, "-m", "ptunnel")
 
-    def __init__(self, *words: str, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self,
+        *words: str,
+        command: Sequence[str] = COMMAND,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._arguments = [*command, *words]
+        self._environment = environment or {}
         super().__init__()
 
     def arguments(self) -> list[str]:
         return self._arguments
+
+    def environment(self) -> Mapping[str, str]:
+        return self._environment
 
     def ready(self) -> bool:
         line = _LISTENING.search(self.output())

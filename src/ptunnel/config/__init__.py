@@ -4,15 +4,17 @@
     addresses      targets, tunnels, proxies, where to listen, who may connect
     words          durations, numbers, names, headers; and how a mistake is quoted
     files          config and password files as text
+    proxies        a [proxy] of the config file: TLS, credentials, their source, chains
     ini            the config file
     environment    https_proxy and no_proxy, as curl reads them
     settings       all of them together
 
 Every mistake is a L{ConfigError} of one line, and none of them shows a password. Used by service,
-tap and cli.
+tap and cli; and by passwords, which reads again what is checked here.
 """
 
 from ptunnel.config.addresses import (
+    makeCredentials,
     parseHostPort,
     parseListen,
     parseListenHost,
@@ -20,6 +22,7 @@ from ptunnel.config.addresses import (
     parseProxy,
     parseTunnel,
 )
+from ptunnel.config.files import MAX_FILE, oneLine, readPassword
 from ptunnel.config.settings import loadConnect, loadSettings
 from ptunnel.config.values import (
     DIRECT,
@@ -27,6 +30,11 @@ from ptunnel.config.values import (
     EndpointListen,
     Listen,
     Network,
+    PasswordCommand,
+    PasswordEnv,
+    PasswordFile,
+    PasswordKeyring,
+    PasswordSource,
     Proxy,
     Settings,
     TcpListen,
@@ -38,10 +46,16 @@ from ptunnel.config.words import parseDuration, parseHeaders
 
 __all__ = [
     "DIRECT",
+    "MAX_FILE",
     "CommandLine",
     "EndpointListen",
     "Listen",
     "Network",
+    "PasswordCommand",
+    "PasswordEnv",
+    "PasswordFile",
+    "PasswordKeyring",
+    "PasswordSource",
     "Proxy",
     "Settings",
     "TcpListen",
@@ -50,6 +64,8 @@ __all__ = [
     "hostPort",
     "loadConnect",
     "loadSettings",
+    "makeCredentials",
+    "oneLine",
     "parseDuration",
     "parseHeaders",
     "parseHostPort",
@@ -58,4 +74,5 @@ __all__ = [
     "parseNetworks",
     "parseProxy",
     "parseTunnel",
+    "readPassword",
 ]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import replace
+from typing import Any
 from urllib.parse import unquote
 
-from ptunnel.auth import Credentials
+from ptunnel.auth import Credentials, Secret
 from ptunnel.config.values import (
     EndpointListen,
     Listen,
@@ -22,9 +24,13 @@ from ptunnel.config.values import (
 )
 from ptunnel.config.words import quoting, show
 from ptunnel.errors import ConfigError
+from ptunnel.tls import TlsSettings
 
-# What curl takes for an http proxy whose URL has no port.
+# What curl takes for a proxy whose URL has no port.
 PROXY_PORT = 1080
+TLS_PROXY_PORT = 443
+# Over HTTP/2 a CONNECT is another matter (RFC 9113 section 8.5).
+PROXY_TLS = TlsSettings(alpn=("http/1.1",))
 # What sun_path holds on Linux, less the closing NUL.
 MAX_UNIX_PATH = 107
 
@@ -36,7 +42,7 @@ _ENDPOINT = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):.+")
 _TCP_ENDPOINTS = {"tcp", "tcp4", "tcp6"}
 
 _TARGET = "host:port, for example imap.gmail.com:993"
-_PROXY = "host:port or http://host:port, for example proxy.example.com:3128"
+_PROXY = "host:port, http://host:port or https://host:port, for example proxy.example.com:3128"
 _LISTEN = "port, host:port, [v6]:port, unix:/path or a Twisted endpoint string"
 _TUNNEL = "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets"
 
@@ -107,6 +113,13 @@ def parseHostPort(text: str) -> tuple[str, int]:
 
 
 @quoting
+def parseHost(text: str) -> str:
+    """The name that a certificate is to be for, or an address; an IPv6 one without brackets."""
+    form = "a name or an address, for example proxy.example.com"
+    return _host(f"[{text}]" if _isIPv6(text) else text, form)
+
+
+@quoting
 def parseListenHost(text: str) -> str:
     """An address to listen on; an IPv6 one with or without brackets."""
     return _host(f"[{text}]" if _isIPv6(text) else text, "an address, for example 127.0.0.1 or ::1")
@@ -134,7 +147,9 @@ def parseTunnel(word: str, listenHost: str = "127.0.0.1") -> tuple[TcpListen, st
 
 
 def parseProxy(text: str, *, defaultPort: int | None = None) -> Proxy:
-    """`host:port` or `http://[user[:password]@]host[:port][/]`, the userinfo percent-decoded.
+    """`host:port` or `http[s]://[user[:password]@]host[:port][/]`, the userinfo percent-decoded.
+
+    An https one is verified by the system's roots.
 
     @param defaultPort: the port of what is no URL and has none; None: that is an error.
     @return: a proxy whose name is `host:port`.
@@ -149,38 +164,37 @@ def parseProxy(text: str, *, defaultPort: int | None = None) -> Proxy:
 
 def _proxy(text: str, defaultPort: int | None) -> Proxy:
     scheme, isURL, rest = text.partition("://")
+    scheme = scheme.lower() if isURL else ""
     if not isURL:
         rest = text
-    elif re.fullmatch(r"(?i)https|socks\w*", scheme):
-        kind = "https" if scheme.lower() == "https" else "socks"
-        raise ConfigError(f"{kind} proxies are not supported yet; write {_PROXY}")
-    elif scheme.lower() != "http":
-        raise ConfigError(f"not a proxy's scheme; write {_PROXY}")
+    elif scheme not in ("http", "https"):
+        isSocks = scheme.startswith("socks")
+        what = "socks proxies are not supported yet" if isSocks else "not a proxy's scheme"
+        raise ConfigError(f"{what}; write {_PROXY}")
     else:
-        rest, defaultPort = rest.removesuffix("/"), PROXY_PORT
+        rest = rest.removesuffix("/")
+        defaultPort = TLS_PROXY_PORT if scheme == "https" else PROXY_PORT
     userinfo, _, authority = rest.rpartition("@")
     if re.search("[/?#]", userinfo):
         raise ConfigError("in a user or password, write / as %2F, ? as %3F and # as %23")
     host, port = _hostPort(authority, _PROXY, defaultPort)
-    credentials = None
-    if userinfo:
-        username, _, password = userinfo.partition(":")
-        try:
-            username = unquote(username, errors="strict")
-            password = unquote(password, errors="strict")
-        except UnicodeDecodeError:
-            raise ConfigError("the user or password is not UTF-8") from None
-        credentials = makeCredentials(username, password)
-    return Proxy(hostPort(host, port), host, port, credentials)
+    proxy = Proxy(hostPort(host, port), host, port, tls=PROXY_TLS if scheme == "https" else None)
+    return replace(proxy, **_userinfo(userinfo)) if userinfo else proxy
 
 
-def makeCredentials(username: str, password: str) -> Credentials:
-    """@raise ConfigError: where no proxy could be sent them; it quotes neither."""
+def _userinfo(text: str) -> dict[str, Any]:
+    username, _, password = text.partition(":")
     try:
-        # What is not UTF-8 in arguments and variables comes as lone surrogates.
-        f"{username}{password}".encode()
-    except UnicodeEncodeError:
+        username = unquote(username, errors="strict")
+        password = unquote(password, errors="strict")
+    except UnicodeDecodeError:
         raise ConfigError("the user or password is not UTF-8") from None
+    credentials = makeCredentials(username, password)
+    return {"username": credentials.username, "password": credentials.password}
+
+
+def makeCredentials(username: str, password: Secret | str) -> Credentials:
+    """@raise ConfigError: where no proxy could be sent them; it quotes neither."""
     try:
         return Credentials(username, password)
     except ValueError as e:
@@ -204,6 +218,8 @@ def parseListen(text: str) -> Listen:
         if len(path.encode()) > MAX_UNIX_PATH:
             raise ConfigError(f"the path is longer than {MAX_UNIX_PATH} bytes")
         return UnixListen(path)
+    if re.fullmatch("[A-Za-z][A-Za-z0-9_-]*:", text):
+        raise ConfigError(f"nothing stands behind the colon; write {_LISTEN}")
     endpoint = _ENDPOINT.fullmatch(text)
     hostAndPort = re.fullmatch(r"(\[.*\]|[^:]*):[0-9]+", text)
     if endpoint and (not hostAndPort or endpoint[1] in _TCP_ENDPOINTS) and not _isIPv6(text):

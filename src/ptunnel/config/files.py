@@ -1,4 +1,4 @@
-"""Config and password files as text. Used by ini and settings.
+"""Config and password files as text. Used by ini, proxies and settings, and by ptunnel.passwords.
 
 The errors say only what is wrong; whoever knows which file it is puts its name before that.
 """
@@ -7,26 +7,50 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
+from typing import NamedTuple
 
+from ptunnel.config.values import PasswordFile
 from ptunnel.errors import ConfigError
 
 # No config or password comes near this; what does is another file, or has no end.
 MAX_FILE = 1024 * 1024
+# Before the name of a file that systemd hands to a unit.
+CREDENTIAL = "credential:"
+CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
 
 
-def readText(path: str) -> tuple[str, bool]:
+class FileText(NamedTuple):
     """
-    @return: the file's text, and whether the file is open to others than its owner.
-    @raise ConfigError: for what cannot be read, or is not text in UTF-8.
+    @ivar isOpen: whether the file is open to others than its owner.
+    @ivar isPipe: whether it can be read only once.
+    """
+
+    text: str
+    isOpen: bool
+    isPipe: bool
+
+
+def readText(path: str, *, pipes: bool = False) -> FileText:
+    """
+    @param pipes: whether a pipe may stand for a file, as in `-c <(...)`; its end is waited for. So
+        may /dev/null.
+    @raise ConfigError: for what cannot be read, is no file, or is not text in UTF-8.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_openAtOnce) as file:
             mode = os.fstat(file.fileno()).st_mode
+            isPipe = stat.S_ISFIFO(mode)
+            if not stat.S_ISREG(mode) and not (pipes and (isPipe or path == os.devnull)):
+                raise ConfigError("not a regular file")
+            os.set_blocking(file.fileno(), True)
             data = file.read(MAX_FILE + 1)
     except OSError as e:
         raise ConfigError(e.strerror or "cannot be read") from None
     except ValueError:
         raise ConfigError("not a file name") from None
+    if isPipe and not data:
+        raise ConfigError("nothing came through the pipe")
     if b"\0" in data:
         raise ConfigError("a binary file; it must be text in UTF-8")
     if len(data) > MAX_FILE:
@@ -35,17 +59,58 @@ def readText(path: str) -> tuple[str, bool]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError("not UTF-8") from None
-    return text, stat.S_ISREG(mode) and bool(mode & 0o077)
+    return FileText(text, stat.S_ISREG(mode) and bool(mode & 0o077), isPipe)
 
 
-def readPassword(path: str) -> tuple[str, bool]:
+def readPassword(path: str, *, pipes: bool = False) -> FileText:
     """
-    @return: the file's text without one newline at its end, and whether the file is open to others
-        than its owner.
-    @raise ConfigError: as L{readText}, and where it is empty.
+    @return: what is in the file, without one newline at its end.
+    @raise ConfigError: as L{readText}, and where it is empty or has more than one line.
     """
-    text, isOpen = readText(path)
-    text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+    file = readText(path, pipes=pipes)
+    text = oneLine(file.text)
     if not text:
         raise ConfigError("the file is empty")
-    return text, isOpen
+    return file._replace(text=text)
+
+
+def oneLine(text: str) -> str:
+    """The text without one newline at its end.
+
+    @raise ConfigError: where there are more lines.
+    """
+    text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+    if "\n" in text or "\r" in text:
+        raise ConfigError("more than one line")
+    return text
+
+
+def passwordFile(name: str, folder: str, environ: Mapping[str, str]) -> PasswordFile:
+    """
+    @param name: a path, or `credential:NAME` for a file that systemd hands to this unit.
+    @param folder: what a path is relative to.
+    """
+    if name.startswith(CREDENTIAL):
+        name = name.removeprefix(CREDENTIAL)
+        if "/" in name or name in ("", ".", ".."):
+            raise ConfigError("not the name of a credential; write credential:NAME")
+        folder = environ.get(CREDENTIALS_DIRECTORY, "")
+        if not folder:
+            raise ConfigError(
+                f"{CREDENTIALS_DIRECTORY} is not set; systemd sets it for a unit that has "
+                "LoadCredential="
+            )
+    elif not name:
+        raise ConfigError("not a file name")
+    return PasswordFile(os.path.abspath(os.path.join(folder, name)))
+
+
+def isCredential(path: str, environ: Mapping[str, str]) -> bool:
+    """Whether systemd has put the file where no other user can come, whatever its mode says."""
+    folder = environ.get(CREDENTIALS_DIRECTORY)
+    return bool(folder) and os.path.dirname(path) == os.path.abspath(str(folder))
+
+
+def _openAtOnce(path: str, flags: int) -> int:
+    # To open a pipe that nobody writes to, or a device, may take for ever.
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)

@@ -5,24 +5,17 @@ from __future__ import annotations
 import configparser
 import os.path
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ptunnel.auth import Credentials
-from ptunnel.config.addresses import (
-    makeCredentials,
-    parseHostPort,
-    parseListen,
-    parseNetworks,
-    parseProxy,
-)
-from ptunnel.config.files import readPassword, readText
+from ptunnel.config.addresses import parseHostPort, parseListen, parseNetworks
+from ptunnel.config.files import readText
+from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
 from ptunnel.config.values import DIRECT, Listen, Proxy
 from ptunnel.config.words import (
+    Keys,
     choice,
     parseDuration,
-    parseHeaders,
     parseLimit,
     parseVia,
     parseWorkers,
@@ -33,10 +26,7 @@ from ptunnel.config.words import (
 )
 from ptunnel.errors import ConfigError
 
-# Each key, the field that its value becomes, and its parser.
-_Keys = dict[str, tuple[str, Callable[[str], Any]]]
-
-TUNNEL_KEYS: _Keys = {
+TUNNEL_KEYS: Keys = {
     "via": ("via", parseVia),
     "connect-timeout": ("connectTimeout", parseDuration),
     "idle-timeout": ("idleTimeout", parseDuration),
@@ -45,22 +35,15 @@ TUNNEL_KEYS: _Keys = {
     "allow": ("allow", parseNetworks),
     "kernel-splice": ("kernelSplice", parseYesNo),
 }
-SERVICE_KEYS: _Keys = {
+SERVICE_KEYS: Keys = {
     "log-level": ("logLevel", choice("debug", "info", "warning", "error")),
     "log-format": ("logFormat", choice("text", "json")),
     "drain-timeout": ("drainTimeout", parseDuration),
     "workers": ("workers", parseWorkers),
 }
-_PASSWORD_KEYS = "password", "password-file", "password-env"
-_SECTIONS: dict[str, _Keys] = {
+_SECTIONS: dict[str, Keys] = {
     "ptunnel": {**SERVICE_KEYS, **TUNNEL_KEYS},
-    "proxy": {
-        "url": ("url", parseProxy),
-        "username": ("username", str),
-        **{key: (key, str) for key in _PASSWORD_KEYS},
-        "header": ("headers", parseHeaders),
-        "auth": ("auth", choice("auto", "basic", "none", later=("digest", "ntlm", "negotiate"))),
-    },
+    "proxy": PROXY_KEYS,
     "tunnel": {
         "listen": ("listen", parseListen),
         "target": ("target", parseHostPort),
@@ -104,9 +87,10 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
     """
     file = printable(path)
     try:
-        text, isOpen = readText(path)
+        text, isOpen, isPipe = readText(path, pipes=True)
     except ConfigError as e:
         raise ConfigError(f"{file}: {e}") from None
+    folder = "" if isPipe else os.path.dirname(path)
     service: Mapping[str, Any] = {}
     proxies: dict[str, Proxy] = {}
     tunnels: dict[str, Draft] = {}
@@ -120,12 +104,8 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
             service = values
         elif kind == "proxy":
             _require(where, values, "url")
-            folder = os.path.dirname(path)
-            credentials, warning = _credentials(where, folder, values, environ)
-            proxies[name] = _proxy(where, name, values, credentials)
-            if warning:
-                warnings.append(warning)
-            if isOpen and ("password" in values or values["url"].credentials):
+            proxies[name] = makeProxy(Section(where, name, values, folder, environ, warnings))
+            if isOpen and ("password" in values or values["url"].username is not None):
                 warnings.append(
                     f"{where}: the password can be read by others than the file's owner"
                 )
@@ -133,6 +113,7 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
             _require(where, values, "listen", "target")
             listen, target = values.pop("listen"), values.pop("target")
             tunnels[name] = Draft(where, name, listen, target, values)
+    checkThrough(file, proxies)
     _checkVia(f"{file}: [ptunnel]", service, proxies)
     for draft in tunnels.values():
         _checkVia(draft.where, draft.values, proxies)
@@ -217,66 +198,3 @@ def _checkVia(where: str, values: Mapping[str, Any], proxies: Mapping[str, Proxy
         if name not in known:
             what = f"there is no [proxy] of that name{suggest(name, known)}"
             raise ConfigError(f"{where} via: {show(name)}: {what}")
-
-
-def _proxy(
-    where: str,
-    name: str,
-    values: Mapping[str, Any],
-    credentials: Credentials | None,
-) -> Proxy:
-    url: Proxy = values["url"]
-    auth = values.get("auth", "auto")
-    if auth == "basic" and credentials is None:
-        raise ConfigError(f"{where} auth: basic needs a username, and password-file or the like")
-    return replace(
-        url,
-        name=name,
-        credentials=None if auth == "none" else credentials,
-        headers=values.get("headers", ()),
-    )
-
-
-def _credentials(
-    where: str, folder: str, values: Mapping[str, Any], environ: Mapping[str, str]
-) -> tuple[Credentials | None, str | None]:
-    """
-    @param folder: what the name of a password file is relative to.
-    @return: the credentials of a [proxy], and a warning.
-    """
-    url: Proxy = values["url"]
-    username = values.get("username")
-    given = [key for key in _PASSWORD_KEYS if key in values]
-    written = [key for key in ("username", *_PASSWORD_KEYS) if key in values]
-    if url.credentials and written:
-        what = "the url has a user already; leave one of them out"
-        raise ConfigError(f"{where} {written[0]}: {what}")
-    if not written:
-        return url.credentials, None
-    if len(given) > 1:
-        raise ConfigError(f"{where} {given[1]}: {given[0]} is given too; leave one of them out")
-    if not given:
-        raise ConfigError(f"{where} username: a password is missing; write password-file")
-    key = given[0]
-    if username is None:
-        raise ConfigError(f"{where} {key}: the key username is missing")
-    password, warning = values[key], None
-    try:
-        if key == "password-file":
-            password, isOpen = readPassword(os.path.join(folder, password))
-            warning = openFileWarning(f"{where} {key}", values[key]) if isOpen else None
-        elif key == "password-env":
-            password = environ.get(password)
-            if not password:
-                raise ConfigError("the variable is unset or empty")
-    except ConfigError as e:
-        raise ConfigError(f'{where} {key}: "{printable(values[key])}": {e}') from None
-    try:
-        return makeCredentials(username, password), warning
-    except ConfigError as e:
-        raise ConfigError(f"{where} username and {key}: {e}") from None
-
-
-def openFileWarning(where: str, path: str) -> str:
-    """The line about a password file that is open to others."""
-    return f'{where}: "{printable(path)}" can be read by others than its owner; chmod 600 helps'

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ptunnel.auth import Credentials
+from ptunnel.auth import Secret
 from ptunnel.config.addresses import (
     makeCredentials,
     parseHostPort,
@@ -16,20 +16,21 @@ from ptunnel.config.addresses import (
     parseTunnel,
 )
 from ptunnel.config.environment import environmentProxy, isBypassed
-from ptunnel.config.files import readPassword
+from ptunnel.config.files import isCredential, passwordFile, readPassword
 from ptunnel.config.ini import (
     SERVICE_KEYS,
     TUNNEL_KEYS,
     ConfigFile,
     Draft,
-    openFileWarning,
     readConfigFile,
 )
+from ptunnel.config.proxies import openFileWarning
 from ptunnel.config.values import (
     DIRECT,
     CommandLine,
     EndpointListen,
     Listen,
+    PasswordSource,
     Proxy,
     Settings,
     TcpListen,
@@ -127,7 +128,7 @@ def _settings(
     drafts: tuple[Draft, ...],
 ) -> Settings:
     warnings = list(file.warnings)
-    credentials = _credentials(commandLine, warnings)
+    credentials = _credentials(commandLine, environ, warnings)
     own = _optionProxies(commandLine, file)
     fromEnvironment = None
     default = tuple(own) or file.service.get("via") or tuple(file.proxies)
@@ -139,7 +140,7 @@ def _settings(
         warnings.append("-p is not used: every tunnel has a via of its own")
     others = {fromEnvironment.name: fromEnvironment} if fromEnvironment else own
     if credentials:
-        others = _withCredentials(others, credentials)
+        others = _withCredentials(others, *credentials)
     proxies = {**file.proxies, **others}
 
     def via(draft: Draft) -> tuple[str, ...]:
@@ -159,7 +160,7 @@ def _settings(
         )
         for draft in drafts
     )
-    used = {name for tunnel in tunnels for name in tunnel.via}
+    used = _withThose(proxies, {name for tunnel in tunnels for name in tunnel.via})
     service = _fields(file.service, SERVICE_KEYS)
     if commandLine.verbosity:
         service["logLevel"] = {-1: "none", 1: "info"}.get(commandLine.verbosity, "debug")
@@ -171,6 +172,13 @@ def _settings(
         warnings=tuple(warnings),
         **service,
     )
+
+
+def _withThose(proxies: Mapping[str, Proxy], used: set[str]) -> set[str]:
+    """These names of proxies, and those that they go through."""
+    through = {proxies[name].through for name in used if name in proxies}
+    more = {name for name in through if name is not None} - used
+    return _withThose(proxies, used | more) if more else used
 
 
 def _fields(values: Mapping[str, Any], keys: Mapping[str, tuple[str, object]]) -> dict[str, Any]:
@@ -192,20 +200,28 @@ def _optionProxies(commandLine: CommandLine, file: ConfigFile) -> dict[str, Prox
     return proxies
 
 
-def _credentials(commandLine: CommandLine, warnings: list[str]) -> Credentials | None:
+def _credentials(
+    commandLine: CommandLine, environ: Mapping[str, str], warnings: list[str]
+) -> tuple[str, PasswordSource] | None:
+    """The user name, and where the password comes from."""
     username, password, path = (
         commandLine.username,
         commandLine.password,
         commandLine.passwordFile,
     )
+    source: PasswordSource | None = password
     if password is not None and path is not None:
         raise ConfigError("-P and --password-file: only one of them can be used")
     if path is not None:
         try:
-            password, isOpen = readPassword(path)
+            file = passwordFile(path, "", environ)
+            # The shell's <(...) can be read only once.
+            text, isOpen, isPipe = readPassword(file.path, pipes=True)
         except ConfigError as e:
             raise ConfigError(f'--password-file: "{printable(path)}": {e}') from None
-        if isOpen:
+        password = Secret(text)
+        source = password if isPipe else file
+        if isOpen and not isCredential(file.path, environ):
             warnings.append(openFileWarning("--password-file", path))
     elif password is not None:
         warnings.append(
@@ -217,21 +233,26 @@ def _credentials(commandLine: CommandLine, warnings: list[str]) -> Credentials |
     option = "-P" if path is None else "--password-file"
     if not username:
         raise ConfigError(f"{option}: a user name is missing; give it with -U")
-    if not password:
+    if not password or source is None:
         raise ConfigError(f"-U: {show(username)}: a password is missing; use --password-file")
     try:
-        return makeCredentials(username, password)
+        makeCredentials(username, password)
     except ConfigError as e:
         raise ConfigError(f"-U and {option}: {e}") from None
+    return username, source
 
 
-def _withCredentials(proxies: Mapping[str, Proxy], credentials: Credentials) -> dict[str, Proxy]:
-    if all(proxy.credentials for proxy in proxies.values()):
+def _withCredentials(
+    proxies: Mapping[str, Proxy], username: str, password: PasswordSource
+) -> dict[str, Proxy]:
+    if all(proxy.username is not None for proxy in proxies.values()):
         raise ConfigError(
             "-U: there is no proxy to use it for; "
             "it is for those of -p, or else the environment's, that have no user of their own"
         )
     return {
-        name: replace(proxy, credentials=proxy.credentials or credentials)
+        name: replace(proxy, username=username, password=password)
+        if proxy.username is None
+        else proxy
         for name, proxy in proxies.items()
     }

@@ -6,7 +6,8 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ptunnel.auth import Credentials
+from ptunnel.auth import Secret
+from ptunnel.tls import TlsSettings
 
 DIRECT = "direct"
 """The name that stands in a `via` for a connection without a proxy."""
@@ -54,17 +55,58 @@ Listen = TcpListen | UnixListen | EndpointListen
 
 
 @dataclass(frozen=True, slots=True)
+class PasswordFile:
+    """A file whose one line is the password; the path is absolute."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordEnv:
+    """An environment variable whose value is the password."""
+
+    variable: str
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordCommand:
+    """A command for /bin/sh that prints the password. It may hold secrets of its own."""
+
+    command: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordKeyring:
+    """A service under which the desktop's keyring keeps the password."""
+
+    service: str
+
+
+PasswordSource = Secret | PasswordFile | PasswordEnv | PasswordCommand | PasswordKeyring
+
+
+@dataclass(frozen=True, slots=True)
 class Proxy:
     """An HTTP proxy.
 
     @ivar name: how logs and `via` call it: its section's name, or `host:port`.
+    @ivar username: None where there are no credentials.
+    @ivar password: where it is to be had; with a user name always there, but for "negotiate".
+    @ivar auth: "auto", "basic", "digest", "ntlm", "negotiate" or "none"; there are no credentials
+        with the last one.
+    @ivar tls: how TLS is spoken with it; None: not at all.
+    @ivar through: the name of the proxy through which this one is reached.
     """
 
     name: str
     host: str
     port: int
-    credentials: Credentials | None = None
+    username: str | None = None
+    password: PasswordSource | None = None
+    auth: str = "auto"
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    tls: TlsSettings | None = None
+    through: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +138,7 @@ class Tunnel:
 class Settings:
     """All that a service is built from.
 
-    @ivar proxies: by name, every proxy that a tunnel's `via` names.
+    @ivar proxies: by name, every proxy that a tunnel's `via` names, and those they go `through`.
     @ivar logLevel: "debug", "info" (a line for each session), "notice" (warnings, errors and
         the listening lines), "warning", "error" or "none".
     @ivar workers: how many processes share the ports.
@@ -126,7 +168,7 @@ class CommandLine:
     configFile: str | None = None
     proxies: tuple[str, ...] = field(default=(), repr=False)
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: Secret | None = None
     passwordFile: str | None = None
     listen: str = "127.0.0.1"
     direct: bool = False

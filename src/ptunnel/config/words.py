@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ptunnel.config.values import DIRECT
 from ptunnel.errors import ConfigError
@@ -31,6 +31,9 @@ _REFUSED_HEADERS = {
     "transfer-encoding": "a CONNECT request has no body",
     "proxy-authorization": "give username and password-file instead",
 }
+
+# Of a section: each key, the field that its value becomes, and its parser.
+Keys = dict[str, tuple[str, Callable[[str], Any]]]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -116,6 +119,17 @@ def parseVia(text: str) -> tuple[str, ...]:
 
 
 @quoting
+def parseThrough(text: str) -> str:
+    """The name of one proxy."""
+    if "," in text:
+        raise ConfigError("more than one name; a proxy is reached through one other")
+    name = " ".join(text.split())
+    if name == DIRECT:
+        raise ConfigError("direct means a connection without a proxy; leave the key out")
+    return name
+
+
+@quoting
 def parseYesNo(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ConfigError("must be yes or no")
@@ -130,13 +144,11 @@ def parseWorkers(text: str) -> int:
     return int(text)
 
 
-def choice(*words: str, later: tuple[str, ...] = ()) -> Callable[[str], str]:
-    """A parser that takes one of these words; `later` are known, but not supported yet."""
+def choice(*words: str) -> Callable[[str], str]:
+    """A parser that takes one of these words."""
 
     @quoting
     def parseChoice(text: str) -> str:
-        if text in later:
-            raise ConfigError(f"not supported yet; write one of {', '.join(words)}")
         if text not in words:
             raise ConfigError(f"must be one of {', '.join(words)}")
         return text

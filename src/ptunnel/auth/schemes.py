@@ -1,0 +1,148 @@
+"""How a scheme answers challenges: the interface, Basic, and the choice of one. Used by login."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Container, Sequence
+from typing import ClassVar
+
+from ptunnel.auth.challenges import Challenge
+from ptunnel.auth.credentials import Credentials
+
+
+class Scheme(ABC):
+    """One scheme at one proxy, for as long as the credentials are the same; what it learned there
+    serves all connections.
+
+    @cvar name: as challenges have it, in lower case.
+    @cvar title: as people write it.
+    @cvar bound: whether it is a connection that is authenticated, not a request.
+    @cvar blocking: whether answers may ask another server first, and block.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    bound: ClassVar[bool] = False
+    blocking: ClassVar[bool] = False
+
+    def __init__(self, credentials: Credentials | None, proxyHost: str = "") -> None:
+        """
+        @param credentials: None only for a scheme that does without them.
+        @param proxyHost: the proxy's name, without a port.
+        """
+        self.credentials = credentials
+        self.proxyHost = proxyHost
+
+    @classmethod
+    def lacks(cls, credentials: Credentials | None, challenges: Sequence[Challenge]) -> str:
+        """What is missing for it, as an advice; "" where nothing is.
+
+        @param challenges: those of this scheme.
+        """
+        return "" if credentials is not None else "give a user name and password"
+
+    @classmethod
+    def best(cls, challenges: Sequence[Challenge]) -> Challenge:
+        """Of several challenges of this scheme, the one to answer."""
+        return challenges[0]
+
+    @abstractmethod
+    def begin(self, target: str) -> Exchange:
+        """The authentication of one CONNECT. @param target: `host:port`, as the request has it."""
+
+
+class Exchange(ABC):
+    """The authentication of one CONNECT, as values of Proxy-Authorization.
+
+    @ivar midway: whether what was sent so far is a part only, and the rest has to follow on the
+        same connection.
+    """
+
+    midway = False
+
+    def __init__(self, scheme: Scheme) -> None:
+        self._scheme = scheme
+        self._sent: list[bytes] = []
+
+    @abstractmethod
+    def first(self) -> bytes | None:
+        """What can be sent unasked to a proxy that has accepted this scheme before; None where it
+        has to ask first.
+
+        @raise ChallengeError: where there is nothing to be sent any more.
+        """
+
+    @abstractmethod
+    def answer(self, challenge: Challenge) -> bytes | None:
+        """What to send in answer to a 407; None where that says: the credentials are rejected.
+
+        @raise ChallengeError: for what cannot be answered.
+        """
+
+    def accepted(self, info: bytes | None = None) -> None:  # noqa: B027 (most learn nothing by it)
+        """The proxy let it pass. @param info: its Proxy-Authentication-Info (RFC 7615)."""
+
+    def secrets(self) -> tuple[bytes, ...]:
+        """What went to the proxy, and nobody else is to see."""
+        credentials = self._scheme.credentials
+        return (*self._sent, *(credentials.secrets() if credentials is not None else ()))
+
+
+class Basic(Scheme):
+    """User name and password as they are (RFC 7617)."""
+
+    name = "basic"
+    title = "Basic"
+
+    def begin(self, target: str) -> Exchange:
+        return _BasicExchange(self)
+
+
+class _BasicExchange(Exchange):
+    _done = False
+
+    def first(self) -> bytes | None:
+        credentials = self._scheme.credentials
+        assert credentials is not None
+        self._done = True
+        return credentials.basic()
+
+    def answer(self, challenge: Challenge) -> bytes | None:
+        return None if self._done else self.first()
+
+
+class NoScheme(ValueError):
+    """None of the schemes that are offered can be used; its text says what to do."""
+
+
+def choose(
+    challenges: Sequence[Challenge],
+    credentials: Credentials | None,
+    wanted: str = "auto",
+    without: Container[str] = (),
+) -> tuple[type[Scheme], Challenge]:
+    """The strongest scheme that the proxy offers and the credentials serve (RFC 7616 section 5.4).
+
+    @param wanted: the only one that may be used, or "auto".
+    @param without: the names of those that were tried in vain.
+    @raise NoScheme: where there is none.
+    """
+    from ptunnel.auth import SCHEMES
+
+    advice: list[str] = []
+    for kind in SCHEMES:
+        offered = [challenge for challenge in challenges if challenge.scheme == kind.name]
+        if not offered or kind.name in without or wanted not in ("auto", kind.name):
+            continue
+        lack = kind.lacks(credentials, offered)
+        if not lack:
+            return kind, kind.best(offered)
+        advice.append(lack)
+    titles = {kind.name: kind.title for kind in SCHEMES}
+    names = dict.fromkeys(titles.get(c.scheme, c.scheme.title()[:20]) for c in challenges)
+    offer = f"it offers {', '.join(list(names)[:8])}"
+    if advice:
+        raise NoScheme(f"{offer}; {' or '.join(dict.fromkeys(advice))}")
+    if wanted == "auto":
+        raise NoScheme(f"{offer}, which is not known here")
+    raise NoScheme(f"{offer}, and auth = {wanted}")

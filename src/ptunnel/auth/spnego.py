@@ -1,0 +1,128 @@
+"""NTLM and Negotiate, the schemes of Windows domains, by pyspnego. Used by the choice of a scheme.
+
+Both authenticate a connection, in several steps (RFC 4559, MS-NTHT). pyspnego is imported only
+where a proxy asks for them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from ptunnel.auth.challenges import Challenge, ChallengeError
+from ptunnel.auth.credentials import Credentials
+from ptunnel.auth.schemes import Exchange, Scheme
+
+
+class _Spnego(Scheme):
+    bound = True
+
+    @classmethod
+    def lacks(cls, credentials: Credentials | None, challenges: Sequence[Challenge]) -> str:
+        if find_spec("spnego") is None:
+            return f"for {cls.title}, pip install 'ptunnel[negotiate]'"
+        return super().lacks(credentials, challenges)
+
+    def begin(self, target: str) -> Exchange:
+        return _SpnegoExchange(self)
+
+
+class Ntlm(_Spnego):
+    """A challenge and response for Windows accounts."""
+
+    name = "ntlm"
+    title = "NTLM"
+
+
+class Negotiate(_Spnego):
+    """A Kerberos ticket for HTTP/proxyhost, or NTLM in its place."""
+
+    name = "negotiate"
+    title = "Negotiate"
+    blocking = True  # a ticket may have to be got from its server
+
+    @classmethod
+    def lacks(cls, credentials: Credentials | None, challenges: Sequence[Challenge]) -> str:
+        lack = super().lacks(credentials, challenges)
+        return lack if credentials is not None or find_spec("spnego") is None else _lacksTickets()
+
+
+def _lacksTickets() -> str:
+    """What is missing for a ticket of the user's own."""
+    if find_spec("gssapi") is None:
+        return "give a user name and password, or for Kerberos pip install 'ptunnel[negotiate]'"
+    return ""
+
+
+class _SpnegoExchange(Exchange):
+    _STARTED: ClassVar[str] = "the proxy does not go on with"
+
+    def __init__(self, scheme: Scheme) -> None:
+        super().__init__(scheme)
+        self._context: Any = None
+
+    def first(self) -> bytes | None:
+        return self._step(None)
+
+    def answer(self, challenge: Challenge) -> bytes | None:
+        if not challenge.token:
+            # It asks (again) from the beginning.
+            return self._step(None) if self._context is None else None
+        try:
+            token = base64.b64decode(challenge.token, validate=True)
+        except (binascii.Error, ValueError):
+            raise ChallengeError(f"its {self._scheme.title} token is not base64") from None
+        if self._context is None:
+            raise ChallengeError(f"its {self._scheme.title} token came before ours")
+        if not self.midway:
+            return None
+        return self._step(token)
+
+    def _step(self, token: bytes | None) -> bytes:
+        title = self._scheme.title
+        try:
+            if self._context is None:
+                self._context = self._newContext()
+            answer = self._context.step(token)
+        except ImportError:
+            raise ChallengeError(f"for {title}, pip install 'ptunnel[negotiate]'") from None
+        except Exception as e:  # whatever pyspnego and what is below it raise
+            if token is not None:
+                raise ChallengeError(f"its {title} token makes no sense") from None
+            raise ChallengeError(f"{title} cannot begin: {_words(e)}") from None
+        if not answer:
+            raise ChallengeError(f"its {title} token asks for nothing")
+        self.midway = not self._context.complete
+        encoded = base64.b64encode(answer)
+        self._sent.append(encoded)
+        return title.encode() + b" " + encoded
+
+    def _newContext(self) -> Any:
+        import spnego
+
+        credentials = self._scheme.credentials
+        return spnego.client(
+            credentials.username if credentials is not None else None,
+            credentials.password.reveal() if credentials is not None else None,
+            hostname=self._scheme.proxyHost,
+            service="HTTP",
+            protocol=self._scheme.name,
+        )
+
+
+def _words(error: Exception) -> str:
+    """Why there is no context. What stands in pyspnego's own errors is no secret."""
+    text = " ".join(str(error).split())
+    with contextlib.suppress(ImportError):
+        from spnego.exceptions import SpnegoError
+
+        if isinstance(error, SpnegoError):
+            base = getattr(error, "base_error", None) or getattr(error, "_base_error", None)
+            text = " ".join(str(base or error).split())
+    if "credentials cache" in text.lower() or "no kerberos credentials" in text.lower():
+        return "there is no Kerberos ticket; run kinit"
+    return "".join(c if c.isprintable() else "?" for c in text)[:200] or type(error).__name__

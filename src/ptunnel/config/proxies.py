@@ -1,0 +1,212 @@
+"""A [proxy] of the config file: its TLS, its credentials, and what it goes through. Used by ini.
+
+What a password file or variable holds is checked here and read again when it is needed. Commands
+and keyrings are left alone: they may be slow, ask somebody, or count what they are asked.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from ptunnel.auth import Secret
+from ptunnel.config.addresses import makeCredentials, parseHost, parseProxy
+from ptunnel.config.files import isCredential, passwordFile, readPassword
+from ptunnel.config.values import (
+    PasswordCommand,
+    PasswordEnv,
+    PasswordKeyring,
+    PasswordSource,
+    Proxy,
+)
+from ptunnel.config.words import (
+    Keys,
+    choice,
+    parseHeaders,
+    parseThrough,
+    parseYesNo,
+    printable,
+    show,
+    suggest,
+)
+from ptunnel.errors import ConfigError
+from ptunnel.tls import TlsFileError, TlsSettings, check
+
+_PASSWORD_KEYS = (
+    "password",
+    "password-file",
+    "password-env",
+    "password-command",
+    "password-keyring",
+)
+_TLS_FILES: Keys = {
+    "ca-file": ("caFile", str),
+    "client-cert": ("certFile", str),
+    "client-key": ("keyFile", str),
+}
+_TLS_KEYS: Keys = {
+    **_TLS_FILES,
+    "server-name": ("serverName", parseHost),
+    "verify": ("verify", parseYesNo),
+}
+PROXY_KEYS: Keys = {
+    "url": ("url", parseProxy),
+    "username": ("username", str),
+    **{key: (key, str) for key in _PASSWORD_KEYS},
+    "auth": ("auth", choice("auto", "basic", "digest", "ntlm", "negotiate", "none")),
+    "through": ("through", parseThrough),
+    **_TLS_KEYS,
+    "header": ("headers", parseHeaders),
+}
+
+
+class Section(NamedTuple):
+    """A [proxy] as it is written.
+
+    @ivar where: what an error message calls it.
+    @ivar values: of PROXY_KEYS, by field; `url` is among them.
+    @ivar folder: what the names of files are relative to.
+    @ivar environ: what `password-env` and `credential:` look at.
+    @ivar warnings: to which ours are added.
+    """
+
+    where: str
+    name: str
+    values: Mapping[str, Any]
+    folder: str
+    environ: Mapping[str, str]
+    warnings: list[str]
+
+
+def makeProxy(section: Section) -> Proxy:
+    """@raise ConfigError: where its keys do not fit each other, or a file is not as it must be."""
+    where, values = section.where, section.values
+    auth = values.get("auth", "auto")
+    username, password = _credentials(section, auth)
+    if auth in ("basic", "digest", "ntlm") and username is None:
+        raise ConfigError(f"{where} auth: {auth} needs a username, and password-file or the like")
+    if auth == "none":
+        username = password = None
+    url: Proxy = values["url"]
+    return replace(
+        url,
+        name=section.name,
+        username=username,
+        password=password,
+        auth=auth,
+        headers=values.get("headers", ()),
+        tls=_tls(section),
+        through=values.get("through"),
+    )
+
+
+def checkThrough(file: str, proxies: Mapping[str, Proxy]) -> None:
+    """@raise ConfigError: where a proxy goes through none that is there, or through itself."""
+    for name, proxy in proxies.items():
+        if proxy.through is not None and proxy.through not in proxies:
+            what = f"there is no [proxy] of that name{suggest(proxy.through, proxies)}"
+            raise ConfigError(
+                f"{file}: [proxy {printable(name)}] through: {show(proxy.through)}: {what}"
+            )
+    for name in proxies:
+        chain = [name]
+        while (following := proxies[chain[-1]].through) is not None:
+            if following == name:
+                loop = printable(" -> ".join([*chain, name]))
+                raise ConfigError(f"{file}: [proxy {printable(name)}] through: a loop: {loop}")
+            if following in chain:
+                break  # a loop of others, each of which will be the name
+            chain.append(following)
+
+
+def openFileWarning(where: str, path: str) -> str:
+    """The line about a password file that is open to others."""
+    return f'{where}: "{printable(path)}" can be read by others than its owner; chmod 600 helps'
+
+
+def _credentials(section: Section, auth: str) -> tuple[str | None, PasswordSource | None]:
+    where, values = section.where, section.values
+    url: Proxy = values["url"]
+    username = values.get("username")
+    given = [key for key in _PASSWORD_KEYS if key in values]
+    written = [key for key in ("username", *_PASSWORD_KEYS) if key in values]
+    if url.username is not None and written:
+        what = "the url has a user already; leave one of them out"
+        raise ConfigError(f"{where} {written[0]}: {what}")
+    if not written:
+        return url.username, url.password
+    if len(given) > 1:
+        raise ConfigError(f"{where} {given[1]}: {given[0]} is given too; leave one of them out")
+    if not given and auth != "negotiate":
+        raise ConfigError(f"{where} username: a password is missing; write password-file")
+    if username is None:
+        raise ConfigError(f"{where} {given[0]}: the key username is missing")
+    source, text = _source(section, given[0]) if given else (None, "")
+    try:
+        makeCredentials(username, text)
+    except ConfigError as e:
+        raise ConfigError(f"{where} {' and '.join(['username', *given])}: {e}") from None
+    return username, source
+
+
+def _source(section: Section, key: str) -> tuple[PasswordSource, str]:
+    """
+    @return: where a password comes from, and what it is now; "" where that is not known yet.
+    """
+    text: str = section.values[key]
+    where, environ = f"{section.where} {key}", section.environ
+    if key == "password-command":
+        return PasswordCommand(text), ""
+    if key == "password-keyring":
+        return PasswordKeyring(text), ""
+    if key == "password-env":
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", text):  # perhaps the password itself
+            raise ConfigError(f"{where}: not the name of a variable")
+        if not environ.get(text):
+            raise ConfigError(f'{where}: "{text}": the variable is unset or empty')
+        return PasswordEnv(text), environ[text]
+    if key == "password-file":
+        try:
+            source = passwordFile(text, section.folder, environ)
+            password, isOpen, _ = readPassword(source.path)
+        except ConfigError as e:
+            raise ConfigError(f'{where}: "{printable(text)}": {e}') from None
+        if isOpen and not isCredential(source.path, environ):
+            section.warnings.append(openFileWarning(where, text))
+        return source, password
+    return Secret(text), text
+
+
+def _tls(section: Section) -> TlsSettings | None:
+    where, values = section.where, section.values
+    tls: TlsSettings | None = values["url"].tls
+    written = [key for key, (field, _) in _TLS_KEYS.items() if field in values]
+    if tls is None:
+        if written:
+            what = "only TLS has a use for it; write url = https://..."
+            raise ConfigError(f"{where} {written[0]}: {what}")
+        return None
+    if "client-key" in written and "client-cert" not in written:
+        raise ConfigError(f"{where} client-key: the key client-cert is missing")
+    fields = {field: values[field] for field, _ in _TLS_KEYS.values() if field in values}
+    files = [(key, field) for key, (field, _) in _TLS_FILES.items() if key in written]
+    for key, field in files:
+        path = fields[field] = os.path.abspath(os.path.join(section.folder, values[field]))
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+            raise ConfigError(f'{where} {key}: "{printable(values[field])}": not a regular file')
+    tls = replace(tls, **fields)
+    try:
+        if files:  # OpenSSL is slow to import
+            check(tls)
+    except TlsFileError as e:
+        [key] = [key for key, (field, _) in _TLS_FILES.items() if field == e.field]
+        raise ConfigError(f'{where} {key}: "{printable(values[e.field])}": {e.message}') from None
+    if not tls.verify:
+        section.warnings.append(
+            f"{where}: verify = no: anyone between here and the proxy can read the password and "
+            "the data"
+        )
+    return tls

@@ -1,0 +1,390 @@
+"""Who we are at one proxy: what it accepted, what it rejected, and until when it is left alone.
+
+A proxy is asked without credentials first, and gets what its challenge wants; the scheme that it
+accepted is remembered, so that the next tunnel saves that round trip. As long as nothing has been
+accepted, one tunnel at a time tries, and all others that were challenged wait for how that ends:
+rejected credentials are sent once and not again for a back-off, since attempts lock accounts.
+Used by endpoint and route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+from twisted.internet.defer import Deferred, execute, inlineCallbacks, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from ptunnel.auth import (
+    Basic,
+    Challenge,
+    ChallengeError,
+    Credentials,
+    Exchange,
+    NoScheme,
+    Scheme,
+    choose,
+    parseChallenges,
+)
+from ptunnel.errors import (
+    CredentialsRefused,
+    CredentialsUnavailable,
+    ProxyFailed,
+    ProxyRefused,
+    TunnelError,
+)
+from ptunnel.handshake import Challenged
+from ptunnel.sweep import clockOf
+
+T = TypeVar("T")
+
+# Seconds without a further attempt after credentials were rejected, doubled each time. Accounts are
+# locked after some five attempts within half an hour, as a rule.
+REJECTED_BACK_OFF = (60.0, 3600.0)
+# The same after they could not be had: nobody is locked for it, but a command may be costly.
+MISSING_BACK_OFF = (1.0, 10.0)
+# Answers to challenges within one attempt at a tunnel: Negotiate may need some legs, and a stale
+# nonce one more. A proxy that asks on and on is broken or hostile.
+MAX_ANSWERS = 6
+
+
+class CredentialsReader(Protocol):
+    """Where credentials come from."""
+
+    def read(self) -> Deferred[Credentials]:
+        """@return: fails with L{CredentialsUnavailable}."""
+
+    def changed(self) -> bool:
+        """Whether `read` would now give others than it gave last."""
+
+
+class Given:
+    """Credentials that are known already."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def read(self) -> Deferred[Credentials]:
+        return succeed(self._credentials)
+
+    def changed(self) -> bool:
+        return False
+
+
+class Login:
+    """One proxy's authentication, shared by all connections through it."""
+
+    def __init__(
+        self,
+        credentials: Credentials | CredentialsReader | None,
+        *,
+        scheme: str = "auto",
+        host: str = "",
+        hop: str = "",
+        reactor: Any = None,
+    ) -> None:
+        """
+        @param credentials: or where they can be read when they are needed; None: there are none,
+            and a Kerberos ticket may serve.
+        @param scheme: "auto", or the only one that is to be used: "basic", which is sent unasked,
+            "digest", "ntlm" or "negotiate".
+        @param host: the proxy's name, for which a Kerberos ticket is asked.
+        @param hop: what failures call the proxy.
+        @param reactor: clock and threads; None: the reactor.
+        """
+        self.reader = Given(credentials) if isinstance(credentials, Credentials) else credentials
+        self.wanted = scheme
+        self.host = host
+        self.hop = hop
+        self.who = f"the proxy {hop}" if hop else "the proxy"
+        self._accepted: Scheme | None = None
+        self._prober: Visit | None = None
+        self._reactor = reactor
+        self._waiting: list[Deferred[None]] = []
+        self._trouble: TunnelError | None = None
+        self._until = 0.0
+        self._backOff = 0.0
+
+    def visit(self, target: str) -> Visit:
+        """One attempt at a tunnel. @param target: `host:port`, as CONNECT writes it."""
+        return Visit(self, target)
+
+    def speaksFirst(self) -> bool:
+        """Whether a visit has anything to say, or to wait for, before the proxy asks."""
+        known = self._accepted is not None or self._trouble is not None
+        return known or self.wanted == "basic"
+
+    def check(self) -> None:
+        """@raise TunnelError: while the last failure's back-off lasts."""
+        if self._trouble is None:
+            return
+        left = self._until - self._clock().seconds()
+        if left <= 0 or self._changed():
+            self._trouble = None
+        elif isinstance(self._trouble, CredentialsRefused):
+            raise CredentialsRefused(
+                f"{self._trouble.message}; they are not sent again for {left:.0f} s",
+                status=self._trouble.status,
+                reason=self._trouble.reason,
+                hop=self.hop,
+                hint=self._trouble.hint,
+            )
+        else:
+            raise self._trouble
+
+    def known(self) -> Scheme | None:
+        """The scheme that was accepted, as long as its credentials are the newest."""
+        if self._accepted is not None and self._changed():
+            self._accepted = None
+        return self._accepted
+
+    def claim(self, visit: Visit) -> bool:
+        """Whether this visit is the one that may try; if nobody is, it is from now on."""
+        if self._prober is None:
+            self._prober = visit
+        return self._prober is visit
+
+    def wait(self) -> Deferred[None]:
+        """@return: fires when things have changed."""
+        waiting: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting
+
+    def succeeded(self, visit: Visit, scheme: Scheme) -> None:
+        """The proxy has accepted the credentials."""
+        self._accepted = scheme
+        self._backOff = 0.0
+        self._conclude(visit)
+
+    def failed(self, visit: Visit, trouble: TunnelError) -> None:
+        """They were rejected, or could not be had."""
+        now = self._clock().seconds()
+        if now >= self._until:  # of several that were under way at once, only one counts
+            rejected = isinstance(trouble, CredentialsRefused)
+            least, most = REJECTED_BACK_OFF if rejected else MISSING_BACK_OFF
+            self._trouble = trouble
+            self._backOff = min(max(2 * self._backOff, least), most)
+            self._until = now + self._backOff
+        self._conclude(visit)
+
+    def left(self, visit: Visit) -> None:
+        """A visit has ended; without a verdict the next one may try."""
+        if self._prober is visit:
+            self._prober = None
+            if self._waiting:
+                self._waiting.pop(0).callback(None)
+
+    def forget(self, scheme: Scheme | None) -> None:
+        """This one is not accepted any more."""
+        if self._accepted is scheme:
+            self._accepted = None
+
+    def inThread(self, function: Callable[..., T], *arguments: object) -> Deferred[T]:
+        """Call what may ask a Kerberos server, and wait for it."""
+        from twisted.internet.threads import deferToThreadPool
+
+        reactor: Any = self._clock()
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *arguments)
+
+    def _changed(self) -> bool:
+        return self.reader is not None and self.reader.changed()
+
+    def _conclude(self, visit: Visit) -> None:
+        if self._prober is visit:
+            self._prober = None
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                one.callback(None)
+
+    def _clock(self) -> IReactorTime:
+        return clockOf(self._reactor)
+
+
+class Visit:
+    """One attempt at a tunnel, as far as authentication goes: `first`, then `answer` as often as
+    the proxy asks, then `accepted`, `refused` or `leave`.
+
+    @ivar sticky: whether the newest answer belongs on the connection that brought the challenge.
+    """
+
+    def __init__(self, login: Login, target: str) -> None:
+        self._login = login
+        self._target = target
+        self._scheme: Scheme | None = None
+        self._exchange: Exchange | None = None
+        self._unasked = self._reread = self.sticky = False
+        self._answers = 0
+
+    @property
+    def bound(self) -> bool:
+        """Whether it is a connection that is authenticated, and must be kept for that."""
+        return self._scheme is not None and self._scheme.bound
+
+    def secrets(self) -> tuple[bytes, ...]:
+        """What the proxy was told, and nobody else is to see."""
+        return self._exchange.secrets() if self._exchange is not None else ()
+
+    @inlineCallbacks
+    def first(self) -> Generator[Deferred[Any], Any, bytes | None]:
+        """The value of Proxy-Authorization for the first request, or None.
+
+        @return: a Deferred; it fails with L{CredentialsRefused} or L{CredentialsUnavailable}, when
+            they were just rejected or missing.
+        """
+        login = self._login
+        login.check()
+        if login.wanted == "basic":
+            yield self._turn()
+        scheme = login.known()
+        if scheme is None and login.wanted == "basic":
+            scheme = Basic((yield self._read()), login.host)
+        if scheme is None:
+            return None
+        self._unasked = True
+        self._use(scheme)
+        try:
+            return cast("bytes | None", (yield self._ask("first")))
+        except ChallengeError:  # a ticket has run out
+            login.forget(scheme)
+            self._scheme = self._exchange = None
+            return None
+
+    @inlineCallbacks
+    def answer(self, challenged: Challenged) -> Generator[Deferred[Any], Any, bytes]:
+        """The value of Proxy-Authorization for the next request.
+
+        @return: a Deferred; it fails with L{CredentialsRefused}, L{CredentialsUnavailable} or
+            L{ProxyFailed}.
+        """
+        login = self._login
+        self.sticky = False
+        self._answers += 1
+        if self._answers > MAX_ANSWERS:
+            raise self._broken(f"goes on asking who we are, after {MAX_ANSWERS} answers")
+        try:
+            challenges = parseChallenges(challenged.values)
+            if self._exchange is not None and self._scheme is not None:
+                challenge = _of(self._scheme, challenges)
+                if challenge is not None:
+                    midway = self._exchange.midway
+                    header = yield self._ask("answer", challenge)
+                    if header is not None:
+                        self.sticky = midway
+                        return cast(bytes, header)
+                if challenge is None and self._unasked:
+                    login.forget(self._scheme)  # the proxy has come to ask for another one
+                else:
+                    yield self._rejected(challenged.refusal)
+            return cast(bytes, (yield self._begin(challenges)))
+        except NoScheme as e:
+            challenged.refusal.hint = str(e)
+            raise challenged.refusal from None
+        except ChallengeError as e:
+            raise self._broken(f"sent a challenge that cannot be answered: {e}") from None
+
+    def accepted(self, info: bytes | None = None) -> None:
+        """The proxy let it pass.
+
+        @param info: the value of Proxy-Authentication-Info (RFC 7615).
+        """
+        if self._exchange is not None and self._scheme is not None:
+            self._exchange.accepted(info)
+            self._login.succeeded(self, self._scheme)
+        self.leave()
+
+    def refused(self, refusal: ProxyRefused) -> None:
+        """The proxy refused the target. Whom it had asked before, it knows now."""
+        asked = self._exchange is not None and not self._exchange.midway and not self._unasked
+        if asked and not isinstance(refusal, CredentialsRefused):
+            self.accepted()
+        self.leave()
+
+    def leave(self) -> None:
+        """It ended, however. To call it twice does nothing."""
+        self._login.left(self)
+
+    @inlineCallbacks
+    def _turn(self) -> Generator[Deferred[None], None, None]:
+        """Wait until a scheme is known, or this visit may try."""
+        login = self._login
+        login.check()
+        while login.known() is None and not login.claim(self):
+            yield login.wait()
+            login.check()
+
+    @inlineCallbacks
+    def _begin(self, challenges: Sequence[Challenge]) -> Generator[Deferred[Any], Any, bytes]:
+        """Answer with a scheme that was not tried yet."""
+        login = self._login
+        self._unasked = False
+        yield self._turn()
+        while (scheme := login.known()) is not None:
+            challenge = _of(scheme, challenges)
+            if challenge is not None:
+                self._use(scheme)
+                return cast(bytes, (yield self._ask("answer", challenge)))
+            login.forget(scheme)
+            yield self._turn()
+        credentials = yield self._read()
+        cannot: dict[str, ChallengeError] = {}
+        while True:
+            try:
+                kind, challenge = choose(challenges, credentials, login.wanted, cannot)
+            except NoScheme:
+                if not cannot:
+                    raise
+                raise next(iter(cannot.values())) from None
+            self._use(kind(credentials, login.host))
+            try:
+                return cast(bytes, (yield self._ask("answer", challenge)))
+            except ChallengeError as e:
+                cannot[kind.name] = e
+
+    @inlineCallbacks
+    def _rejected(self, refusal: CredentialsRefused) -> Generator[Deferred[Any], Any, None]:
+        """Go on only where there are other credentials than those that were rejected."""
+        login, scheme = self._login, self._scheme
+        assert scheme is not None
+        login.forget(scheme)
+        self._scheme = self._exchange = None
+        if login.known() is not None:
+            return
+        if not self._reread:
+            self._reread = True
+            if (yield self._read()) != scheme.credentials:
+                return
+        login.failed(self, refusal)
+        raise refusal
+
+    @inlineCallbacks
+    def _read(self) -> Generator[Deferred[Credentials], Credentials, Credentials | None]:
+        if self._login.reader is None:
+            return None
+        try:
+            return (yield self._login.reader.read())
+        except CredentialsUnavailable as e:
+            self._login.failed(self, e)
+            raise
+
+    def _use(self, scheme: Scheme) -> None:
+        self._scheme = scheme
+        self._exchange = scheme.begin(self._target)
+
+    def _ask(self, method: str, *arguments: object) -> Deferred[bytes | None]:
+        assert self._scheme is not None
+        function = getattr(self._exchange, method)
+        if self._scheme.blocking:
+            return self._login.inThread(function, *arguments)
+        return execute(function, *arguments)
+
+    def _broken(self, what: str) -> ProxyFailed:
+        login = self._login
+        return ProxyFailed(f"{login.who} {what}", hop=login.hop)
+
+
+def _of(scheme: Scheme, challenges: Sequence[Challenge]) -> Challenge | None:
+    """The challenge that a scheme can answer, of several the best."""
+    try:
+        return choose(challenges, scheme.credentials, scheme.name)[1]
+    except NoScheme:
+        return None
