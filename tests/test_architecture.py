@@ -16,7 +16,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("demo",),
-    ("tap", "tour", "stdio"),
+    ("tap", "tour", "stdio", "check", "hosts"),
     ("workers",),
     ("ptunnel", "service", "littleproxy", "talk"),
     ("tunnel",),
@@ -25,17 +25,19 @@ LAYERS = (
     ("login", "health", "sockets", "kernel"),
     ("passwords", "watch", "producers"),
     ("handshake", "config", "sweep"),
-    ("auth", "log", "tls"),
+    ("argv", "auth", "log", "tls"),
     ("transports",),
-    ("errors", "_version"),
+    ("errors", "causes", "_version"),
 )
 
 # The same within the folder config; "config" is what the others import of it.
 CONFIG_LAYERS = (
     ("config",),
     ("settings",),
+    ("listens",),
     ("ini", "environment"),
     ("proxies",),
+    ("tls",),
     ("addresses", "files"),
     ("words",),
     ("values",),

@@ -1,19 +1,53 @@
-"""Credentials: `ptunnel.auth`."""
+"""Credentials and Secret: `ptunnel.auth.credentials`."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import pickle
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.auth import Credentials
+from ptunnel.auth import Credentials, Secret
 
 from .fakes import anyText
 
 CONTROLS = [*map(chr, range(32)), "\x7f"]
+
+
+class SecretTests(SynchronousTestCase):
+    def test_itIsRevealedOnlyWhenAsked(self) -> None:
+        self.assertEqual(Secret("s3cret").reveal(), "s3cret")
+
+    def test_noWayToShowItShowsIt(self) -> None:
+        secret = Secret("s3cret")
+        for shown in repr(secret), str(secret), f"{secret}", f"{secret!r}", f"{[secret]}":
+            self.assertNotIn("s3cret", shown)
+        self.assertNotIn("s3cret", "%s %r" % (secret, secret))  # noqa: UP031
+
+    def test_aFormatThatItCannotTakeDoesNotShowItEither(self) -> None:
+        error = self.assertRaises(TypeError, format, Secret("s3cret"), ">10")
+        self.assertNotIn("s3cret", str(error))
+
+    def test_itHasNoAttributesForOthersToList(self) -> None:
+        self.assertRaises(TypeError, vars, Secret("s3cret"))
+
+    def test_equalTextsAreEqualSecrets(self) -> None:
+        self.assertEqual(Secret("a"), Secret("a"))
+        self.assertEqual(hash(Secret("a")), hash(Secret("a")))
+        self.assertNotEqual(Secret("a"), Secret("b"))
+        self.assertNotEqual(Secret("a"), "a")
+
+    def test_itIsTrueUnlessItIsEmpty(self) -> None:
+        self.assertTrue(Secret("a"))
+        self.assertFalse(Secret(""))
+
+    def test_itIsPickled(self) -> None:
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+            copy = pickle.loads(pickle.dumps(Secret("s3cret"), protocol))
+            self.assertEqual(copy.reveal(), "s3cret")
 
 
 class CredentialsTests(SynchronousTestCase):
@@ -54,6 +88,31 @@ class CredentialsTests(SynchronousTestCase):
         shown = repr(Credentials("alice", "s3cret"))
         self.assertIn("alice", shown)
         self.assertNotIn("s3cret", shown)
+
+    def test_aPasswordIsASecretHoweverItIsGiven(self) -> None:
+        for given_ in "s3cret", Secret("s3cret"):
+            self.assertEqual(Credentials("alice", given_).password.reveal(), "s3cret")
+        self.assertEqual(Credentials("alice", "a"), Credentials("alice", Secret("a")))
+
+    def test_theyArePickled(self) -> None:
+        credentials = Credentials("alice", "s3cret")
+        self.assertEqual(pickle.loads(pickle.dumps(credentials)), credentials)
+
+    def test_theSecretsAreTheFormsInWhichAProxyMayEchoThem(self) -> None:
+        credentials = Credentials("alice", "s3/cret")
+        self.assertEqual(
+            set(credentials.secrets()),
+            {
+                credentials.basic().removeprefix(b"Basic "),
+                b"s3/cret",
+                b"s3%2Fcret",
+                base64.b64encode(b"s3/cret"),
+            },
+        )
+
+    def test_aShortPasswordIsLookedForOnlyInItsHeader(self) -> None:
+        credentials = Credentials("alice", "abc")
+        self.assertEqual(credentials.secrets(), (credentials.basic().removeprefix(b"Basic "),))
 
     def test_theyAreAValue(self) -> None:
         credentials = Credentials("alice", "one")

@@ -8,6 +8,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.errors import (
+    CertificateRefused,
     CredentialsRefused,
     ProxyTimeout,
     RouteFailed,
@@ -48,6 +49,7 @@ class HealthTests(SynchronousTestCase):
             CredentialsRefused("", status=407),
             TargetUnreachable("", status=502),
             ProxyTimeout(""),
+            CertificateRefused(""),
             TunnelError(""),
         ):
             self.health.note(outcome)
@@ -63,6 +65,13 @@ class HealthTests(SynchronousTestCase):
             self.health.note(None)
         self.health.note(GONE)
         self.assertEqual(said(self.events), [FELL, ROSE, FELL])
+
+    def test_whereSomebodyElseSaysItNothingIsSaid(self) -> None:
+        self.health.note(GONE, quiet=True)
+        self.health.note(None)
+        self.assertEqual(self.events, [])
+        self.health.note(GONE)
+        self.assertEqual(said(self.events), [FELL])
 
     def test_itIsLeftAloneForTheBackOff(self) -> None:
         self.health.note(GONE)

@@ -1,4 +1,4 @@
-"""The `ptunnel` command: run, connect, demo."""
+"""The `ptunnel` command: run, connect, hosts, demo."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ptunnel.tap import Options, ProxyOptions, mistake
 def main(arguments: Sequence[str] | None = None) -> int:
     """@return: the exit code: 0 done, 1 failed, 2 (by SystemExit) a mistake in the options."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"run": run, "connect": connect, "demo": demo}
+    commands = {"run": run, "connect": connect, "hosts": hosts, "demo": demo}
     command = commands.get(words[0]) if words else None
     try:
         return run(words) if command is None else command(words[1:])
@@ -43,6 +43,16 @@ class ConnectOptions(ProxyOptions):
         if len(self.words) != 1:
             raise ConfigError("connect takes one argument: HOST:PORT")
         self.settings = loadConnect(self.commandLine(), os.environ, self.words[0])
+
+
+class HostsOptions(Options):
+    """The options of `ptunnel hosts`."""
+
+    synopsis = "hosts [options] [TUNNEL ...]"
+    longdesc = (
+        "Print the lines of a hosts file with which clients reach the tunnels under their targets' "
+        "own names. Nothing is started or changed."
+    )
 
 
 def run(words: Sequence[str]) -> int:
@@ -127,6 +137,17 @@ def connect(words: Sequence[str]) -> int:
     reactor.callWhenRunning(start)
     reactor.run()
     return 1 if codes else 0
+
+
+def hosts(words: Sequence[str]) -> int:
+    """The lines of a hosts file, on standard output."""
+    options = HostsOptions()
+    options.parseOptions(words)
+
+    from ptunnel.hosts import hostsLines
+
+    print("\n".join(hostsLines(options.settings)), flush=True)
+    return 0
 
 
 def demo(words: Sequence[str]) -> int:

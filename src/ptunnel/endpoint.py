@@ -37,6 +37,7 @@ from ptunnel.errors import (
 from ptunnel.handshake import Challenged, Established, Handshake, authority, connectRequest
 from ptunnel.login import Login, Visit
 from ptunnel.sweep import Sweep, clockOf
+from ptunnel.tls import tlsFailure
 from ptunnel.transports import abort, receiverOf
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
@@ -345,6 +346,9 @@ class _Attempt(Factory):
         # Whoever has begun to answer was reached, even if TLS then breaks.
         elif self.handshake.begun or reason.check(ConnectionDone, TwistedConnectionLost):
             self.fail(self.handshake.end())
+        elif reason.check("OpenSSL.SSL.Error"):
+            # Since TLS 1.3 a server looks at our certificate when the handshake is done for us.
+            self.fail(tlsFailure(cast(BaseException, reason.value), self._hop.hop))
         else:
             self.fail(self._unreachable(reasonOf(reason.value)))
 

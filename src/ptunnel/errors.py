@@ -5,8 +5,9 @@
      +-- ListenError                a local port that cannot be bound: exit 1
      +-- TunnelError                a connection that could not be made (twisted's ConnectError)
           +-- Unreachable           no connection to the hop (DNS, TCP, TLS): try another proxy,
-          |    |                    or, where that is allowed, none
-          |    +-- CertificateRefused   its TLS certificate is none that can be trusted
+          |                         or, where that is allowed, none
+          +-- CertificateRefused    the hop was reached, but its TLS certificate is none that can
+          |                         be trusted, or it wanted one of ours
           +-- CredentialsUnavailable    the password file, command or ticket could not be had
           +-- ProxyFailed           the hop was reached but does not speak as a proxy must:
           |    |                    garbage, an end of file, silence
@@ -54,13 +55,15 @@ class TunnelError(PtunnelError, ConnectError):
     @ivar message: what happened, in one line and without the hint.
     @ivar hop: the proxy (or the target, of a direct connection) as `host:port`, or "".
     @ivar hint: what the likely cause is and what to do, or "".
+    @ivar cause: the id of one in L{ptunnel.causes}, or "" where the message alone says it.
     """
 
-    def __init__(self, message: str, *, hop: str = "", hint: str = "") -> None:
+    def __init__(self, message: str, *, hop: str = "", hint: str = "", cause: str = "") -> None:
         super().__init__(string=message)
         self.message = message
         self.hop = hop
         self.hint = hint
+        self.cause = cause
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -70,7 +73,7 @@ class Unreachable(TunnelError):
     """No connection to the hop: it did not resolve, refused, timed out or failed its TLS."""
 
 
-class CertificateRefused(Unreachable):
+class CertificateRefused(TunnelError):
     """The hop showed a TLS certificate that cannot be trusted, or wanted one and got none."""
 
 
@@ -103,8 +106,9 @@ class ProxyRefused(TunnelError):
         body: str = "",
         hop: str = "",
         hint: str = "",
+        cause: str = "",
     ) -> None:
-        super().__init__(message, hop=hop, hint=hint)
+        super().__init__(message, hop=hop, hint=hint, cause=cause)
         self.status = status
         self.reason = reason
         self.body = body

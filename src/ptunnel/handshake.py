@@ -10,8 +10,12 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from ptunnel import causes
+from ptunnel.auth import SCHEMES, ChallengeError, parseChallenges
+from ptunnel.causes import Cause
 from ptunnel.errors import (
     CredentialsRefused,
     ProxyFailed,
@@ -51,6 +55,15 @@ _FIELD_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f]+(?:[ \t]+[^\x00-\x20\x7f]+)*)?"
 _FIELDS_REFUSED = frozenset([b"host", b"content-length", b"transfer-encoding"])
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_DATE = re.compile(rb"(?i)\ndate:([^\r\n]*)")
+# What proxies say of a target's name that they cannot resolve: Squid in a field of its own, others
+# as RFC 9209 has it, or in plain words.
+_NO_SUCH_NAME = re.compile(
+    rb"(?i)ERR_DNS_FAIL|error=dns_|dns lookup fail|unable to determine ip address|"
+    rb"(?:name|host|hostname) (?:does not resolve|could not be resolved|not known|not found)|"
+    rb"(?:could not|cannot|unable to|failed to) resolve|no such (?:host|domain)|unknown host|"
+    rb"name or service not known|dns (?:error|failure|resolution)"
+)
 _AUTHENTICATION_INFO = re.compile(rb"(?i)\nproxy-authentication-info:([^\r\n]*)")
 _MARKUP = re.compile(r"(?is)<(style|script)\b.*?(?:</\1>|$)|<!--.*?(?:-->|$)|<[^>]*(?:>|$)")
 
@@ -106,6 +119,19 @@ def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] 
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
+def offered(values: Sequence[bytes]) -> tuple[str, ...]:
+    """The schemes that a proxy offers, as people write them.
+
+    @param values: those of its Proxy-Authenticate fields.
+    """
+    titles = {kind.name: kind.title for kind in SCHEMES}
+    try:
+        challenges = parseChallenges(values)
+    except ChallengeError:
+        return ()
+    return tuple(dict.fromkeys(titles.get(c.scheme, c.scheme.title()[:20]) for c in challenges))[:8]
+
+
 def _reader(target: str) -> h11.Connection:
     """Reads the answer to a CONNECT request."""
     import h11  # a refusal has time; a command that is started for each connection has not
@@ -122,6 +148,7 @@ class Handshake:
     @ivar refusal: the failure that a refused CONNECT will be, as soon as the status is known and
         while the body's beginning is still awaited; else None.
     @ivar challenged: the same for a 407 that may be answered.
+    @ivar status: that of the final answer, as soon as its head has come; until then 0.
     """
 
     __slots__ = (
@@ -141,6 +168,7 @@ class Handshake:
         "_target",
         "challenged",
         "refusal",
+        "status",
     )
 
     def __init__(
@@ -176,6 +204,7 @@ class Handshake:
         self._drained = 0
         self.refusal: ProxyRefused | None = None
         self.challenged: Challenged | None = None
+        self.status = 0
 
     @property
     def begun(self) -> bool:
@@ -187,6 +216,20 @@ class Handshake:
         """The value of Proxy-Authentication-Info in an answer of 2xx (RFC 7615 section 4)."""
         match = _AUTHENTICATION_INFO.search(self._head[: self._line], self._start)
         return match[1].strip() if match else None
+
+    @property
+    def date(self) -> datetime | None:
+        """What the proxy's clock said at its final answer (RFC 9110 section 6.6.1)."""
+        match = _DATE.search(self._head[: self._line], self._start)
+        if match is None or not self.status:
+            return None
+        from email.utils import parsedate_to_datetime
+
+        try:
+            date = parsedate_to_datetime(match[1].decode("ascii").strip())
+        except ValueError:
+            return None
+        return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
 
     def feed(self, data: bytes) -> Established | Challenged | None:
         """Take what the proxy sent.
@@ -229,10 +272,7 @@ class Handshake:
         if self.refusal is not None:
             return self._complete()
         if not self.begun:
-            return self._failed(
-                "closed the connection without an answer",
-                hint="is that port an HTTP proxy, and does it serve this machine?",
-            )
+            return self._failed("closed the connection without an answer", causes.HUNG_UP)
         return self._failed("closed the connection in the middle of its answer")
 
     def expire(self, seconds: float) -> TunnelError:
@@ -246,6 +286,7 @@ class Handshake:
         return ProxyTimeout(
             f"{self._who()} did not {what} CONNECT {self._target} within {seconds:g} s",
             hop=self._hop,
+            cause=causes.SILENT.id,
         )
 
     def _checkUnfinished(self) -> None:
@@ -262,6 +303,8 @@ class Handshake:
 
     def _headEnded(self) -> Established | Challenged | None:
         status = int(self._head[self._start + 9 : self._start + 12])
+        if status >= 200:
+            self.status = status
         if 200 <= status < 300:
             return Established(self._head[self._line :])
         if status < 200:
@@ -295,7 +338,7 @@ class Handshake:
                     self._drained += len(event.data)
                     self._body += event.data[: MAX_EXCERPT - len(self._body)]
                 elif isinstance(event, h11.Response):
-                    if event.status_code == 407 and self._answerable:
+                    if event.status_code == 407:
                         self._challenge(event)
                 else:
                     if reader.trailing_data[0]:  # the answer to a request that was not sent yet
@@ -320,6 +363,12 @@ class Handshake:
     def _challenge(self, response: h11.Response) -> None:
         fields = response.headers
         values = tuple(value for name, value in fields if name == b"proxy-authenticate")
+        refusal = self.refusal
+        assert isinstance(refusal, CredentialsRefused)
+        if not self._answerable:
+            if not self._authenticated and (names := offered(values)):
+                refusal.hint = f"it offers {', '.join(names)}; {refusal.hint}"
+            return
         names = {name for name, _ in fields}
         if {b"content-length", b"transfer-encoding"} <= names:
             raise self._failed("sent a 407 with both Content-Length and Transfer-Encoding")
@@ -333,8 +382,6 @@ class Handshake:
         persistent = response.http_version >= b"1.1" or b"keep-alive" in options
         framed = bool({b"content-length", b"transfer-encoding"} & names)
         reusable = persistent and framed and b"close" not in options
-        refusal = self.refusal
-        assert isinstance(refusal, CredentialsRefused)
         self.challenged = Challenged(values, reusable, refusal)
 
     def loseConnection(self) -> None:
@@ -343,31 +390,38 @@ class Handshake:
             self.challenged = replace(self.challenged, reusable=False)
 
     def _complete(self) -> ProxyRefused:
-        assert self.refusal is not None
-        self.refusal.body = _excerpt(self._masked(self._body)[:MAX_EXCERPT])
-        return self.refusal
+        refusal = self.refusal
+        assert refusal is not None
+        refusal.body = _excerpt(self._masked(self._body)[:MAX_EXCERPT])
+        if refusal.status >= 500 and _NO_SUCH_NAME.search(self._head[self._start :] + self._body):
+            refusal.cause, refusal.hint = causes.TARGET_NAME.id, causes.TARGET_NAME.hint
+        return refusal
 
     def _refused(self, status: int, reason: str) -> ProxyRefused:
         kind: type[ProxyRefused] = ProxyRefused
-        message, hint = f"{self._who()} refuses {self._target}", ""
+        message, cause, hint = f"{self._who()} refuses {self._target}", causes.TARGET_REFUSED, ""
         if status == 407:
             kind = CredentialsRefused
             if self._authenticated:
-                message, hint = f"{self._who()} rejects the credentials", "user name or password"
+                message = f"{self._who()} rejects the credentials"
+                cause = causes.CREDENTIALS_REJECTED
             else:
-                message, hint = f"{self._who()} wants credentials", "give a user name and password"
+                message = f"{self._who()} wants credentials"
+                cause = causes.CREDENTIALS_MISSING
+            hint = cause.hint
         elif status in (502, 503, 504):
             kind = TargetUnreachable
-            message = f"{self._who()} cannot reach {self._target}"
+            message, cause = f"{self._who()} cannot reach {self._target}", causes.TARGET_DOWN
         elif status in (403, 405) and self._port != 443:
-            hint = (
-                "squid's default is to allow CONNECT to 443 only; "
-                f"the proxy's administrator can allow port {self._port}"
-            )
+            cause = causes.PORT_REFUSED
+            hint = cause.hint.format(port=self._port)
         elif status in (400, 404, 405, 501):
-            hint = "is that an HTTP proxy, or a web server?"
+            cause = causes.WEB_SERVER
+            hint = cause.hint
         message = f"{message}: {status} {reason}".rstrip()
-        return kind(message, status=status, reason=reason, hop=self._hop, hint=hint)
+        return kind(
+            message, status=status, reason=reason, hop=self._hop, hint=hint, cause=cause.id
+        )
 
     def _masked(self, data: bytes) -> bytes:
         """What a proxy says, without what it was told: some send the request back."""
@@ -378,17 +432,20 @@ class Handshake:
     def _who(self) -> str:
         return f"the proxy {self._hop}" if self._hop else "the proxy"
 
-    def _failed(self, what: str, *, hint: str = "") -> ProxyFailed:
-        return ProxyFailed(f"{self._who()} {what}", hop=self._hop, hint=hint)
+    def _failed(self, what: str, cause: Cause | None = None) -> ProxyFailed:
+        message = f"{self._who()} {what}"
+        if cause is None:  # its words say it all
+            return ProxyFailed(message, hop=self._hop, cause=causes.BROKEN.id)
+        return ProxyFailed(message, hop=self._hop, hint=cause.hint, cause=cause.id)
 
     def _notHTTP(self) -> ProxyFailed:
         start = self._head[self._start :]
-        hint = ""
+        cause = causes.OTHER_SERVER
         if start.startswith((b"\x15\x03", b"\x16\x03")):
-            hint = "it speaks TLS"
+            cause = causes.SPEAKS_TLS
         elif start.startswith(b"SSH-"):
-            hint = "that is an SSH server"
-        return self._failed("does not answer as an HTTP proxy", hint=hint)
+            cause = causes.SSH_SERVER
+        return self._failed("does not answer as an HTTP proxy", cause)
 
     def _badLine(self) -> ProxyFailed:
         return self._failed("sent a malformed header line")

@@ -55,6 +55,7 @@ class Health:
         self._backOff = 0.0
         self._until = 0.0
         self._probing = False
+        self._said = False
 
     def passedOver(self) -> bool:
         """Whether a tunnel that has another way should take that; finds out whether it is time to
@@ -66,21 +67,27 @@ class Health:
             self._probe()
         return self.trouble is not None
 
-    def note(self, outcome: BaseException | None) -> None:
-        """What came of a connection to the proxy. @param outcome: None: a tunnel."""
+    def note(self, outcome: BaseException | None, *, quiet: bool = False) -> None:
+        """What came of a connection to the proxy.
+
+        @param outcome: None: a tunnel.
+        @param quiet: whether somebody else says what follows from it.
+        """
         if not isinstance(outcome, Unreachable):
             self._well()
         elif self.trouble is None:
-            self._log.warning(
-                f"proxy {self._name}", f"{outcome}; passed over where there is another"
-            )
+            self._said = not quiet
+            if self._said:
+                what = f"{outcome}; passed over where there is another"
+                self._log.warning(f"proxy {self._name}", what)
             self._ill(outcome)
 
     def _well(self) -> None:
         if self.trouble is not None:
             self.trouble = None
             self._backOff = 0.0
-            self._log.warning(f"proxy {self._name}", "can be reached again")
+            if self._said:
+                self._log.warning(f"proxy {self._name}", "can be reached again")
 
     def _ill(self, trouble: TunnelError) -> None:
         self.trouble = trouble

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
@@ -122,9 +123,20 @@ class Route:
             error = Unreachable(f"cannot reach {what}: {reasonOf(error)}", hop=hop)
         failures.append(error)
         if way.health is not None:
-            way.health.note(error)
+            # Of a way without a proxy it is said in a line of its own.
+            way.health.note(error, quiet=all(later.direct for later in self._ways[index + 1 :]))
         outcome = self._attempt(index + 1, failures, passed, protocolFactory)
         return Failure(outcome) if isinstance(outcome, TunnelError) else outcome
+
+
+Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
+"""What is put around each endpoint of a way, beginning with the one that connects first. It is
+called with "tcp", "tls" or "connect", with the host and port that the endpoint leads to, and with
+the endpoint."""
+
+
+def _bare(kind: str, host: str, port: int, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
+    return endpoint
 
 
 class Routes:
@@ -134,6 +146,7 @@ class Routes:
         self._reactor = reactor
         self._settings = settings
         self._log = log
+        self._wrap: Wrap = _bare
         self._logins: dict[str, Login | None] = {}
         self._contexts: dict[str, TlsContext] = {}
         self._healths: dict[str, Health] = {}
@@ -145,17 +158,31 @@ class Routes:
         target = authority(tunnel.targetHost, tunnel.targetPort)
         return Route(tunnel.name, target, ways, self._log)
 
+    def trial(self, tunnel: Tunnel, name: str, wrap: Wrap) -> IStreamClientEndpoint:
+        """One way to a tunnel's target, alone and without a deadline. With the others it shares the
+        logins, so that credentials that are rejected are sent once, and no connections.
+
+        @param name: one of the tunnel's `via`.
+        @param wrap: what is put around each endpoint of the way.
+        """
+        routes = copy.copy(self)
+        routes._wrap = wrap
+        routes._healths, routes._reaches = {}, {}
+        return routes.to(replace(tunnel, via=(name,), connectTimeout=None))
+
     def _way(self, name: str, tunnel: Tunnel) -> Way:
         host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
         if name == DIRECT:
-            return Way(name, tcpEndpoint(self._reactor, host, port, timeout), direct=True)
+            return Way(name, self._tcp(host, port, timeout), direct=True)
         proxy = self._settings.proxies[name]
-        return Way(name, self._through(proxy, host, port, timeout), health=self._health(proxy))
+        endpoint = self._through(proxy, host, port, timeout)
+        # Where there is no other way, nothing follows from it.
+        return Way(name, endpoint, health=self._health(proxy) if len(tunnel.via) > 1 else None)
 
     def _through(
         self, proxy: Proxy, host: str, port: int, timeout: float | None
     ) -> IStreamClientEndpoint:
-        return ConnectEndpoint(
+        endpoint = ConnectEndpoint(
             self._reach(proxy, timeout),
             host,
             port,
@@ -165,6 +192,10 @@ class Routes:
             hop=_hop(proxy),
             reactor=self._reactor,
         )
+        return self._wrap("connect", host, port, endpoint)
+
+    def _tcp(self, host: str, port: int, timeout: float | None) -> IStreamClientEndpoint:
+        return self._wrap("tcp", host, port, tcpEndpoint(self._reactor, host, port, timeout))
 
     def _reach(self, proxy: Proxy, timeout: float | None) -> IStreamClientEndpoint:
         """The endpoint that leads to a proxy; through another one, which then has the deadline."""
@@ -174,12 +205,13 @@ class Routes:
                 before = self._settings.proxies[proxy.through]
                 endpoint = self._through(before, proxy.host, proxy.port, timeout)
             else:
-                endpoint = tcpEndpoint(self._reactor, proxy.host, proxy.port, None)
+                endpoint = self._tcp(proxy.host, proxy.port, None)
             if proxy.tls is not None:
                 context = self._contexts.setdefault(
                     proxy.name, TlsContext(proxy.tls, log=self._log, subject=f"proxy {proxy.name}")
                 )
-                endpoint = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))
+                secured = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))
+                endpoint = self._wrap("tls", proxy.host, proxy.port, secured)
             self._reaches[key] = endpoint
         return self._reaches[key]
 

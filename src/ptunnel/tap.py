@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import getopt
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from ptunnel._version import __version__
+from ptunnel.argv import hideArguments
 from ptunnel.auth import Secret
 from ptunnel.config import CommandLine, Settings, loadSettings
 from ptunnel.errors import ConfigError, PtunnelError
@@ -20,6 +22,10 @@ from ptunnel.log import Log
 
 if TYPE_CHECKING:
     from ptunnel.service import PtunnelService
+
+
+# In a proxy's URL, what stands between user name and host.
+_PASSWORD = re.compile(r"(?s)(?:[^:@/]*://)?[^:@]*:(.+)@")
 
 
 class ProxyOptions(usage.Options):
@@ -54,6 +60,13 @@ class ProxyOptions(usage.Options):
             super().parseOptions(self._inOrder(sys.argv[1:] if options is None else options))
         except (usage.UsageError, ConfigError) as e:
             mistake(str(e))
+        finally:
+            hideArguments(self._secrets())
+
+    def _secrets(self) -> list[str]:
+        """Passwords as they were typed."""
+        typed = [match[1] for proxy in self.proxies if (match := _PASSWORD.match(proxy))]
+        return typed + ([self["password"].reveal()] if self["password"] else [])
 
     def _inOrder(self, words: Sequence[str]) -> list[str]:
         try:
@@ -132,7 +145,8 @@ class Options(ProxyOptions):
     longdesc = (
         "Listen on local ports and carry each connection through an HTTP proxy. TUNNEL is "
         "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets; "
-        "LOCAL_PORT 0 picks a free one. Other commands: ptunnel connect, ptunnel demo."
+        "LOCAL_PORT 0 picks a free one. Other commands: ptunnel connect, ptunnel check, "
+        "ptunnel hosts, ptunnel demo."
     )
     optParameters = [["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."]]
     optFlags = [

@@ -17,7 +17,7 @@ from tests.integration.programs import (
     NO_PROXY_SETTINGS,
     PATIENCE,
     Program,
-    Squid,
+    SquidWithLogin,
     required,
     shared,
 )
@@ -127,7 +127,7 @@ class KeyDistributionCentre(Program):
             raise AssertionError(f"{name}: {done.stdout}{done.stderr}")
 
 
-class SquidWithNegotiate(Squid):
+class SquidWithNegotiate(SquidWithLogin):
     """Squid for those who have a ticket of the realm. It must be called SERVICE_HOST.
 
     @ivar centre: whose tickets are meant for it.
@@ -139,17 +139,13 @@ class SquidWithNegotiate(Squid):
         self._keys = shared(KeyDistributionCentre, keys) if keys else self.centre
         super().__init__()
 
-    def arguments(self) -> list[str]:
+    def authentication(self) -> str:
         helper = required("negotiate_kerberos_auth", "/usr/lib/squid")
         self._keys.writeKeytab(self.folder / "keytab")
-        self.rules = f"""
+        return f"""
             auth_param negotiate program {helper} -s {SERVICE}@{REALM}
             auth_param negotiate children 10 startup=1 idle=1
-            acl known proxy_auth REQUIRED
-            http_access allow known
-            http_access deny all
         """
-        return super().arguments()
 
     def environment(self) -> Mapping[str, str]:
         return {

@@ -261,7 +261,7 @@ class Squid(Program):
     def seen(self, target: str) -> list[Seen]:
         """All requests for a target that have ended; a tunnel ends with its connections."""
         # Squid logs in the order in which requests end: what ended before this one is there.
-        mark = f"http://{HOST}:{self._markPort}/mark-{next(self._marks)}"
+        mark = f"http://{HOST}:1/mark-{next(self._marks)}"
         with socket.create_connection((HOST, self._markPort), PATIENCE) as client:
             client.sendall(b"GET %b HTTP/1.0\r\n\r\n" % mark.encode())
             with client.makefile("rb") as answer:
@@ -275,14 +275,8 @@ class Squid(Program):
         return [Seen(int(status), user, *map(unquote, rest)) for status, user, *rest in fields]
 
 
-class SquidWithPassword(Squid):
-    """Squid for those who know a password, by Basic."""
-
-    REALM = "squid.test"
-
-    def __init__(self, user: str, password: str) -> None:
-        self.credentials = user, password
-        super().__init__()
+class SquidWithLogin(Squid):
+    """Squid for those whom it knows."""
 
     def arguments(self) -> list[str]:
         self.rules = f"""
@@ -295,6 +289,19 @@ class SquidWithPassword(Squid):
 
     def authentication(self) -> str:
         """The lines about the scheme."""
+        raise NotImplementedError
+
+
+class SquidWithPassword(SquidWithLogin):
+    """Squid for those who know a password, by Basic."""
+
+    REALM = "squid.test"
+
+    def __init__(self, user: str, password: str) -> None:
+        self.credentials = user, password
+        super().__init__()
+
+    def authentication(self) -> str:
         return self.basic()
 
     def basic(self) -> str:
@@ -340,7 +347,7 @@ class SquidWithDigest(SquidWithPassword):
     NONCE_COUNT = 4
 
     def authentication(self) -> str:
-        return f"{self.digest()}\n            auth_param digest nonce_max_count {self.NONCE_COUNT}"
+        return f"{self.digest()} auth_param digest nonce_max_count {self.NONCE_COUNT}"
 
 
 class SquidWithNtlm(SquidWithPassword):
@@ -350,20 +357,15 @@ class SquidWithNtlm(SquidWithPassword):
         return self.ntlm()
 
 
-class SquidWithFakeNtlm(Squid):
+class SquidWithFakeNtlm(SquidWithLogin):
     """Squid for those who speak NTLM, whatever they know."""
 
-    def __init__(self) -> None:
+    def authentication(self) -> str:
         helper = required("ntlm_fake_auth", "/usr/lib/squid")
-        super().__init__(
-            f"""
+        return f"""
             auth_param ntlm program {helper}
             auth_param ntlm children 5
-            acl known proxy_auth REQUIRED
-            http_access allow known
-            http_access deny all
-            """
-        )
+        """
 
 
 class SquidWithEveryPassword(SquidWithPassword):

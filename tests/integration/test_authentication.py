@@ -33,8 +33,6 @@ USER = "alice"
 PASSWORD = "p@ss:w/rd 100%41"
 WRONG = "another-password"
 CLIENTS = 200
-# Seconds for a password that does not come.
-IMPATIENT = "connect-timeout = 1s"
 
 
 class Carrying:
@@ -88,12 +86,12 @@ class Rejecting:
         self.assertEqual([scheme for scheme in schemes if scheme != "-"], self.later)
         self.assertEqual(target.connections, 0)
         lines = tunnel.lines()
-        self.assertTrue(lines)
+        self.assertEqual(len(lines), CLIENTS)
         for line in lines:
             self.assertIn(f":{proxy.port} rejects the credentials", line)
 
 
-class PasswordTests(Carrying, Rejecting):
+class WithPassword(Carrying, Rejecting):
     """The schemes that a password serves."""
 
     kind: type[SquidWithPassword]
@@ -111,13 +109,13 @@ class PasswordTests(Carrying, Rejecting):
         return self.configured(corp(self.proxy(), passwordFile=self.write(password)), target)
 
 
-class BasicTests(PasswordTests, IntegrationTestCase):
+class BasicTests(WithPassword, IntegrationTestCase):
     kind = SquidWithPassword
     first = ["-", "Basic"]
     later = ["Basic"]
 
 
-class DigestTests(PasswordTests, IntegrationTestCase):
+class DigestTests(WithPassword, IntegrationTestCase):
     kind = SquidWithDigest
     first = ["-", "Digest"]
     later = ["Digest"]
@@ -137,7 +135,7 @@ class DigestTests(PasswordTests, IntegrationTestCase):
         self.assertGreater(len(seen), tunnels + 1)  # or no nonce was ever used up
 
 
-class NtlmTests(PasswordTests, IntegrationTestCase):
+class NtlmTests(WithPassword, IntegrationTestCase):
     kind = SquidWithNtlm
     first = ["-", "NTLM 1", "NTLM 3"]
     later = ["NTLM 1", "NTLM 3"]
@@ -247,21 +245,22 @@ class PasswordSourceTests(IntegrationTestCase):
     def test_aPasswordCommandThatFailsIsOneLine(self) -> None:
         command = "echo the safe is locked >&2; exit 3"
         tunnel = self.configured(corp(self.proxy, passwordCommand=command), self.target)
-        self.assertNothingIsTried(tunnel, "password-command", "the safe is locked")
+        self.assertTurnedAway(tunnel.port)
+        self.assertToldNothing(tunnel, "password-command", "the safe is locked")
 
     def test_aPasswordCommandThatHangsIsOneLineAndIsEnded(self) -> None:
         pid = Path(self.write(""))
         command = f"echo $$ >{pid}; sleep 1000"
-        config = f"[ptunnel]\n{IMPATIENT}\n{corp(self.proxy, passwordCommand=command)}"
+        impatient = "[ptunnel]\nconnect-timeout = 1s\n"
+        config = impatient + corp(self.proxy, passwordCommand=command)
         tunnel = self.configured(config, self.target)
         self.assertTurnedAway(tunnel.port)
-        self.assertFalse(isRunning(int(pid.read_text())))
-        self.assertNothingIsTried(tunnel, at(self.proxy), "1 s", turnedAway=True)
+        eventually(lambda: not isRunning(int(pid.read_text())), "the command is ended")
+        self.assertToldNothing(tunnel, "no credentials", "within 1 s")
 
-    def assertNothingIsTried(self, tunnel: Ptunnel, *parts: str, turnedAway: bool = False) -> None:
-        if not turnedAway:
-            self.assertTurnedAway(tunnel.port)
-        self.assertOneLine(tunnel, "test: ", *parts)
+    def assertToldNothing(self, tunnel: Ptunnel, *parts: str) -> None:
+        """There is one line, and the proxy has got no credentials."""
+        self.assertOneLine(tunnel, "test: ", at(self.proxy), *parts)
         schemes = {seen.scheme for seen in self.proxy.seen(at(self.target))}
         self.assertLessEqual(schemes, {"-"})
 

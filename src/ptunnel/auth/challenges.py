@@ -69,6 +69,7 @@ def _parse(value: bytes, found: list[Challenge]) -> None:
         raise ChallengeError(f"it has more than {MAX_VALUE} bytes")
     text = value.decode("utf-8", "surrogateescape")
     position = _skip(_SEPARATORS, text, 0)
+    trouble = ""
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
@@ -76,33 +77,41 @@ def _parse(value: bytes, found: list[Challenge]) -> None:
         scheme = match[0].lower()
         position = _skip(_SPACE, text, match.end())
         if position > match.end() and (token := _TOKEN68.match(text, position)) is not None:
-            challenge = Challenge(scheme, token=token[0])
-            position = token.end()
+            challenge, repeated = Challenge(scheme, token=token[0]), ""
+            position = _skip(_SPACE, text, token.end())
         else:
-            parameters, position = _parameters(text, position)
+            parameters, repeated, position = _parameters(text, position)
             challenge = Challenge(scheme, MappingProxyType(parameters))
         if position < len(text) and text[position] != ",":
             raise ChallengeError(f"its {match[0][:20]} challenge is malformed")
         if len(found) >= MAX_CHALLENGES:
             raise ChallengeError(f"it has more than {MAX_CHALLENGES} challenges")
-        found.append(challenge)
+        if repeated:  # which of the two counts is unclear, but not where the next challenge begins
+            trouble = f"it has {repeated[:20]} twice"
+        else:
+            found.append(challenge)
         position = _skip(_SEPARATORS, text, position)
+    if trouble:
+        raise ChallengeError(trouble)
 
 
-def _parameters(text: str, position: int) -> tuple[dict[str, str], int]:
-    """The parameters of one challenge, and where they end: at a comma before the next scheme."""
+def _parameters(text: str, position: int) -> tuple[dict[str, str], str, int]:
+    """The parameters of one challenge, the name of one that is repeated or "", and where they end:
+    at a comma before the next scheme.
+    """
     parameters: dict[str, str] = {}
+    repeated = ""
     end = following = position
     while (match := _PARAMETER.match(text, following)) is not None:
         name, quoted, plain = match.groups()
         if name.lower() in parameters:
-            raise ChallengeError(f"it has {name[:20]} twice")
+            repeated = name
         if len(parameters) >= MAX_PARAMETERS:
             raise ChallengeError(f"it has more than {MAX_PARAMETERS} parameters")
         parameters[name.lower()] = plain or re.sub(r"(?s)\\(.)", r"\1", quoted or "")
         end = _skip(_SPACE, text, match.end())
         following = _skip(_SEPARATORS, text, end)
-    return parameters, end
+    return parameters, repeated, end
 
 
 def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:

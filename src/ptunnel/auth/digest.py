@@ -20,6 +20,8 @@ _AVAILABLE = {
 MAX_STALE = 2
 # Nonces have some 50 bytes. What is sent back with each request should stay within a head.
 MAX_NONCE = 4096
+# Connections that are challenged at the same time have a nonce each; older ones are not seen again.
+MAX_COUNTED = 64
 
 
 def digestResponse(
@@ -75,14 +77,13 @@ def _qop(challenge: Challenge) -> bool:
 
 def _check(challenge: Challenge) -> None:
     """@raise ChallengeError: where it cannot be answered."""
-    for name in "realm", "nonce":
-        value = challenge.parameters.get(name)
-        if value is None:
+    for name in "realm", "nonce", "opaque":
+        value = challenge.parameters.get(name, "")
+        if name != "opaque" and name not in challenge.parameters:
             raise ChallengeError(f"its Digest challenge has no {name}")
         if len(value) > MAX_NONCE:
             raise ChallengeError(f"its Digest challenge has a {name} of {len(value)} bytes")
-    for name in "realm", "nonce", "opaque":
-        if re.search(r"[\x00-\x1f\x7f]", challenge.parameters.get(name, "")):
+        if re.search(r"[\x00-\x1f\x7f]", value):
             raise ChallengeError(f"its Digest challenge has control characters in its {name}")
     _algorithm(challenge)
     _qop(challenge)
@@ -107,7 +108,7 @@ class Digest(Scheme):
         super().__init__(credentials, proxyHost)
         self.makeNonce = makeNonce
         self.challenge: Challenge | None = None
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
     @classmethod
     def best(cls, challenges: Sequence[Challenge]) -> Challenge:
@@ -128,14 +129,15 @@ class Digest(Scheme):
 
     def use(self, challenge: Challenge) -> None:
         """From now on its nonce is used."""
-        if self.challenge is None or challenge.parameters != self.challenge.parameters:
-            self.challenge = challenge
-            self._count = 0
+        self.challenge = challenge
 
-    def counted(self) -> str:
-        """How often the nonce was used, this time too."""
-        self._count += 1
-        return f"{self._count:08x}"
+    def counted(self, nonce: str) -> str:
+        """How often this nonce was used, this time too: to count again from 1 is a replay."""
+        count = self._counts.pop(nonce, 0) + 1
+        self._counts[nonce] = count
+        if len(self._counts) > MAX_COUNTED:
+            del self._counts[next(iter(self._counts))]
+        return f"{count:08x}"
 
 
 class _DigestExchange(Exchange):
@@ -144,7 +146,7 @@ class _DigestExchange(Exchange):
         self._digest = scheme
         self._target = target
         self._answered = False
-        self._nonce = ""
+        self._nonce: str | None = None  # as it was sent; "" is one too
         self._stale = 0
 
     def first(self) -> bytes | None:
@@ -152,7 +154,7 @@ class _DigestExchange(Exchange):
 
     def answer(self, challenge: Challenge) -> bytes | None:
         _check(challenge)
-        if self._nonce:
+        if self._nonce is not None:
             # A proxy may have forgotten the nonce that was used unasked, and not say so.
             forgotten = not self._answered and challenge.parameters["nonce"] != self._nonce
             if challenge.parameters.get("stale", "").lower() == "true":
@@ -182,8 +184,8 @@ class _DigestExchange(Exchange):
         assert credentials is not None
         _check(challenge)
         parameters = challenge.parameters
-        nc, cnonce = self._digest.counted(), self._digest.makeNonce()
         self._nonce = parameters["nonce"]
+        nc, cnonce = self._digest.counted(self._nonce), self._digest.makeNonce()
         response = digestResponse(credentials, challenge, "CONNECT", self._target, nc, cnonce)
         username, isHashed = _username(credentials, challenge)
         fields = [*username, ("realm", _quoted(parameters["realm"]))]

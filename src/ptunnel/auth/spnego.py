@@ -19,12 +19,15 @@ from ptunnel.auth.schemes import Exchange, Scheme
 
 
 class _Spnego(Scheme):
+    """@cvar extra: what to install."""
+
     bound = True
+    extra: ClassVar[str]
 
     @classmethod
     def lacks(cls, credentials: Credentials | None, challenges: Sequence[Challenge]) -> str:
         if find_spec("spnego") is None:
-            return f"for {cls.title}, pip install 'ptunnel[negotiate]'"
+            return f"for {cls.title}, pip install 'ptunnel[{cls.extra}]'"
         return super().lacks(credentials, challenges)
 
     def begin(self, target: str) -> Exchange:
@@ -36,6 +39,7 @@ class Ntlm(_Spnego):
 
     name = "ntlm"
     title = "NTLM"
+    extra = "ntlm"
 
 
 class Negotiate(_Spnego):
@@ -43,6 +47,7 @@ class Negotiate(_Spnego):
 
     name = "negotiate"
     title = "Negotiate"
+    extra = "negotiate"
     blocking = True  # a ticket may have to be got from its server
 
     @classmethod
@@ -59,19 +64,23 @@ def _lacksTickets() -> str:
 
 
 class _SpnegoExchange(Exchange):
-    _STARTED: ClassVar[str] = "the proxy does not go on with"
-
     def __init__(self, scheme: Scheme) -> None:
         super().__init__(scheme)
         self._context: Any = None
+        self._isRestarted = False
 
     def first(self) -> bytes | None:
         return self._step(None)
 
     def answer(self, challenge: Challenge) -> bytes | None:
         if not challenge.token:
-            # It asks (again) from the beginning.
-            return self._step(None) if self._context is None else None
+            if self._context is not None and self._toldWho():
+                return None
+            # It asks (again) from the beginning, and nobody's credentials were sent yet.
+            if self._isRestarted:
+                raise ChallengeError(f"it does not go on with {self._scheme.title}")
+            self._isRestarted, self._context = self._context is not None, None
+            return self._step(None)
         try:
             token = base64.b64decode(challenge.token, validate=True)
         except (binascii.Error, ValueError):
@@ -82,6 +91,10 @@ class _SpnegoExchange(Exchange):
             return None
         return self._step(token)
 
+    def _toldWho(self) -> bool:
+        """Whether the credentials were sent: NTLM's first message holds none, a ticket is one."""
+        return not self.midway or self._context.negotiated_protocol != "ntlm"
+
     def _step(self, token: bytes | None) -> bytes:
         title = self._scheme.title
         try:
@@ -89,7 +102,8 @@ class _SpnegoExchange(Exchange):
                 self._context = self._newContext()
             answer = self._context.step(token)
         except ImportError:
-            raise ChallengeError(f"for {title}, pip install 'ptunnel[negotiate]'") from None
+            what = f"for {title}, pip install 'ptunnel[negotiate]'"
+            raise ChallengeError(what) from None
         except Exception as e:  # whatever pyspnego and what is below it raise
             if token is not None:
                 raise ChallengeError(f"its {title} token makes no sense") from None

@@ -4,8 +4,10 @@
     addresses      targets, tunnels, proxies, where to listen, who may connect
     words          durations, numbers, names, headers; and how a mistake is quoted
     files          config and password files as text
-    proxies        a [proxy] of the config file: TLS, credentials, their source, chains
+    tls            TLS to a proxy or a target
+    proxies        a [proxy] of the config file: credentials, their source, chains
     ini            the config file
+    listens        `auto`, addresses that are taken, ways that lead back to one of them
     environment    https_proxy and no_proxy, as curl reads them
     settings       all of them together
 
@@ -23,9 +25,11 @@ from ptunnel.config.addresses import (
     parseTunnel,
 )
 from ptunnel.config.files import MAX_FILE, oneLine, readPassword
+from ptunnel.config.listens import addressOf, canonical, isLocalhost, ownListen
 from ptunnel.config.settings import loadConnect, loadSettings
 from ptunnel.config.values import (
     DIRECT,
+    STARTTLS,
     CommandLine,
     EndpointListen,
     Listen,
@@ -42,11 +46,12 @@ from ptunnel.config.values import (
     UnixListen,
     hostPort,
 )
-from ptunnel.config.words import parseDuration, parseHeaders
+from ptunnel.config.words import parseDuration, parseHeaders, printable
 
 __all__ = [
     "DIRECT",
     "MAX_FILE",
+    "STARTTLS",
     "CommandLine",
     "EndpointListen",
     "Listen",
@@ -61,11 +66,15 @@ __all__ = [
     "TcpListen",
     "Tunnel",
     "UnixListen",
+    "addressOf",
+    "canonical",
     "hostPort",
+    "isLocalhost",
     "loadConnect",
     "loadSettings",
     "makeCredentials",
     "oneLine",
+    "ownListen",
     "parseDuration",
     "parseHeaders",
     "parseHostPort",
@@ -74,5 +83,6 @@ __all__ = [
     "parseNetworks",
     "parseProxy",
     "parseTunnel",
+    "printable",
     "readPassword",
 ]

@@ -43,7 +43,7 @@ _TCP_ENDPOINTS = {"tcp", "tcp4", "tcp6"}
 
 _TARGET = "host:port, for example imap.gmail.com:993"
 _PROXY = "host:port, http://host:port or https://host:port, for example proxy.example.com:3128"
-_LISTEN = "port, host:port, [v6]:port, unix:/path or a Twisted endpoint string"
+_LISTEN = "port, host:port, [v6]:port, unix:/path, a Twisted endpoint string or auto"
 _TUNNEL = "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets"
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ptunnel.config.addresses import parseHostPort, parseListen, parseNetworks
 from ptunnel.config.files import readText
 from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
+from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
 from ptunnel.config.values import DIRECT, Listen, Proxy
 from ptunnel.config.words import (
     Keys,
@@ -26,6 +27,9 @@ from ptunnel.config.words import (
 )
 from ptunnel.errors import ConfigError
 
+# A `listen` that leaves the address to us.
+AUTO = "auto"
+
 TUNNEL_KEYS: Keys = {
     "via": ("via", parseVia),
     "connect-timeout": ("connectTimeout", parseDuration),
@@ -34,6 +38,7 @@ TUNNEL_KEYS: Keys = {
     "max-connections": ("maxConnections", parseLimit),
     "allow": ("allow", parseNetworks),
     "kernel-splice": ("kernelSplice", parseYesNo),
+    **TUNNEL_TLS_KEYS,
 }
 SERVICE_KEYS: Keys = {
     "log-level": ("logLevel", choice("debug", "info", "warning", "error")),
@@ -45,7 +50,7 @@ _SECTIONS: dict[str, Keys] = {
     "ptunnel": {**SERVICE_KEYS, **TUNNEL_KEYS},
     "proxy": PROXY_KEYS,
     "tunnel": {
-        "listen": ("listen", parseListen),
+        "listen": ("listen", lambda text: None if text == AUTO else parseListen(text)),
         "target": ("target", parseHostPort),
         **TUNNEL_KEYS,
     },
@@ -56,12 +61,13 @@ class Draft(NamedTuple):
     """A tunnel as it is written, before the defaults come to it.
 
     @ivar where: what an error message calls it.
-    @ivar values: of TUNNEL_KEYS, by field.
+    @ivar listen: None for `auto`.
+    @ivar values: of TUNNEL_KEYS, by field; files are located.
     """
 
     where: str
     name: str
-    listen: Listen
+    listen: Listen | None
     target: tuple[str, int]
     values: Mapping[str, Any]
 
@@ -101,7 +107,7 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
         _checkSection(where, kind, name)
         values = _values(where, kind, section)
         if kind == "ptunnel":
-            service = values
+            service = tunnelValues(where, values, folder)
         elif kind == "proxy":
             _require(where, values, "url")
             proxies[name] = makeProxy(Section(where, name, values, folder, environ, warnings))
@@ -112,7 +118,8 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
         else:
             _require(where, values, "listen", "target")
             listen, target = values.pop("listen"), values.pop("target")
-            tunnels[name] = Draft(where, name, listen, target, values)
+            own = tunnelValues(where, values, folder)
+            tunnels[name] = Draft(where, name, listen, target, own)
     checkThrough(file, proxies)
     _checkVia(f"{file}: [ptunnel]", service, proxies)
     for draft in tunnels.values():

@@ -6,15 +6,15 @@ and keyrings are left alone: they may be slow, ask somebody, or count what they 
 
 from __future__ import annotations
 
-import os.path
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ptunnel.auth import Secret
-from ptunnel.config.addresses import makeCredentials, parseHost, parseProxy
+from ptunnel.config.addresses import makeCredentials, parseProxy
 from ptunnel.config.files import isCredential, passwordFile, readPassword
+from ptunnel.config.tls import PROXY_TLS_KEYS, locate, makeTls
 from ptunnel.config.values import (
     PasswordCommand,
     PasswordEnv,
@@ -27,13 +27,12 @@ from ptunnel.config.words import (
     choice,
     parseHeaders,
     parseThrough,
-    parseYesNo,
     printable,
     show,
     suggest,
 )
 from ptunnel.errors import ConfigError
-from ptunnel.tls import TlsFileError, TlsSettings, check
+from ptunnel.tls import TlsSettings
 
 _PASSWORD_KEYS = (
     "password",
@@ -42,23 +41,13 @@ _PASSWORD_KEYS = (
     "password-command",
     "password-keyring",
 )
-_TLS_FILES: Keys = {
-    "ca-file": ("caFile", str),
-    "client-cert": ("certFile", str),
-    "client-key": ("keyFile", str),
-}
-_TLS_KEYS: Keys = {
-    **_TLS_FILES,
-    "server-name": ("serverName", parseHost),
-    "verify": ("verify", parseYesNo),
-}
 PROXY_KEYS: Keys = {
     "url": ("url", parseProxy),
     "username": ("username", str),
     **{key: (key, str) for key in _PASSWORD_KEYS},
     "auth": ("auth", choice("auto", "basic", "digest", "ntlm", "negotiate", "none")),
     "through": ("through", parseThrough),
-    **_TLS_KEYS,
+    **PROXY_TLS_KEYS,
     "header": ("headers", parseHeaders),
 }
 
@@ -182,28 +171,14 @@ def _source(section: Section, key: str) -> tuple[PasswordSource, str]:
 
 def _tls(section: Section) -> TlsSettings | None:
     where, values = section.where, section.values
-    tls: TlsSettings | None = values["url"].tls
-    written = [key for key, (field, _) in _TLS_KEYS.items() if field in values]
-    if tls is None:
-        if written:
-            what = "only TLS has a use for it; write url = https://..."
-            raise ConfigError(f"{where} {written[0]}: {what}")
+    base: TlsSettings | None = values["url"].tls
+    if base is None:
+        for key, (field, _) in PROXY_TLS_KEYS.items():
+            if field in values:
+                what = "only TLS has a use for it; write url = https://..."
+                raise ConfigError(f"{where} {key}: {what}")
         return None
-    if "client-key" in written and "client-cert" not in written:
-        raise ConfigError(f"{where} client-key: the key client-cert is missing")
-    fields = {field: values[field] for field, _ in _TLS_KEYS.values() if field in values}
-    files = [(key, field) for key, (field, _) in _TLS_FILES.items() if key in written]
-    for key, field in files:
-        path = fields[field] = os.path.abspath(os.path.join(section.folder, values[field]))
-        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-            raise ConfigError(f'{where} {key}: "{printable(values[field])}": not a regular file')
-    tls = replace(tls, **fields)
-    try:
-        if files:  # OpenSSL is slow to import
-            check(tls)
-    except TlsFileError as e:
-        [key] = [key for key, (field, _) in _TLS_FILES.items() if field == e.field]
-        raise ConfigError(f'{where} {key}: "{printable(values[e.field])}": {e.message}') from None
+    tls = makeTls(locate(where, values, section.folder), base)
     if not tls.verify:
         section.warnings.append(
             f"{where}: verify = no: anyone between here and the proxy can read the password and "

@@ -24,7 +24,9 @@ from ptunnel.config.ini import (
     Draft,
     readConfigFile,
 )
+from ptunnel.config.listens import checkLoops, listensOf
 from ptunnel.config.proxies import openFileWarning
+from ptunnel.config.tls import tunnelTls, withoutTls
 from ptunnel.config.values import (
     DIRECT,
     CommandLine,
@@ -33,7 +35,6 @@ from ptunnel.config.values import (
     PasswordSource,
     Proxy,
     Settings,
-    TcpListen,
     Tunnel,
     hostPort,
 )
@@ -63,7 +64,6 @@ def loadSettings(commandLine: CommandLine, environ: Mapping[str, str]) -> Settin
     drafts = (*file.tunnels, *_tunnelWords(commandLine, names))
     if not drafts:
         raise ConfigError(_NOTHING)
-    _checkListens(drafts)
     return _settings(commandLine, environ, file, drafts)
 
 
@@ -110,17 +110,6 @@ def _tunnelWords(commandLine: CommandLine, names: set[str]) -> Iterable[Draft]:
         yield Draft(f"TUNNEL: {show(word)}", name, listen, (host, port), {})
 
 
-def _checkListens(drafts: Iterable[Draft]) -> None:
-    seen: dict[Listen, str] = {}
-    for draft in drafts:
-        if isinstance(draft.listen, TcpListen) and not draft.listen.port:
-            continue
-        if draft.listen in seen:
-            first = f"{show(str(draft.listen))} is taken by {seen[draft.listen]}"
-            raise ConfigError(f"{draft.where}: {first}; give each tunnel an address of its own")
-        seen[draft.listen] = draft.where
-
-
 def _settings(
     commandLine: CommandLine,
     environ: Mapping[str, str],
@@ -152,15 +141,15 @@ def _settings(
 
     defaults = _fields(file.service, TUNNEL_KEYS)
     tunnels = tuple(
-        Tunnel(
-            draft.name,
-            draft.listen,
-            *draft.target,
-            **{**defaults, **draft.values, "via": via(draft)},
-        )
-        for draft in drafts
+        _tunnel(draft, listen, via(draft), defaults, warnings)
+        for draft, listen in zip(drafts, listensOf(drafts), strict=True)
     )
     used = _withThose(proxies, {name for tunnel in tunnels for name in tunnel.via})
+    proxies = {name: proxy for name, proxy in proxies.items() if name in used}
+    checkLoops(
+        zip((draft.where for draft in drafts), tunnels, strict=True),
+        ((_place(proxy, commandLine, file), proxy) for proxy in proxies.values()),
+    )
     service = _fields(file.service, SERVICE_KEYS)
     if commandLine.verbosity:
         service["logLevel"] = {-1: "none", 1: "info"}.get(commandLine.verbosity, "debug")
@@ -168,10 +157,31 @@ def _settings(
         service["workers"] = os.cpu_count() or 1
     return Settings(
         tunnels,
-        {name: proxy for name, proxy in proxies.items() if name in used},
+        proxies,
         warnings=tuple(warnings),
         **service,
     )
+
+
+def _tunnel(
+    draft: Draft,
+    listen: Listen,
+    via: tuple[str, ...],
+    defaults: Mapping[str, Any],
+    warnings: list[str],
+) -> Tunnel:
+    fields = withoutTls({**defaults, **draft.values})
+    fields |= tunnelTls(draft.where, draft.values, defaults, warnings)
+    fields["via"] = via
+    host, port = draft.target
+    return Tunnel(draft.name, listen, host, port, **fields)
+
+
+def _place(proxy: Proxy, commandLine: CommandLine, file: ConfigFile) -> str:
+    """What an error message calls the address of a proxy."""
+    if proxy.name in file.proxies:
+        return f"{printable(str(commandLine.configFile))}: [proxy {printable(proxy.name)}] url"
+    return "-p" if commandLine.proxies else "https_proxy"
 
 
 def _withThose(proxies: Mapping[str, Proxy], used: set[str]) -> set[str]:

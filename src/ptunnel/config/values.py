@@ -12,6 +12,9 @@ from ptunnel.tls import TlsSettings
 DIRECT = "direct"
 """The name that stands in a `via` for a connection without a proxy."""
 
+STARTTLS = ("imap", "pop3", "smtp", "postgres", "ldap", "xmpp", "ftp")
+"""The protocols in which a plain connection is turned into one over TLS."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -119,6 +122,9 @@ class Tunnel:
     @ivar maxConnections: None: as many as the process has descriptors for.
     @ivar allow: the networks whose clients are served; empty: every client.
     @ivar kernelSplice: whether plain sockets may be spliced by the kernel.
+    @ivar tls: how TLS is spoken with the target; None: the bytes go as they are.
+    @ivar starttls: one of STARTTLS, in which TLS is asked for first; None: it is spoken from the
+        first byte on, or not at all.
     """
 
     name: str
@@ -132,6 +138,8 @@ class Tunnel:
     maxConnections: int | None = None
     allow: tuple[Network, ...] = ()
     kernelSplice: bool = True
+    tls: TlsSettings | None = None
+    starttls: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

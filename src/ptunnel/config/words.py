@@ -21,6 +21,9 @@ MAX_CONNECTIONS = 1_000_000
 # More processes than any machine that this runs on has processors.
 MAX_WORKERS = 1024
 MAX_SHOWN = 80
+# RFC 7301 section 3.1, in bytes: of one name, and of the list, in which each has one byte more.
+MAX_ALPN_NAME = 255
+MAX_ALPN = 65535
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -134,6 +137,23 @@ def parseYesNo(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ConfigError("must be yes or no")
     return text == "yes"
+
+
+@quoting
+def parseAlpn(text: str) -> tuple[str, ...]:
+    """Names of protocols, separated by commas, best first (RFC 7301)."""
+    names = tuple(name.strip(" ") for name in text.split(","))
+    if not all(names):
+        raise ConfigError("a name is missing; write the names of protocols, separated by commas")
+    if len(set(names)) < len(names):
+        raise ConfigError("a name stands twice")
+    for name in names:
+        if not (name.isascii() and name.isprintable()) or len(name) > MAX_ALPN_NAME:
+            what = f"a name must be 1 to {MAX_ALPN_NAME} ASCII characters, none of them control"
+            raise ConfigError(what)
+    if sum(len(name) + 1 for name in names) > MAX_ALPN:
+        raise ConfigError(f"all names together must be less than {MAX_ALPN} bytes")
+    return names
 
 
 @quoting

@@ -1,0 +1,148 @@
+"""Where tunnels listen: `auto`, addresses that are taken, and ways that lead back to one of them.
+Used by settings and hosts, and L{ownListen} by whoever connects to an address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+
+from ptunnel.config.ini import Draft
+from ptunnel.config.values import DIRECT, Listen, Proxy, TcpListen, Tunnel, hostPort
+from ptunnel.config.words import show
+from ptunnel.errors import ConfigError
+
+_LOCALHOST = {ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")}
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def canonical(host: str) -> str:
+    """A name as it is compared with others: in lower case, and without a dot at its end."""
+    return host.lower().removesuffix(".")
+
+
+def addressOf(host: str) -> _Address | None:
+    """The address that a literal without brackets is; None for a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def isLocalhost(host: str) -> bool:
+    """Whether it is a name of the machine itself everywhere (RFC 6761 section 6.3)."""
+    return f".{canonical(host)}".endswith(".localhost")
+
+
+def autoAddresses(hosts: Iterable[str]) -> dict[str, str]:
+    """A loopback address for each name, which hardly depends on the other names.
+
+    @return: by canonical name, addresses of 127.1.0.1 to 127.254.255.254: what other programs take
+        for themselves is in 127.0.0.0/16.
+    """
+    addresses: dict[str, str] = {}
+    for host in sorted(set(map(canonical, hosts))):
+        taken = addresses.values()
+        addresses[host] = next(a for a in _candidates(host) if a not in taken)
+    return addresses
+
+
+def _candidates(host: str) -> Iterator[str]:
+    for attempt in count():
+        digest = hashlib.sha256(f"{host} {attempt}".encode()).digest()
+        number, second = divmod(int.from_bytes(digest[:8], "big"), 254)
+        number, third = divmod(number, 256)
+        yield f"127.{second + 1}.{third}.{number % 254 + 1}"
+
+
+def listensOf(drafts: Sequence[Draft]) -> tuple[Listen, ...]:
+    """Where each of them listens.
+
+    @raise ConfigError: for `auto` where the target is no name, and for an address given twice.
+    """
+    auto = [draft for draft in drafts if draft.listen is None]
+    for draft in auto:
+        host, port = draft.target
+        if addressOf(host) is not None or isLocalhost(host):
+            what = (
+                f"auto is for targets with a name of their own, and the target is "
+                f"{hostPort(host, port)}; write where to listen"
+            )
+            raise ConfigError(f"{draft.where} listen: {what}")
+    addresses = autoAddresses(draft.target[0] for draft in auto)
+    listens = tuple(
+        TcpListen(addresses[canonical(draft.target[0])], draft.target[1])
+        if draft.listen is None
+        else draft.listen
+        for draft in drafts
+    )
+    seen: dict[Listen, str] = {}
+    for draft, listen in zip(drafts, listens, strict=True):
+        if isinstance(listen, TcpListen) and not listen.port:
+            continue
+        if listen in seen:
+            first = f"{show(str(listen))} is taken by {seen[listen]}"
+            raise ConfigError(f"{draft.where}: {first}; give each tunnel an address of its own")
+        seen[listen] = draft.where
+    return listens
+
+
+def ownListen(listens: Iterable[Listen], host: str, port: int) -> TcpListen | None:
+    """The one of these to which a connection from this machine would lead; None: as far as can be
+    said without asking the DNS, to none. Of those that listen on every address only the loopback
+    ones are known here.
+
+    @param host: a name, or an address literal without brackets.
+    """
+    there = _places(host, asListen=False)
+    for listen in listens:
+        if isinstance(listen, TcpListen) and listen.port == port:
+            here = _places(listen.host, asListen=True)
+            isEverywhere = any(isinstance(p, _Address) and p.is_unspecified for p in here)
+            if here & there or (isEverywhere and any(map(_isLoopback, there))):
+                return listen
+    return None
+
+
+def _places(host: str, *, asListen: bool) -> set[_Address | str]:
+    """The addresses that a host is known to be, or its name."""
+    if isLocalhost(host):
+        return {*_LOCALHOST}
+    address = addressOf(host)
+    if address is None:
+        return {canonical(host)}
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    address = mapped or address
+    # A connection to 0.0.0.0 or :: is one to this machine.
+    return {*_LOCALHOST} if address.is_unspecified and not asListen else {address}
+
+
+def _isLoopback(place: _Address | str) -> bool:
+    return isinstance(place, _Address) and place.is_loopback
+
+
+def checkLoops(tunnels: Iterable[tuple[str, Tunnel]], proxies: Iterable[tuple[str, Proxy]]) -> None:
+    """
+    @param tunnels: each with what an error message calls it.
+    @param proxies: those that are used, each with what an error message calls its address.
+    @raise ConfigError: where one of our own connections would lead back to us.
+    """
+    tunnels = list(tunnels)
+    places = {tunnel.listen: where for where, tunnel in tunnels}
+    for where, proxy in proxies:
+        if proxy.through is None:  # else it is somewhere else that the name or address counts
+            own = ownListen(places, proxy.host, proxy.port)
+            if own is not None:
+                there = show(hostPort(proxy.host, proxy.port))
+                what = "so ptunnel would connect to itself; write the address of the proxy"
+                raise ConfigError(f"{where}: {there}: {places[own]} listens there, {what}")
+    for where, tunnel in tunnels:
+        if DIRECT in tunnel.via:
+            own = ownListen(places, tunnel.targetHost, tunnel.targetPort)
+            if own is not None:
+                there = show(hostPort(tunnel.targetHost, tunnel.targetPort))
+                what = "so with direct ptunnel would connect to itself"
+                raise ConfigError(f"{where} target: {there}: {places[own]} listens there, {what}")

@@ -1,0 +1,102 @@
+"""The lines of a hosts file with which clients reach tunnels under their targets' own names, so
+that the certificates that they meet are right. Used by the command `ptunnel hosts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ptunnel.config import (
+    DIRECT,
+    Settings,
+    TcpListen,
+    Tunnel,
+    addressOf,
+    canonical,
+    isLocalhost,
+    printable,
+)
+
+
+def hostsLines(settings: Settings) -> list[str]:
+    """One `address  name` for each target that can be reached so, in the order of the tunnels.
+
+    Comments stand before them: of what cannot be reached so, and why; and of what else somebody
+    who uses the lines must know.
+    """
+    proxies = {canonical(p.host) for p in settings.proxies.values() if p.through is None}
+    addresses: dict[str, str] = {}
+    shared: dict[str, list[Tunnel]] = {}
+    reasons: dict[str, str] = {}
+    for tunnel in settings.tunnels:
+        for reason in _obstacles(tunnel, proxies, addresses):
+            reasons.setdefault(tunnel.name, reason)
+        if tunnel.name not in reasons and isinstance(tunnel.listen, TcpListen):
+            addresses.setdefault(canonical(tunnel.targetHost), tunnel.listen.host)
+            shared.setdefault(tunnel.listen.host, []).append(tunnel)
+    lines: list[str] = []
+    for tunnel in settings.tunnels:
+        if tunnel.name in reasons:
+            lines.append(_comment(tunnel, reasons[tunnel.name]))
+            continue
+        lines += (_comment(tunnel, text) for text in _remarks(tunnel, shared))
+        name = canonical(tunnel.targetHost)
+        line = f"{addresses[name]}  {name}"
+        if line not in lines:
+            lines.append(line)
+    return lines
+
+
+def _comment(tunnel: Tunnel, text: str) -> str:
+    return printable(f"# {tunnel.name}: {text}")
+
+
+def _obstacles(tunnel: Tunnel, proxies: set[str], addresses: Mapping[str, str]) -> Iterator[str]:
+    """Why no line can lead to a tunnel.
+
+    @param proxies: the names that ptunnel itself looks up.
+    @param addresses: of the names that have a line.
+    """
+    listen, host = tunnel.listen, tunnel.targetHost
+    name = canonical(host)
+    if not isinstance(listen, TcpListen):
+        yield f"it listens on {listen}, and a hosts file has addresses only"
+        return
+    if addressOf(host) is not None:
+        yield f"its target {host} is an address, and a hosts file is for names"
+    if isLocalhost(host):
+        yield f"its target is {host}, which must stay the name of this machine"
+    if name in proxies:
+        yield f"{name} is the name of a proxy too, which ptunnel would then look for here"
+    if tunnel.via == (DIRECT,):
+        yield f"it goes direct, and a line for {name} would lead it to itself"
+    address = addressOf(listen.host)
+    if address is None:
+        yield f"it listens on {listen}, and a hosts file needs an address; try listen = auto"
+    elif address.is_unspecified:
+        yield f"it listens on every address, {listen}, and a line has one; try listen = auto"
+    elif addresses.get(name, listen.host) != listen.host:
+        other = TcpListen(addresses[name], listen.port)
+        yield f"{name} is at {addresses[name]} already; write listen = {other}"
+
+
+def _remarks(tunnel: Tunnel, shared: Mapping[str, list[Tunnel]]) -> Iterator[str]:
+    """What somebody who uses the line must know.
+
+    @param shared: by address, all that listen there.
+    """
+    listen = tunnel.listen
+    assert isinstance(listen, TcpListen)
+    name, port = canonical(tunnel.targetHost), tunnel.targetPort
+    if not listen.port:
+        yield f"use the port that the log says, which is another one at each start, and not {port}"
+    elif listen.port != port:
+        yield f"use port {listen.port} of {name}, and not {port}"
+    others = {canonical(other.targetHost) for other in shared[listen.host]} - {name}
+    if others:
+        yield (
+            f"{listen.host} is {', '.join(sorted(others))} too, so use no other port of {name}; "
+            "listen = auto gives each name an address"
+        )
+    if DIRECT in tunnel.via:
+        yield f"a line for {name} leads it to itself whenever it goes direct"
