@@ -25,7 +25,7 @@ LAYERS = (
     ("sockets", "kernel"),
     ("watch", "producers"),
     ("handshake", "config", "transports", "sweep"),
-    ("auth", "log"),
+    ("auth", "log", "starttls"),
     ("errors", "_version"),
 )
 
@@ -46,7 +46,7 @@ APART = {
 }
 
 # Bytes in, bytes out, or values: of Twisted they may know the errors, and no reactor.
-SANS_IO = {"handshake", "auth", "config", "errors"}
+SANS_IO = {"handshake", "auth", "config", "errors", "starttls"}
 
 SOURCE = Path(__file__).parent.parent / "src"
 PLUGIN = SOURCE / "twisted" / "plugins" / "ptunnel_plugin.py"
