@@ -25,7 +25,7 @@ LAYERS = (
     ("login", "health", "sockets", "kernel"),
     ("passwords", "watch", "producers"),
     ("handshake", "config", "sweep"),
-    ("argv", "auth", "log", "tls"),
+    ("argv", "auth", "log", "starttls", "tls"),
     ("transports",),
     ("errors", "causes", "_version"),
 )
@@ -50,7 +50,7 @@ APART = {
 }
 
 # Bytes in, bytes out, or values: of Twisted they may know the errors, and no reactor.
-SANS_IO = {"handshake", "auth", "config", "errors"}
+SANS_IO = {"handshake", "auth", "config", "errors", "starttls"}
 
 SOURCE = Path(__file__).parent.parent / "src"
 PLUGIN = SOURCE / "twisted" / "plugins" / "ptunnel_plugin.py"

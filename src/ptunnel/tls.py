@@ -578,7 +578,7 @@ _FAILURES: dict[str, _Refusal] = {
 }
 
 
-def tlsFailure(error: BaseException, hop: str = "") -> Unreachable:
+def tlsFailure(error: BaseException, hop: str = "") -> TunnelError:
     """What a broken TLS connection means, in words.
 
     @param error: what a transport was lost with: OpenSSL's, or, in the handshake, ConnectionLost.
