@@ -21,12 +21,12 @@ LAYERS = (
     ("ptunnel", "service", "littleproxy", "talk"),
     ("tunnel",),
     ("route",),
-    ("endpoint", "tcp", "splice"),
+    ("endpoint", "introduce", "target", "tcp", "splice"),
     ("login", "health", "sockets", "kernel"),
     ("passwords", "watch", "producers"),
-    ("handshake", "config", "sweep"),
+    ("handshake", "config"),
     ("argv", "auth", "log", "starttls", "tls"),
-    ("transports",),
+    ("sweep", "transports"),
     ("errors", "causes", "_version"),
 )
 

@@ -18,7 +18,7 @@ class Cause:
     @ivar id: what machines call it; it does not change.
     @ivar words: how messages say it, each on its own enough; `...` is what differs. Empty where
         several causes have the same message.
-    @ivar hint: what is likely and what to do; `{port}` is the target's.
+    @ivar hint: what is likely and what to do; what stands in braces differs.
     """
 
     id: str
@@ -67,8 +67,8 @@ NO_ROUTE = Cause(
 # TLS with a proxy or with the target.
 CLOCK = Cause(
     "clock",
-    ("this machine's clock is ...",),
-    "set the clock: by a wrong one, good certificates look expired or not yet valid",
+    (),
+    "this machine's clock is {much}, going by {whom}: set it right",
 )
 CERTIFICATE_EARLY = Cause(
     "certificate-not-yet-valid",
@@ -113,7 +113,7 @@ NO_TLS = Cause(
 TLS = Cause(
     "tls",
     ("over TLS: ",),
-    "see what it says behind `TLS:`",
+    "does it speak TLS 1.2 or later? OpenSSL's own words are in the message",
 )
 
 # What is there is no HTTP proxy, or a broken one.
@@ -202,8 +202,8 @@ NO_STARTTLS = Cause(
 TARGET_SILENT = Cause(
     "target-silent",
     ("then silence",),
-    "a proxy that inspects what goes through it may wait for TLS here: "
-    "ask its administrator, or use the target's TLS port",
+    "a proxy that inspects what goes through it may wait for TLS here: ask its administrator, or "
+    "use the target's TLS port; some servers let clients wait for longer",
 )
 TARGET_CLOSED = Cause(
     "target-closed",

@@ -15,6 +15,7 @@
           +-- ProxyRefused          it answered, with another status than 2xx
           |    +-- CredentialsRefused   407: it wants credentials, or other ones
           |    +-- TargetUnreachable    502, 503, 504: the proxy is well, the target is not
+          +-- TargetFailed          the target was reached, but does not come to TLS as it should
           +-- RouteFailed           each of several ways was tried; holds the failure of each
 
 A TunnelError says in one line what failed, where, and, where that is known, why. Used by every
@@ -123,6 +124,10 @@ class CredentialsRefused(ProxyRefused):
 
 class TargetUnreachable(ProxyRefused):
     """502, 503, 504: the proxy could not reach the target."""
+
+
+class TargetFailed(TunnelError):
+    """The target was reached, but refuses STARTTLS, or does not speak its protocol."""
 
 
 class RouteFailed(TunnelError):

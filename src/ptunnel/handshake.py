@@ -366,8 +366,8 @@ class Handshake:
         refusal = self.refusal
         assert isinstance(refusal, CredentialsRefused)
         if not self._answerable:
-            if not self._authenticated and (names := offered(values)):
-                refusal.hint = f"it offers {', '.join(names)}; {refusal.hint}"
+            if not self._authenticated and (schemes := offered(values)):
+                refusal.hint = f"it offers {', '.join(schemes)}; {refusal.hint}"
             return
         names = {name for name, _ in fields}
         if {b"content-length", b"transfer-encoding"} <= names:

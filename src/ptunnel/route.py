@@ -21,6 +21,8 @@ from ptunnel.health import PROBE_TIMEOUT, Health
 from ptunnel.log import Log
 from ptunnel.login import Login
 from ptunnel.passwords import PasswordReader
+from ptunnel.starttls import UPGRADES
+from ptunnel.target import StartTlsEndpoint
 from ptunnel.tcp import tcpEndpoint
 from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
 
@@ -131,11 +133,13 @@ class Route:
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
 """What is put around each endpoint of a way, beginning with the one that connects first. It is
-called with "tcp", "tls" or "connect", with the host and port that the endpoint leads to, and with
+called with "tcp", "tls", "connect" or "starttls", with the host and port that the endpoint leads to, and with
 the endpoint."""
 
 
-def _bare(kind: str, host: str, port: int, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
+def _bare(
+    kind: str, host: str, port: int, endpoint: IStreamClientEndpoint
+) -> IStreamClientEndpoint:
     return endpoint
 
 
@@ -156,7 +160,26 @@ class Routes:
         """The endpoint that leads to a tunnel's target."""
         ways = [self._way(name, tunnel) for name in tunnel.via]
         target = authority(tunnel.targetHost, tunnel.targetPort)
-        return Route(tunnel.name, target, ways, self._log)
+        route = Route(tunnel.name, target, ways, self._log)
+        if tunnel.tls is None:
+            return route
+        context = TlsContext(tunnel.tls, log=self._log, subject=tunnel.name)
+        host, timeout = tunnel.targetHost, tunnel.connectTimeout
+        if tunnel.starttls is None:
+            secured = TlsEndpoint(
+                route, context, host, hop=target, timeout=timeout, reactor=self._reactor
+            )
+            return self._wrap("tls", host, tunnel.targetPort, secured)
+        led = StartTlsEndpoint(
+            route,
+            UPGRADES[tunnel.starttls],
+            context,
+            host,
+            hop=target,
+            timeout=timeout,
+            reactor=self._reactor,
+        )
+        return self._wrap("starttls", host, tunnel.targetPort, led)
 
     def trial(self, tunnel: Tunnel, name: str, wrap: Wrap) -> IStreamClientEndpoint:
         """One way to a tunnel's target, alone and without a deadline. With the others it shares the

@@ -41,6 +41,7 @@ from ptunnel.handshake import authority
 from ptunnel.log import Log
 from ptunnel.route import Routes
 from ptunnel.sockets import PortEndpoint
+from ptunnel.starttls import UPGRADES
 from ptunnel.tunnel import TunnelFactory
 
 # A burst of clients must not lose its SYNs, which costs each of them a second. The kernel caps it
@@ -151,6 +152,7 @@ class PtunnelService(MultiService):
                 maxConnections=tunnel.maxConnections or most,
                 allow=tunnel.allow,
                 inKernel=tunnel.kernelSplice,
+                prelude=UPGRADES[tunnel.starttls].prelude if tunnel.starttls else None,
                 log=self._log,
                 reactor=cast(IReactorTime, reactor),
             )

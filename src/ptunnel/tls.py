@@ -24,10 +24,12 @@ from twisted.internet.error import (
 )
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
     IProtocol,
     IProtocolFactory,
+    IReactorTime,
     IStreamClientEndpoint,
     ITransport,
 )
@@ -35,6 +37,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel.errors import CertificateRefused, PtunnelError, TunnelError, Unreachable, reasonOf
+from ptunnel.sweep import clockOf
 from ptunnel.transports import abort, setReceiver
 
 if TYPE_CHECKING:
@@ -238,10 +241,9 @@ class TlsEndpoint:
      - whatever the other endpoint failed with or the factory raised, or NoProtocol when it built
        none.
 
-    Whichever it is, the connection is then aborted. There is no timeout: whoever is above has one
-    deadline for all. Since TLS 1.3 a server looks at a client's certificate when the client thinks
-    that the handshake is done: its refusal reaches the inner protocol's connectionLost, and
-    L{tlsFailure} has words for it.
+    Whichever it is, the connection is then aborted. Since TLS 1.3 a server looks at a client's
+    certificate when the client thinks that the handshake is done: its refusal reaches the inner
+    protocol's connectionLost, and L{tlsFailure} has words for it.
     """
 
     def __init__(
@@ -251,17 +253,24 @@ class TlsEndpoint:
         host: str,
         *,
         hop: str = "",
+        timeout: float | None = None,
+        reactor: IReactorTime | None = None,
     ) -> None:
         """
         @param endpoint: how the hop is reached.
         @param settings: a TlsContext where several endpoints are to share what was read.
         @param host: the hop's name (ASCII) or address literal, without brackets.
         @param hop: what failures call the hop, as a rule its `host:port`; "": the host.
+        @param timeout: seconds for the handshake, once there is a connection; None: no limit,
+            where whoever is above has one deadline for all.
+        @param reactor: the clock of the timeout; None: the reactor.
         @raise ValueError: for a name that is not ASCII.
         """
         self._endpoint = endpoint
         self._context = settings if isinstance(settings, TlsContext) else TlsContext(settings)
         self.hop = hop or host
+        self.timeout = timeout
+        self.clock = reactor
         self.name = (self._context.settings.serverName or host).partition("%")[0].rstrip(".")
         self.address = HostnameAddress(self.name.encode("ascii"), 0)
 
@@ -290,6 +299,9 @@ class _Attempt(protocol.Factory):
 
     def __init__(self, hop: TlsEndpoint, inner: IProtocolFactory) -> None:
         self.hop = hop.hop
+        self._timeout = hop.timeout
+        self._clock = hop.clock
+        self._timer: IDelayedCall | None = None
         self.inner = inner
         self._address = hop.address
         self._connecting: Deferred[Any] | None = None
@@ -320,6 +332,8 @@ class _Attempt(protocol.Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> _Listener:
         self._listener = _Listener(self, addr)
+        if self._timeout is not None and not self.over:
+            self._timer = clockOf(self._clock).callLater(self._timeout, self._expired)
         return self._listener
 
     def succeed(self, inner: IProtocol) -> None:
@@ -339,7 +353,13 @@ class _Attempt(protocol.Factory):
         """@return: whether it was not over yet."""
         before, self.over = self.over, True
         self._connecting = self._listener = None
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
         return not before
+
+    def _expired(self) -> None:
+        self.fail(_unreachable(self.hop, f"no handshake within {self._timeout:g} s"))
 
     def _cancelled(self, result: Deferred[IProtocol]) -> None:
         self.fail(ConnectingCancelledError(self._address))

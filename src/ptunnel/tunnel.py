@@ -8,7 +8,7 @@ proxies and a test's fake are one thing to it.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -18,12 +18,17 @@ from twisted.internet.protocol import Factory, Protocol, ServerFactory, connecti
 from twisted.python.failure import Failure
 
 from ptunnel.errors import reasonOf
+from ptunnel.introduce import Prelude, introduce
 from ptunnel.log import Log
 from ptunnel.splice import LINGER, Cause, Ended, Splice
 from ptunnel.sweep import Sweep, clockOf
 from ptunnel.transports import abort, canHalfClose
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+# Seconds for a client to say its first words, where they are awaited. Programs do at once.
+PRELUDE_WAIT = 60.0
 
 
 class TunnelFactory(ServerFactory):
@@ -44,6 +49,7 @@ class TunnelFactory(ServerFactory):
         maxConnections: int | None = None,
         allow: Sequence[Network] = (),
         inKernel: bool = True,
+        prelude: Callable[[], Prelude] | None = None,
         log: Log | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
@@ -56,6 +62,7 @@ class TunnelFactory(ServerFactory):
         @param allow: networks whose clients are served; empty: all. Clients of a Unix socket are
             always served.
         @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
+        @param prelude: makes what has to be said to each client before it is joined.
         @param reactor: the clock; None: the reactor.
         """
         clock = clockOf(reactor)
@@ -64,6 +71,7 @@ class TunnelFactory(ServerFactory):
         self.idleTimeout = idleTimeout
         self.halfCloseTimeout = halfCloseTimeout
         self.inKernel = inKernel
+        self.prelude = prelude
         self.log = log or Log()
         self.clock = clock
         self.sweep = Sweep.fine(clock, idleTimeout, halfCloseTimeout)
@@ -127,6 +135,7 @@ class Session(Protocol):
     """One client of a tunnel."""
 
     _connecting: Deferred[IProtocol] | None = None
+    _introducing: Deferred[None] | None = None
     _splice: Splice | None = None
     _lost = False
     turnedAway: float | None = None
@@ -161,8 +170,9 @@ class Session(Protocol):
         self._lost = True
         if self._splice is None:
             self._tunnel.sweep.discard(self)
-            if self._connecting is not None:
-                self._connecting.cancel()
+            for waiting in self._connecting, self._introducing:
+                if waiting is not None:
+                    waiting.cancel()
             self._tunnel.ended(self)
 
     def _joined(self, outgoing: IProtocol) -> None:
@@ -170,6 +180,19 @@ class Session(Protocol):
         self._connecting = None
         self._connected = tunnel.clock.seconds()
         there = cast(Any, outgoing).transport
+        if tunnel.prelude is None:
+            self._join(there)
+            return
+        self._introducing = introduce(tunnel.prelude(), cast(Any, self.transport), there)
+        tunnel.sweep.add(self)
+        self._introducing.addCallbacks(lambda _: self._join(there), self._failed)
+        self._introducing.addErrback(self._bug)
+
+    def _join(self, there: Any) -> None:
+        tunnel = self._tunnel
+        if self._introducing is not None:
+            self._introducing = None
+            tunnel.sweep.discard(self)
         try:
             self._splice = Splice(
                 cast(Any, self.transport),
@@ -234,7 +257,11 @@ class Session(Protocol):
             transport.loseConnection()
 
     def check(self, now: float) -> None:
-        """See that a client that was turned away goes; called by the Sweep."""
+        """See that a client that was turned away goes, and that one that is to begin does; called
+        by the Sweep.
+        """
+        if self._introducing is not None and now - self._connected >= PRELUDE_WAIT:
+            abort(self.transport)
         if self.turnedAway is not None and now - self.turnedAway >= LINGER:
             abort(self.transport)
 

@@ -1,0 +1,90 @@
+"""`ptunnel check`: try every way of every tunnel, hop by hop, and say what is wrong. Used by cli.
+
+    report    what was found: values, text, JSON
+    steps     endpoints that note when their connection stood
+    walk      one way
+
+It listens nowhere, and nothing but TLS is said to a target.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults, succeed
+
+from ptunnel.check.report import TunnelReport, WayReport, asDocument, asText, summary, wantsColour
+from ptunnel.check.walk import Walk
+from ptunnel.config import Settings, Tunnel
+from ptunnel.handshake import authority
+from ptunnel.log import Log
+from ptunnel.route import Routes
+
+__all__ = ["Check", "TunnelReport", "asDocument", "asText", "summary", "wantsColour"]
+
+# How many ways are tried at a time: enough that one which hangs delays nobody, and few enough for
+# the descriptors of a process and the patience of a proxy.
+SIDE_BY_SIDE = 100
+
+
+class Check:
+    """Tries all tunnels of some settings, side by side, within one deadline.
+
+    @ivar reports: of the tunnels that are done, in the order of the settings.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        deadline: float,
+        found: Callable[[TunnelReport], None] = lambda report: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        @param deadline: seconds for all of it.
+        @param found: called with each tunnel's report, in the order of the settings, as soon as
+            those before it are done.
+        @param now: this machine's clock, in seconds since 1970.
+        """
+        self.reports: list[TunnelReport] = []
+        self._reactor = reactor
+        self._settings = settings
+        self._deadline = deadline
+        self._found = found
+        self._now = now
+        self._routes = Routes(reactor, settings, Log("none"))
+        self._turns = DeferredSemaphore(SIDE_BY_SIDE)
+        self._done: dict[int, TunnelReport] = {}
+        self._end = 0.0
+
+    def run(self) -> Deferred[list[TunnelReport]]:
+        """@return: fires with all reports at the deadline at the latest, and never fails."""
+        self._end = self._reactor.seconds() + self._deadline
+        tunnels = [
+            self._tunnel(tunnel).addCallback(self._note, number)
+            for number, tunnel in enumerate(self._settings.tunnels)
+        ]
+        return gatherResults(tunnels).addCallback(lambda _: self.reports)
+
+    def _tunnel(self, tunnel: Tunnel) -> Deferred[TunnelReport]:
+        ways = [self._turns.run(self._way, tunnel, name) for name in tunnel.via]
+        target = authority(tunnel.targetHost, tunnel.targetPort)
+        return gatherResults(ways).addCallback(
+            lambda reports: TunnelReport(tunnel.name, target, tuple(reports))
+        )
+
+    def _way(self, tunnel: Tunnel, name: str) -> Deferred[WayReport]:
+        walk = Walk(self._reactor, self._routes, self._settings, tunnel, name, self._now)
+        left = self._end - self._reactor.seconds()
+        if left <= 0:
+            return succeed(walk.notStarted(self._deadline))
+        return walk.start(min(left, tunnel.connectTimeout or left))
+
+    def _note(self, report: TunnelReport, number: int) -> None:
+        self._done[number] = report
+        while (following := self._done.get(len(self.reports))) is not None:
+            self.reports.append(following)
+            self._found(following)

@@ -1,0 +1,171 @@
+"""What `ptunnel check` found, as values, as text and as JSON. Used by cli and the rest of check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+_GREEN, _RED, _YELLOW, _DIM = "32", "31", "33", "2"
+
+
+@dataclass(slots=True)
+class Step:
+    """One step on a way.
+
+    @ivar kind: "resolve", "tcp", "tls", "connect", "starttls", "banner".
+    @ivar subject: the name, address or `host:port` that it is about.
+    @ivar ok: whether it was taken.
+    @ivar detail: what came of it, for people.
+    @ivar seconds: since the step before it; None where it was not taken.
+    @ivar facts: what came of it, for machines.
+    """
+
+    kind: str
+    subject: str
+    ok: bool = False
+    detail: str = ""
+    seconds: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a way.
+
+    @ivar message: in the words that the log has for it.
+    @ivar hint: what to do, or "".
+    @ivar cause: the id of one in L{ptunnel.causes}; None: it is not known.
+    """
+
+    message: str
+    hint: str = ""
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WayReport:
+    """One way to a target.
+
+    @ivar name: as `via` has it.
+    @ivar proxies: `host:port` of each proxy on it, the nearest first.
+    @ivar steps: those that were taken, and the one that failed.
+    """
+
+    name: str
+    proxies: tuple[str, ...]
+    steps: tuple[Step, ...]
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelReport:
+    """A tunnel and all its ways. @ivar target: `host:port`."""
+
+    name: str
+    target: str
+    ways: tuple[WayReport, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(way.fault is None for way in self.ways)
+
+
+def printable(text: str) -> str:
+    """Foreign text, fit for a terminal."""
+    return "".join(c if c.isprintable() else "." for c in text)
+
+
+def duration(seconds: float) -> str:
+    """For people: `3 ms`, `2.5 s`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def wantsColour(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether a stream is a terminal that may be coloured (https://no-color.org)."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def asText(report: TunnelReport, colour: bool = False) -> str:
+    """A tunnel for people, several lines.
+
+    @param colour: whether with the escape sequences of terminals.
+    """
+
+    def paint(code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if colour else text
+
+    steps = [step for way in report.ways for step in way.steps]
+    subjects = max((len(step.subject) for step in steps), default=0)
+    details = max((len(step.detail) for step in steps), default=0)
+    lines = [report.target if report.name == report.target else f"{report.name}  {report.target}"]
+    for way in report.ways:
+        lines.append(f"  {_via(way)}")
+        for step in way.steps:
+            kind = f"{step.kind:<9}"
+            row = printable(f"{step.subject:<{subjects}}  {step.detail:<{details}}")
+            took = "" if step.seconds is None else duration(step.seconds)
+            line = f"    {kind if step.ok else paint(_RED, kind)} {row}  "
+            lines.append((line + paint(_DIM, f"{took:>7}") if took else line).rstrip())
+        if way.fault is None:
+            lines.append(f"  {paint(_GREEN, 'ok')}")
+        else:
+            lines.append(f"  {paint(_RED, 'failed:')} {printable(way.fault.message)}")
+            if way.fault.hint:
+                lines.append(f"  {paint(_YELLOW, 'hint:')} {printable(way.fault.hint)}")
+    return "\n".join(lines)
+
+
+def _via(way: WayReport) -> str:
+    if not way.proxies:
+        return "directly"
+    proxies = ", then ".join(way.proxies)
+    return f"via {way.name}" if way.name == proxies else f"via {way.name} ({proxies})"
+
+
+def summary(reports: Sequence[TunnelReport]) -> str:
+    """The last line for people."""
+    ways = [way for report in reports for way in report.ways]
+    wrong = sum(way.fault is not None for way in ways)
+    if not wrong:
+        return "all is well"
+    return f"{wrong} of {len(ways)} ways failed" if len(ways) > 1 else "it failed"
+
+
+def asDocument(reports: Sequence[TunnelReport], seconds: float) -> dict[str, Any]:
+    """All of it as docs/check.schema.json has it. @param seconds: how long it took."""
+    return {
+        "ok": all(report.ok for report in reports),
+        "seconds": round(seconds, 3),
+        "tunnels": [
+            {
+                "name": report.name,
+                "target": report.target,
+                "ok": report.ok,
+                "ways": [_wayDocument(way) for way in report.ways],
+            }
+            for report in reports
+        ],
+    }
+
+
+def _wayDocument(way: WayReport) -> dict[str, Any]:
+    fault = way.fault
+    return {
+        "name": way.name,
+        "proxies": list(way.proxies),
+        "ok": fault is None,
+        "steps": [
+            {
+                "step": step.kind,
+                "subject": step.subject,
+                "ok": step.ok,
+                "seconds": None if step.seconds is None else round(step.seconds, 6),
+                **step.facts,
+            }
+            for step in way.steps
+        ],
+        "fault": None
+        if fault is None
+        else {"cause": fault.cause, "message": fault.message, "hint": fault.hint},
+    }

@@ -1,0 +1,237 @@
+"""The endpoints of one way to a target, each wrapped in one that notes when its connection stood.
+Used by walk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost, DNSLookupError
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostResolution,
+    IProtocol,
+    IProtocolFactory,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ptunnel.check.report import Step
+from ptunnel.endpoint import ConnectEndpoint
+from ptunnel.handshake import Handshake, authority, offered
+from ptunnel.tls import peerOf
+from ptunnel.transports import abort
+
+# How much of a greeting is shown, in characters.
+MAX_BANNER = 72
+# How much of one is waited for, in bytes, where it has no end of line.
+_ENOUGH = 512
+# How many of a certificate's names are shown; there are certificates with hundreds.
+_SHOWN = 2
+
+
+@implementer(IStreamClientEndpoint)
+class StepEndpoint:
+    """One step: an endpoint that wraps another and notes what comes of it.
+
+    @ivar step: what is reported of it.
+    @ivar asked: the handshake of the first CONNECT that was sent over it; None: it carries none.
+    """
+
+    asked: Handshake | None = None
+
+    def __init__(
+        self,
+        kind: str,
+        host: str,
+        port: int,
+        endpoint: IStreamClientEndpoint,
+        stood: Callable[[Step], None],
+    ) -> None:
+        """
+        @param kind: "tcp", "tls", "starttls" or "connect".
+        @param stood: called when it is taken for the first time.
+        """
+        self.step = Step(kind, authority(host, port))
+        self.begun = False
+        self._endpoint = endpoint
+        self._stood = stood
+        self._carried: Any = None
+
+    @property
+    def answering(self) -> Handshake | None:
+        """The handshake of the newest CONNECT that was sent over it."""
+        return getattr(self._carried, "handshake", None)
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        self.begun = True
+        # That of a ConnectEndpoint has the handshake; a proxy that asks who we are gets several.
+        self._carried = protocolFactory
+        self.asked = self.asked or self.answering
+        return self._endpoint.connect(protocolFactory).addCallback(self._connected)
+
+    def _connected(self, protocol: IProtocol) -> IProtocol:
+        step = self.step
+        if not step.ok:
+            step.ok = True
+            transport: Any = protocol.transport  # type: ignore[attr-defined]
+            if step.kind == "tcp":
+                peer = transport.getPeer()
+                step.subject = authority(peer.host, peer.port)
+                step.detail = "connected"
+                step.facts["address"] = step.subject
+            elif step.kind != "connect":
+                self._describe(transport)
+            self._stood(step)
+        return protocol
+
+    def _describe(self, transport: Any) -> None:
+        peer = peerOf(transport)
+        until = peer.notAfter and f"{peer.notAfter:%Y-%m-%d}"
+        names = ", ".join(peer.names[:_SHOWN])
+        if len(peer.names) > _SHOWN:
+            names += f" and {len(peer.names) - _SHOWN} more"
+        parts = [peer.version, names, until and f"valid until {until}"]
+        self.step.detail = ", ".join(part for part in parts if part)
+        self.step.facts |= {
+            "version": peer.version,
+            "cipher": peer.cipher,
+            "names": list(peer.names),
+            "validUntil": peer.notAfter and peer.notAfter.isoformat(),
+        }
+
+    def answered(self, below: StepEndpoint) -> None:
+        """Note what the proxy said, where this is CONNECT. @param below: the step before it."""
+        first, last = below.asked, below.answering
+        if first is None or last is None or not last.status:
+            return
+        login = self._endpoint.login if isinstance(self._endpoint, ConnectEndpoint) else None
+        known = login.known() if login is not None and self.step.ok else None
+        schemes = [
+            scheme
+            for handshake in (first, last)
+            if handshake.challenged is not None
+            for scheme in offered(handshake.challenged.values)
+        ]
+        detail = str(last.status)
+        if known is not None:
+            detail += f", {known.title}"
+        elif schemes:
+            detail += f", it offers {', '.join(dict.fromkeys(schemes))}"
+        self.step.detail = detail
+        self.step.facts |= {
+            "status": last.status,
+            "offered": list(dict.fromkeys(schemes)),
+            "scheme": known.title if known is not None else None,
+        }
+
+
+def isName(host: str) -> bool:
+    """Whether a host must be resolved."""
+    return not isIPAddress(host) and not isIPv6Address(host)
+
+
+@implementer(IStreamClientEndpoint)
+class ResolvingStep:
+    """The step before TCP to a name: asks the reactor's resolver, and notes the addresses.
+
+    `connect` fails with DNSLookupError where there is none.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        reactor: Any,
+        endpoint: IStreamClientEndpoint,
+        stood: Callable[[Step], None],
+    ) -> None:
+        self.step = Step("resolve", host)
+        self.begun = False
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._stood = stood
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        self.begun = True
+        looking: Deferred[Any] = succeed(None) if self.step.ok else self._lookUp()
+        return looking.addCallback(lambda _: self._endpoint.connect(protocolFactory))
+
+    def _lookUp(self) -> Deferred[None]:
+        found = _Addresses()
+        self._reactor.nameResolver.resolveHostName(found, self.step.subject)
+        return found.complete.addCallback(self._resolved)
+
+    def _resolved(self, addresses: Sequence[str]) -> None:
+        step = self.step
+        if not addresses:
+            step.detail = "no such name"
+            raise DNSLookupError(f"no address of {step.subject}")
+        step.ok = True
+        step.detail = ", ".join(addresses)
+        step.facts["addresses"] = list(addresses)
+        self._stood(step)
+
+
+@implementer(IResolutionReceiver)
+class _Addresses:
+    """@ivar complete: fires with all addresses."""
+
+    def __init__(self) -> None:
+        self.complete: Deferred[list[str]] = Deferred()
+        self._found: list[str] = []
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        pass
+
+    def addressResolved(self, address: IAddress) -> None:
+        self._found.append(address.host)  # type: ignore[attr-defined]
+
+    def resolutionComplete(self) -> None:
+        self.complete.callback(list(dict.fromkeys(self._found)))
+
+
+class Greeting(Protocol):
+    """What the target says first. It is sent nothing.
+
+    @ivar said: fires with its first line, or with what came, b"" in the case of an end.
+    @ivar ending: with what the connection was lost; None while it is there.
+    """
+
+    def __init__(self) -> None:
+        self.said: Deferred[bytes] = Deferred()
+        self.ending: Failure | None = None
+        self.heard = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+        if b"\n" in self.heard or len(self.heard) >= _ENOUGH:
+            self.enough()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ending = reason
+        self.enough()
+
+    def enough(self) -> None:
+        """Wait no longer."""
+        if not self.said.called:
+            self.said.callback(self.heard)
+
+    def close(self) -> None:
+        abort(self.transport)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the connection ended by an error of its own, such as one of TLS."""
+        return self.ending is not None and not self.ending.check(ConnectionDone, ConnectionLost)
+
+
+def shown(banner: bytes) -> str:
+    """The first line of a greeting that has something to read, cut."""
+    text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in banner.strip().split(b"\n")[0])
+    text = text.rstrip(".") if banner.endswith(b"\r\n") else text
+    return text if len(text) <= MAX_BANNER else f"{text[: MAX_BANNER - 3]}..."

@@ -1,0 +1,249 @@
+"""One way to a target, walked once, step by step. Used by check."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from ptunnel import causes
+from ptunnel.causes import causeOf
+from ptunnel.check.report import Fault, Step, WayReport
+from ptunnel.check.steps import Greeting, ResolvingStep, StepEndpoint, isName, shown
+from ptunnel.config import DIRECT, Settings, Tunnel
+from ptunnel.errors import CredentialsUnavailable, TunnelError, Unreachable
+from ptunnel.handshake import authority
+from ptunnel.route import Routes
+from ptunnel.tls import tlsFailure
+
+# Seconds for a server to greet. Most do so at once; a few mail servers let strangers wait.
+GREETING_WAIT = 2.0
+# Ports on which the server speaks first, without TLS and within it: FTP, SSH, SMTP, POP3, NNTP,
+# IMAP, submission, MySQL, ManageSieve, VNC.
+_GREETS = {21, 22, 25, 110, 119, 143, 587, 2525, 3306, 4190, 5900}
+_GREETS_OVER_TLS = {465, 563, 990, 993, 995} | _GREETS
+# Seconds by which clocks may differ before a certificate's dates are doubted for it.
+_CLOCKS_APART = 300.0
+
+_VALID_FROM = re.compile(r"is not valid before (\d{4}-\d\d-\d\d \d\d:\d\d) UTC")
+
+
+class Walk:
+    """One way of one tunnel.
+
+    Its connection is aborted at the end, and nothing but TLS is said to the target.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        routes: Routes,
+        settings: Settings,
+        tunnel: Tunnel,
+        name: str,
+        now: Callable[[], float],
+    ) -> None:
+        """
+        @param name: one of the tunnel's `via`.
+        @param now: this machine's clock, in seconds since 1970.
+        """
+        self._reactor = reactor
+        self._routes = routes
+        self._tunnel = tunnel
+        self._name = name
+        self._now = now
+        self._proxies = _hops(settings, name)
+        self._target = authority(tunnel.targetHost, tunnel.targetPort)
+        self._steps: list[StepEndpoint | ResolvingStep] = []
+        self._banner: Step | None = None
+        self._apart: list[float] = []  # the proxies' clocks from this machine's
+        self._connecting: Deferred[Any] | None = None
+        self._greeting: Greeting | None = None
+        self._timer: Any = None
+        self._limit = self._began = self._last = 0.0
+        self._done: Deferred[WayReport] = Deferred()
+
+    def start(self, limit: float) -> Deferred[WayReport]:
+        """Walk. @param limit: seconds for all of it. @return: it never fails."""
+        self._limit = limit
+        self._began = self._last = self._reactor.seconds()
+        self._timer = self._reactor.callLater(limit, self._expired)
+        endpoint = self._routes.trial(self._tunnel, self._name, self._wrap)
+        factory = Factory.forProtocol(Greeting)
+        factory.noisy = False
+        self._connecting = endpoint.connect(factory)
+        self._connecting.addCallbacks(self._connected, self._failed)
+        return self._done
+
+    def notStarted(self, limit: float) -> WayReport:
+        """What it is where the time was over before its turn."""
+        return self._report(Fault(f"{self._target} was not tried within {limit:g} s"))
+
+    def _wrap(
+        self, kind: str, host: str, port: int, endpoint: IStreamClientEndpoint
+    ) -> IStreamClientEndpoint:
+        wrapped: StepEndpoint | ResolvingStep
+        steps = [wrapped := StepEndpoint(kind, host, port, endpoint, self._stood)]
+        if kind == "tcp" and isName(host):
+            wrapped = ResolvingStep(host, self._reactor, wrapped, self._stood)
+            self._steps.append(wrapped)
+        self._steps += steps
+        return wrapped
+
+    def _stood(self, step: Step) -> None:
+        now = self._reactor.seconds()
+        step.seconds, self._last = now - self._last, now
+
+    def _connected(self, greeting: IProtocol) -> None:
+        assert isinstance(greeting, Greeting)
+        if self._done.called:
+            greeting.close()
+            return
+        self._greeting = greeting
+        self._reset(GREETING_WAIT, greeting.enough)
+        greeting.said.addCallback(self._greeted)
+
+    def _greeted(self, said: bytes) -> None:
+        greeting = self._greeting
+        assert greeting is not None
+        tunnel, fault = self._tunnel, None
+        banner = Step("banner", self._target, ok=bool(said))
+        greets = _GREETS if tunnel.tls is None else _GREETS_OVER_TLS
+        if said:
+            banner.detail = shown(said)
+            banner.facts["text"] = banner.detail
+        elif greeting.broken and tunnel.tls is not None:
+            assert greeting.ending is not None
+            fault = self._fault(tlsFailure(greeting.ending.value, self._target))
+        elif greeting.ending is not None:
+            banner.detail = "closed"
+            what = f"the tunnel to {self._target} stands, then the connection was closed"
+            fault = self._fault(TunnelError(what))
+        elif tunnel.targetPort in greets and tunnel.starttls is None:
+            banner.detail = "silence"
+            what = f"the tunnel to {self._target} stands, then silence: no greeting"
+            fault = self._fault(TunnelError(f"{what} within {GREETING_WAIT:g} s"))
+        if said or fault is not None:
+            self._banner = banner
+            if said:
+                self._stood(banner)
+        self._finish(fault)
+
+    def _failed(self, reason: Failure) -> None:
+        if not self._done.called:
+            error = reason.value
+            if isinstance(error, TunnelError):
+                self._finish(self._fault(error))
+            else:
+                self._finish(Fault(f"a bug: {error!r}"))
+
+    def _expired(self) -> None:
+        """The time is over while something is being connected."""
+        self._finish(self._fault(self._hung()))
+
+    def _hung(self) -> TunnelError:
+        """What hangs, in the words of a session whose time is over."""
+        number = next(i for i, step in enumerate(self._steps) if not step.step.ok)
+        hanging, below = self._steps[number], self._steps[number - 1]
+        handshake = below.answering if isinstance(below, StepEndpoint) else None
+        asking = hanging.step.kind == "connect" and handshake is not None
+        within = f"within {self._limit:g} s"
+        first = f"the proxy {self._proxies[0]}" if self._proxies else self._target
+        if asking and handshake is not None and handshake.challenged is None:
+            hanging.step.detail = "no answer"
+            return handshake.expire(self._limit)
+        if asking or not hanging.begun:
+            return CredentialsUnavailable(f"no credentials for {first} {within}")
+        hanging.step.detail = "no answer"
+        after = f"timed out after {self._limit:g} s"
+        if hanging.step.kind in ("resolve", "tcp"):
+            return Unreachable(f"cannot reach {first}: {after}")
+        return Unreachable(f"cannot reach {hanging.step.subject} over TLS: {after}")
+
+    def _fault(self, error: TunnelError) -> Fault:
+        self._note()
+        cause = causeOf(error)
+        hint = error.hint or (cause.hint if cause is not None else "")
+        if cause in (causes.CERTIFICATE_EARLY, causes.CERTIFICATE_EXPIRED):
+            wrong = self._clockWrong(error.message)
+            if wrong:
+                cause, hint = causes.CLOCK, wrong
+        body = getattr(error, "body", "")
+        message = f'{error.message}: "{body}"' if body else error.message
+        return Fault(message, hint, cause.id if cause is not None else None)
+
+    def _note(self) -> None:
+        """What the proxies said of themselves."""
+        now = self._now()
+        for step, below in zip(self._steps[1:], self._steps, strict=False):
+            if isinstance(step, StepEndpoint) and isinstance(below, StepEndpoint):
+                step.answered(below)
+                for handshake in below.asked, below.answering:
+                    if handshake is not None and handshake.date is not None:
+                        self._apart.append(handshake.date.timestamp() - now)
+
+    def _clockWrong(self, message: str) -> str:
+        """The hint, where it is this machine's clock that a certificate's dates are wrong for."""
+        match = _VALID_FROM.search(message)
+        if self._apart:
+            apart, whom = self._apart[0], "the proxy's"
+        elif match is not None:
+            start = datetime.strptime(match[1], "%Y-%m-%d %H:%M").replace(tzinfo=timezone.utc)
+            apart, whom = start.timestamp() - self._now(), "that certificate"
+        else:
+            return ""
+        if abs(apart) < _CLOCKS_APART:
+            return ""
+        much = f"{_long(abs(apart))} {'behind' if apart > 0 else 'ahead'}"
+        return causes.CLOCK.hint.format(much=much, whom=whom)
+
+    def _finish(self, fault: Fault | None) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._note()
+        self._done.callback(self._report(fault))
+        if self._greeting is not None:
+            self._greeting.close()
+        elif self._connecting is not None:
+            self._connecting.cancel()
+
+    def _report(self, fault: Fault | None) -> WayReport:
+        steps = [endpoint.step for endpoint in self._steps]
+        taken = next((i for i, step in enumerate(steps) if not step.ok), len(steps))
+        shownSteps = steps[: taken + (fault is not None)]
+        for step in shownSteps[taken:]:
+            step.detail = step.detail or "failed"
+        if self._banner is not None:
+            shownSteps.append(self._banner)
+        return WayReport(self._name, self._proxies, tuple(shownSteps), fault)
+
+    def _reset(self, wait: float, call: Callable[[], None]) -> None:
+        left = self._began + self._limit - self._reactor.seconds()
+        self._timer.cancel()
+        self._timer = self._reactor.callLater(max(0.0, min(wait, left)), call)
+
+
+def _hops(settings: Settings, name: str) -> tuple[str, ...]:
+    """`host:port` of the proxies of a way, the nearest first."""
+    hops: list[str] = []
+    following: str | None = None if name == DIRECT else name
+    while following is not None:
+        proxy = settings.proxies[following]
+        hops.insert(0, authority(proxy.host, proxy.port))
+        following = proxy.through
+    return tuple(hops)
+
+
+def _long(seconds: float) -> str:
+    """A time for people, in the unit that fits: `3 days`."""
+    for unit, size in (("day", 86400), ("hour", 3600)):
+        if seconds >= size:
+            count = round(seconds / size)
+            return f"{count} {unit}{'s' * (count > 1)}"
+    return f"{seconds / 60:.0f} minutes"

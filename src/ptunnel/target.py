@@ -1,0 +1,240 @@
+"""The last hop, where ptunnel speaks TLS with a target whose client speaks none and the protocol
+has a STARTTLS of its own. An endpoint over any other. Used by route, and by programs that import
+ptunnel; for TLS from the first byte L{ptunnel.tls.TlsEndpoint} is enough.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.address import HostnameAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectingCancelledError, NoProtocol
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ptunnel.errors import TargetFailed
+from ptunnel.starttls import Ready, Upgrade, UpgradeRefused
+from ptunnel.sweep import clockOf
+from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
+from ptunnel.transports import abort, receiverOf, setReceiver
+
+
+@implementer(IStreamClientEndpoint)
+class StartTlsEndpoint:
+    """A verified TLS connection with a target, which begins in plaintext.
+
+    `connect` gives a Deferred that fires with the inner protocol when TLS stands; what the server
+    said before, and its client is to see, follows at once. It fails as the other endpoint and
+    L{TlsEndpoint} do, and with L{TargetFailed} when the target refuses STARTTLS, does not speak
+    its protocol, or takes too long. The connection is then aborted.
+    """
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        upgrade: type[Upgrade],
+        settings: TlsSettings | TlsContext,
+        host: str,
+        *,
+        hop: str = "",
+        timeout: float | None = 30.0,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        """
+        @param endpoint: leads to the target.
+        @param upgrade: one of L{ptunnel.starttls.UPGRADES}.
+        @param settings: how TLS is spoken.
+        @param host: the target's name (ASCII) or address literal, without brackets.
+        @param hop: what failures call the target; as a rule its `host:port`.
+        @param timeout: seconds for STARTTLS, and again for TLS, once there is a connection; None:
+            no limit.
+        @param reactor: the clock of the timeout; None: the reactor.
+        """
+        self._endpoint = endpoint
+        self._upgrade = upgrade
+        self._context = settings if isinstance(settings, TlsContext) else TlsContext(settings)
+        self._host = host
+        self._hop = hop or host
+        self._timeout = timeout
+        self._clock = reactor
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect; see the class for how it ends. Cancelling aborts the connection."""
+        name = self._context.settings.serverName or self._host
+        upgrade = self._upgrade(name)
+        plaintext = _Plaintext(self._endpoint, upgrade, self._hop, self._timeout, self._clock)
+        connecting = TlsEndpoint(
+            plaintext,
+            self._context,
+            self._host,
+            hop=self._hop,
+            timeout=self._timeout,
+            reactor=self._clock,
+        ).connect(protocolFactory)
+        done: Deferred[IProtocol] = Deferred(lambda _: connecting.cancel())
+        connecting.addCallbacks(_greet, done.errback, callbackArgs=(upgrade, done))
+        return done
+
+
+def _greet(protocol: IProtocol, upgrade: Upgrade, done: Deferred[IProtocol]) -> None:
+    transport = cast(Any, protocol).transport
+    done.callback(protocol)
+    if upgrade.greeting and not getattr(transport, "disconnecting", False):
+        # Whoever waited may have taken the transport over by now.
+        receiverOf(transport, protocol).dataReceived(upgrade.greeting)
+
+
+@implementer(IStreamClientEndpoint)
+class _Plaintext:
+    """One connection, which is handed on when the server awaits the first byte of TLS."""
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        upgrade: Upgrade,
+        hop: str,
+        timeout: float | None,
+        clock: IReactorTime | None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._upgrade = upgrade
+        self._hop = hop
+        self._timeout = timeout
+        self._clock = clock
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        attempt = _Attempt(self._upgrade, protocolFactory, self._hop)
+        attempt.start(self._endpoint, self._timeout, self._clock)
+        return attempt.result
+
+
+class _Attempt(Factory):
+    """One attempt: the factory of the protocol that speaks before TLS.
+
+    @ivar result: what `connect` gave out.
+    """
+
+    noisy = False
+
+    def __init__(self, upgrade: Upgrade, inner: IProtocolFactory, hop: str) -> None:
+        self.upgrade = upgrade
+        self.inner = inner
+        self._hop = hop
+        self._speaker: _Speaker | None = None
+        self._connecting: Deferred[IProtocol] | None = None
+        self._timer: IDelayedCall | None = None
+        self.over = False
+        self.result: Deferred[IProtocol] = Deferred(self._cancelled)
+
+    def start(
+        self, endpoint: IStreamClientEndpoint, timeout: float | None, clock: IReactorTime | None
+    ) -> None:
+        self._timeout = timeout
+        self._clock = clock
+        try:
+            self._connecting = endpoint.connect(self)
+        except Exception:
+            self.fail(Failure())
+        else:
+            self._connecting.addErrback(self.fail)
+
+    def doStart(self) -> None:
+        self.inner.doStart()
+
+    def doStop(self) -> None:
+        self.inner.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        if self.over:
+            return None  # it was cancelled, and connected all the same
+        self._speaker = _Speaker(self, addr)
+        if self._timeout is not None:
+            self._timer = clockOf(self._clock).callLater(self._timeout, self._expired)
+        return self._speaker
+
+    def succeed(self, protocol: IProtocol) -> None:
+        if self._finish():
+            self.result.callback(protocol)
+
+    def refuse(self, why: UpgradeRefused) -> None:
+        """There is no way to TLS."""
+        self.fail(TargetFailed(f"the target {self._hop} {why}", hop=self._hop))
+
+    def fail(self, reason: Failure | Exception) -> None:
+        speaker, connecting = self._speaker, self._connecting
+        if self._finish():
+            if speaker is not None and speaker.connected:
+                abort(speaker.transport)
+            elif connecting is not None:
+                connecting.cancel()
+            self.result.errback(reason)
+
+    def _finish(self) -> bool:
+        """@return: whether it was not over yet."""
+        before, self.over = self.over, True
+        self._speaker = None
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        return not before
+
+    def _expired(self) -> None:
+        what = f"did not come to {self.upgrade.request} within {self._timeout:g} s"
+        self.refuse(UpgradeRefused(what))
+
+    def _cancelled(self, result: Deferred[IProtocol]) -> None:
+        self.fail(ConnectingCancelledError(HostnameAddress(self._hop.encode(), 0)))
+
+
+class _Speaker(Protocol):
+    """Says what is to be said before TLS."""
+
+    def __init__(self, attempt: _Attempt, address: IAddress | None) -> None:
+        self._attempt = attempt
+        self._address = address
+
+    def connectionMade(self) -> None:
+        self._say(self._attempt.upgrade.begin())
+
+    def dataReceived(self, data: bytes) -> None:
+        attempt = self._attempt
+        if attempt.over:
+            return
+        try:
+            outcome = attempt.upgrade.feed(data)
+            if isinstance(outcome, Ready):
+                self._handOver()
+            else:
+                self._say(outcome)
+        except UpgradeRefused as e:
+            attempt.refuse(e)
+        except Exception:
+            attempt.fail(Failure())
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self._attempt.over:
+            self._attempt.refuse(self._attempt.upgrade.ended())
+
+    def _say(self, data: bytes | None) -> None:
+        if data:
+            cast(ITransport, self.transport).write(data)
+
+    def _handOver(self) -> None:
+        inner = self._attempt.inner.buildProtocol(cast(IAddress, self._address))
+        if inner is None:
+            raise NoProtocol()
+        transport = cast(ITransport, self.transport)
+        setReceiver(transport, inner)
+        inner.makeConnection(transport)
+        self._attempt.succeed(inner)
