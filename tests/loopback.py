@@ -27,7 +27,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -441,6 +441,7 @@ class Loopback:
         if tls is not None:
             factory = TLSMemoryBIOFactory(tls, isClient, factory)
             factory.noisy = False
+            factory.protocol = TLSMemoryBIOProtocol  # as tls.TlsEndpoint has it
         self.reactor.adoptStreamConnection(sock.fileno(), sock.family, factory)
         sock.close()
         self._protocols.append(protocol)

@@ -18,10 +18,11 @@ LAYERS = (
     ("demo",),
     ("tap", "tour", "stdio", "check", "hosts"),
     ("workers",),
-    ("ptunnel", "service", "littleproxy", "talk"),
+    ("ptunnel", "service", "clientstring", "littleproxy", "talk"),
     ("tunnel",),
     ("route",),
     ("endpoint", "introduce", "target", "tcp", "splice"),
+    ("tlsleg",),
     ("login", "health", "sockets", "kernel"),
     ("passwords", "watch", "producers"),
     ("handshake", "config"),
@@ -187,9 +188,32 @@ class LayerTests(SynchronousTestCase):
         )
         self.assertEqual(done.stdout, "False\n")
 
-    def test_thePluginImportsNothingOfThem(self) -> None:
-        names = allImports(parse(PLUGIN), "twisted.plugins.ptunnel_plugin")
+    def test_thePluginImportsNothingOfThemAtOnce(self) -> None:
+        names = importsAtOnce(parse(PLUGIN), "twisted.plugins.ptunnel_plugin")
         self.assertEqual({name for name in names if name.split(".")[0] == "ptunnel"}, set())
+
+    def test_whatThePluginImportsTwistdHasAlready(self) -> None:
+        program = (
+            "import sys, twisted.application.app, twisted.plugin; before = set(sys.modules)\n"
+            "import twisted.plugins.ptunnel_plugin\n"
+            "print(*sorted(set(sys.modules) - before))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        )
+        self.assertEqual(done.stdout.split(), ["twisted.plugins", "twisted.plugins.ptunnel_plugin"])
+
+    def test_whatAProgramGetsOfThePackageIsNoModuleOfThatName(self) -> None:
+        program = (
+            "import ptunnel.splice, ptunnel.tunnel, ptunnel; from ptunnel import *\n"
+            "import ptunnel.splice\n"
+            "print([n for n in ptunnel.__all__ if type(getattr(ptunnel, n)) is type(ptunnel)])\n"
+            "print(splice is ptunnel.splice, callable(splice))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        )
+        self.assertEqual(done.stdout, "[]\nTrue True\n")
 
     def test_eachSaysWhatItIs(self) -> None:
         for path in *MODULES.values(), PLUGIN:

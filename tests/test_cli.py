@@ -19,6 +19,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import __version__, cli, service, stdio
+from ptunnel.config.listens import autoAddresses
 from ptunnel.errors import ListenError, Unreachable
 from ptunnel.log import Lines
 from ptunnel.splice import Ended
@@ -101,14 +102,14 @@ class DispatchTests(CommandCase):
 
             self.patch(cli, name, command)
 
-        for name in "run", "connect", "demo":
+        for name in "run", "connect", "check", "hosts", "demo":
             replace(name)
         self.assertEqual(cli.main(words), 7)
         [call] = calls
         return call
 
     def test_aFirstWordThatIsACommandIsThatCommand(self) -> None:
-        for name in "run", "connect", "demo":
+        for name in "run", "connect", "check", "hosts", "demo":
             self.assertEqual(self.called(name, "-v", "x"), (name, ["-v", "x"]))
 
     def test_anyOtherFirstWordMeansRun(self) -> None:
@@ -135,6 +136,9 @@ class DispatchTests(CommandCase):
             ["connect", "-p", "p:1", "nonsense"],
             ["connect", "a:1"],
             ["connect", "-p", "p:1", "-l", "::1", "a:1"],
+            ["hosts"],
+            ["hosts", "-c", "/nowhere/tunnels.ini"],
+            ["hosts", "-p", "127.0.0.1:9993", TUNNEL],
         ):
             end = self.assertRaises(SystemExit, cli.main, words)
             self.assertEqual(end.code, 2, words)
@@ -150,12 +154,55 @@ class DispatchTests(CommandCase):
             (["-h"], "Usage: ptunnel [options] [TUNNEL ...]"),
             (["run", "-h"], "Usage: ptunnel [options] [TUNNEL ...]"),
             (["connect", "-h"], "Usage: ptunnel connect [options] HOST:PORT"),
+            (["check", "-h"], "Usage: ptunnel check [options] [TUNNEL ...]"),
+            (["hosts", "-h"], "Usage: ptunnel hosts [options] [TUNNEL ...]"),
         ):
             self.out.truncate(0)
             self.out.seek(0)
             end = self.assertRaises(SystemExit, cli.main, words)
             self.assertEqual(end.code, 0)
             self.assertTrue(self.out.getvalue().startswith(start), self.out.getvalue())
+
+    def test_helpNamesTheOtherCommands(self) -> None:
+        self.assertRaises(SystemExit, cli.main, ["-h"])
+        words = " ".join(self.out.getvalue().split())
+        for name in "connect", "check", "hosts", "demo":
+            self.assertIn(f"ptunnel {name}", words)
+
+
+class HostsTests(CommandCase):
+    def test_itPrintsTheLinesAndStartsNothing(self) -> None:
+        code = cli.main(["hosts", "-p", "p:1", "127.0.0.9:993:imap.example:993"])
+        self.assertEqual(code, 0)
+        self.assertEqual(self.out.getvalue(), "127.0.0.9  imap.example\n")
+        self.assertEqual((self.err.getvalue(), self.begun), ("", []))
+        self.assertEqual((self.reactor.tcpServers, self.reactor.ran), ([], False))
+
+    def test_whereALineCannotLeadACommentStands(self) -> None:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("[tunnel a]\nlisten = unix:/x\ntarget = a.example:1\n")
+            file.write("[tunnel b]\nlisten = auto\ntarget = b.example:1\n")
+        # A warning, such as the one of -P, would be a line that no hosts file can have.
+        words = ["hosts", "-p", "p:1", "-U", "alice", "-P", "x", "-c", path]
+        self.assertEqual(cli.main(words), 0)
+        comment, line = self.out.getvalue().splitlines()
+        self.assertTrue(comment.startswith("# a: it listens on unix:/x, "), comment)
+        self.assertRegex(line, r"^127\.\d+\.\d+\.\d+  b\.example$")
+        self.assertEqual(self.err.getvalue(), "")
+
+    def test_aReaderThatHasGoneIsNoTraceback(self) -> None:
+        class Gone(io.StringIO):
+            def flush(self) -> None:
+                raise BrokenPipeError
+
+            def fileno(self) -> int:
+                return descriptor
+
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        self.addCleanup(os.close, descriptor)
+        self.patch(sys, "stdout", Gone())
+        self.assertEqual(cli.main(["hosts", "-p", "p:1", TUNNEL]), 1)
 
 
 class RunTests(CommandCase):
@@ -345,6 +392,25 @@ class ProcessTests(SynchronousTestCase):
         process.send_signal(signal.SIGTERM)
         code, _, err = self.ended(process)
         self.assertEqual((code, err), (0, ""))
+
+    def test_whereHostsLeadsANameATunnelListens(self) -> None:
+        if sys.platform != "linux":
+            self.skipTest("the address must be given to the loopback interface first")
+        address = autoAddresses(["a.example"])["a.example"]
+        with socket.socket() as free:
+            free.bind((address, 0))
+            port = free.getsockname()[1]
+        with open(os.path.join(self.directory, "tunnels.ini"), "w") as file:
+            file.write(f"[tunnel a]\nlisten = auto\ntarget = a.example:{port}\n")
+        words = "-c", "tunnels.ini", "-p"
+        code, out, err = self.ended(self.start(*self.ptunnel, "hosts", *words, "p.example:1"))
+        self.assertEqual((code, out, err), (0, f"{address}  a.example\n", ""))
+        process = self.start(*self.ptunnel, *words, "127.0.0.1:1")
+        self.lineFrom(process, f"listening on {address}:{port}")
+        with socket.create_connection((address, port), timeout=60) as client:
+            self.assertEqual(client.recv(1), b"")  # there is no proxy: an end and no reset
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.ended(process)[0], 0)
 
     def test_aSecondSignalEndsASessionThatDoesNotEnd(self) -> None:
         with socket.socket() as proxy:

@@ -12,6 +12,7 @@ from ptunnel.config import STARTTLS, CommandLine, Settings, Tunnel, loadConnect
 from ptunnel.config.tls import tunnelTls
 from ptunnel.config.words import parseAlpn
 from ptunnel.errors import ConfigError
+from ptunnel.starttls import UPGRADES
 from ptunnel.tls import TlsSettings
 from tests.test_config import SettingsTestCase
 from tests.test_config_proxies import selfSigned
@@ -56,6 +57,9 @@ class SwitchTests(TlsCase):
         for protocol in STARTTLS:
             self.assertEqual(self.speaks(f"starttls = {protocol}"), (True, protocol))
         self.assertEqual(self.speaks("tls = yes\nstarttls = imap"), (True, "imap"))
+
+    def test_everyProtocolThatMayBeWrittenIsSpoken(self) -> None:
+        self.assertEqual(set(STARTTLS), set(UPGRADES))
 
     def test_starttlsWithoutTLSIsAMistake(self) -> None:
         what = "tls = no is given too, and starttls is TLS; leave one of them out"

@@ -28,6 +28,7 @@ from ptunnel.config import (
 from ptunnel.config.addresses import parseHost
 from ptunnel.config.words import (
     choice,
+    parseAlpn,
     parseLimit,
     parseThrough,
     parseVia,
@@ -49,6 +50,7 @@ ports = st.integers(1, 65535)
 words = st.text() | st.text(alphabet="[]:@/%?#.,*-_ 0123456789abxé١\n\r\x00", max_size=40)
 
 PARSERS: list[Callable[[str], object]] = [
+    parseAlpn,
     parseDuration,
     parseHeaders,
     parseHost,

@@ -161,6 +161,19 @@ class CommentTests(SynchronousTestCase):
             ],
         )
 
+    def test_aProxyOnThisMachineMayReadTheSameHostsFile(self) -> None:
+        for host in "localhost", "127.0.0.1", "::1":
+            here = Proxy("corp", host, 3128)
+            far = Proxy("far", host, 3128, through="corp")
+            comment = (
+                "# t: the proxy corp is on this machine too: if it reads the hosts file, as squid "
+                f"does, a line for {IMAP} leads it back here"
+            )
+            proxies = here, far
+            self.assertEqual(linesOf(tunnel(), proxies=proxies), [comment, *linesOf(tunnel())])
+            # It is that other machine's.
+            self.assertEqual(linesOf(tunnel(via=("far",)), proxies=proxies), linesOf(tunnel()))
+
     def test_aTunnelsNameStaysInItsComment(self) -> None:
         # What stands on a line of its own leads a name somewhere.
         [line] = linesOf(tunnel(UnixListen("/x"), name="a\n192.0.2.1 bank.example\r"))

@@ -178,9 +178,9 @@ class KernelTests(TestCase):
         _, a = self.loopback.connection()
         target, b = self.loopback.connection()
         b.transport.write(b"first")
-        self.assertFalse(kernel.applies(a.transport, b.transport))
+        self.assertFalse(kernel.isPlain(a.transport))
         await target.gets(5)
-        self.assertTrue(kernel.applies(a.transport, b.transport))
+        self.assertTrue(kernel.isPlain(a.transport) and kernel.isPlain(b.transport))
 
 
 class TunnelTests(TestCase):

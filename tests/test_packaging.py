@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import importlib.util
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import venv
 import zipfile
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +24,8 @@ from ptunnel import __version__
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ptunnel"
 
+# Seconds for a program that has hung, which is no part of what is tested.
+PATIENCE = 60
 NO_BUILD = None if importlib.util.find_spec("build") else "build is not installed"
 
 
@@ -86,6 +91,33 @@ def installed() -> Path:
     return place / "bin"
 
 
+class OneTunnel:
+    """A proxy and its target in one, for one client.
+
+    @ivar request: what the client has asked for.
+    """
+
+    def __init__(self) -> None:
+        self.request = b""
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.close()
+        self._thread.join(PATIENCE)
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            client, _ = self._server.accept()
+            with client:
+                client.settimeout(PATIENCE)
+                while b"\r\n\r\n" not in self.request:
+                    self.request += client.recv(4096)
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n* hello\n")
+
+
 class WheelTests(SynchronousTestCase):
     skip = NO_BUILD
 
@@ -135,6 +167,16 @@ class InstalledTests(SynchronousTestCase):
     def test_twistdsOwnPluginsAreStillThere(self) -> None:
         said = run(installed() / "twistd", "--help", cwd=folder())
         self.assertTrue([line for line in said.splitlines() if line.split()[:1] == ["web"]])
+
+    def test_anyProgramsEndpointStringsMayGoThroughAProxy(self) -> None:
+        # The program is no part of ptunnel, and imports nothing of it.
+        program = ROOT / "docs" / "examples" / "endpoint_string.py"
+        with contextlib.closing(OneTunnel()) as proxy:
+            through = rf"proxy=http\://127.0.0.1\:{proxy.port}"
+            text = f"httpconnect:imap.example.com:143:{through}"
+            said = run(installed() / "python", "-I", program, text, cwd=folder())
+        self.assertEqual(said, "* hello\n")
+        self.assertTrue(proxy.request.startswith(b"CONNECT imap.example.com:143 HTTP/1.1\r\n"))
 
     def test_whatItNeedsIsInstalledWithIt(self) -> None:
         run(installed() / "python", "-m", "pip", "check")

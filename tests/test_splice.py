@@ -25,6 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ptunnel.splice import LINGER, Ended, Splice, splice
 from ptunnel.sweep import Sweep
+from ptunnel.tlsleg import TlsLeg, isTlsOverPlain
 from tests.loopback import Loopback, MemoryTCP, MemoryTransport, Peer, Recorder, useReactor
 
 # Socket buffers of 64 KiB, which the kernel doubles; two in the way of the bytes at each side.
@@ -794,6 +795,11 @@ class ProducersLoopbackTests(LoopbackSpliceTests, TestCase):
         self.assertIn(b.transport, self.loopback.reactor.getReaders())
 
 
+def ensuring(method: Any) -> Any:
+    """Trial waits for Deferreds in setUp, and for coroutines only in tests."""
+    return lambda case: Deferred.fromCoroutine(method(case))
+
+
 def selfSigned() -> tuple[Any, Any]:
     """The context factories of a TLS client and of a server with a certificate of its own."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -822,13 +828,18 @@ class TLSSpliceTests(TestCase):
 
     timeout = 60
 
-    def setUp(self) -> None:
+    @ensuring
+    async def setUp(self) -> None:
         self.loopback = Loopback(self)
         self.client, a = self.loopback.connection(tls=selfSigned())
         self.target, b = self.loopback.connection()
         self.before = a, b
         self.clock = Clock()
+        await self.ready(a.transport)
         self.done = splice(a.transport, b.transport, reactor=self.clock)
+
+    async def ready(self, secure: Any) -> None:
+        """What is waited for before the two are joined."""
 
     def assertSame(self, received: bytes | bytearray, sent: bytes) -> None:
         self.assertEqual(digest(received), digest(sent))
@@ -920,3 +931,25 @@ class TLSSpliceTests(TestCase):
         await self.done
         for protocol in self.before:
             self.assertEqual(protocol.calls, ["connectionLost"])
+
+
+class TlsLegTests(TLSSpliceTests):
+    """The same where the handshake is over, and the socket is taken over."""
+
+    def setUp(self) -> Any:
+        self.legs: list[type] = []
+        begin = TlsLeg.__init__
+
+        def count(leg: TlsLeg, *arguments: Any) -> None:
+            self.legs.append(type(leg))
+            begin(leg, *arguments)
+
+        self.patch(TlsLeg, "__init__", count)
+        return super().setUp()
+
+    async def ready(self, secure: Any) -> None:
+        while not isTlsOverPlain(secure):
+            await self.loopback.turn()
+
+    async def test_itIsTaken(self) -> None:
+        self.assertEqual(self.legs, [TlsLeg])

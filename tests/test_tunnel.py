@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.errors import Unreachable
 from ptunnel.log import Log
 from ptunnel.splice import LINGER
-from ptunnel.tunnel import TunnelFactory
+from ptunnel.starttls import Prelude
+from ptunnel.tunnel import PRELUDE_WAIT, TunnelFactory
 from tests.loopback import (
     FakeEndpoint,
     MemoryTCP,
@@ -397,6 +398,120 @@ class SessionLineTests(TunnelCase):
         client.lose()
         self.assertEqual(self.logged(), [])
         self.assertEqual(self.tunnel.sessions, set())
+
+
+class PreludeTests(TunnelCase):
+    """What PostgreSQL's clients and servers say before they are joined."""
+
+    NO_TLS = b"\0\0\0\x08\x04\xd2\x16\x2f"
+    STARTUP = b"\0\0\0\x14\0\3\0\0user\0alice\0\0"
+    OK = b"R\0\0\0\x08\0\0\0\0"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.make(prelude=Prelude)
+
+    def assertNothingIsLeft(self) -> None:
+        self.assertEqual(self.tunnel.sessions, set())
+        self.clock.advance(2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_aClientIsNotReadBeforeThereIsAConnection(self) -> None:
+        client = self.client()
+        client.receive(self.NO_TLS)
+        self.assertEqual((client.paused, client.sent), (True, b""))
+        target = self.endpoint.succeed()
+        self.assertEqual((client.paused, client.sent, target.sent), (False, b"N", b""))
+
+    def test_thenBothAreJoinedAndTheTargetsFirstWordsAreTheClients(self) -> None:
+        client, target = self.connected()
+        client.receive(self.NO_TLS)
+        client.receive(self.STARTUP)
+        self.assertTrue(client.paused)
+        self.assertEqual(target.sent, self.STARTUP)
+        target.receive(self.OK)
+        self.assertEqual(client.sent, b"N" + self.OK)
+        client.receive(b"Q")
+        target.receive(b"Z")
+        self.assertEqual((target.sent, client.sent), (self.STARTUP + b"Q", b"N" + self.OK + b"Z"))
+        client.lose()
+        [line] = self.logged()
+        self.assertIn("reset by the client after 0.000 s: 1 bytes out, 10 in, connected in", line)
+        self.assertNothingIsLeft()
+
+    def test_theWaitForTheFirstWordsIsOverWhenTheyAreSaid(self) -> None:
+        client, target = self.connected()
+        client.receive(self.STARTUP)
+        target.receive(self.OK)
+        self.clock.pump([1] * int(PRELUDE_WAIT + 2))
+        self.assertEqual((client.how, target.how), ([], []))
+
+    def test_aClientThatSaysNothingIsClosedAfterAWhile(self) -> None:
+        client, target = self.connected()
+        self.clock.pump([1] * int(PRELUDE_WAIT - 1))
+        self.assertFalse(client.lost)
+        self.clock.pump([1] * 2)
+        self.assertEqual((client.how, target.how), (["abortConnection"], ["abortConnection"]))
+        self.assertNothingIsLeft()
+
+    def test_aClientThatCannotBeServedIsOneWarningAndTurnedAway(self) -> None:
+        client, target = self.connected()
+        client.receive(b"GET / HTTP/1.1\r\n\r\n")
+        self.assertEqual(
+            self.logged(),
+            ["warn: imap: 192.0.2.1:5001 gets no tunnel: the client does not speak PostgreSQL"],
+        )
+        self.assertEqual((client.how, target.how), (["loseWriteConnection"], ["abortConnection"]))
+        client.receive(self.STARTUP)
+        self.assertEqual((client.sent, target.sent, client.paused), (b"", b"", False))
+        client.end()
+        self.assertNothingIsLeft()
+
+    def test_aTargetThatClosesIsOneWarningAndTheClientSeesAnEnd(self) -> None:
+        client, target = self.connected()
+        client.receive(self.STARTUP)
+        target.lose()
+        self.assertEqual(
+            self.logged(),
+            [
+                "warn: imap: 192.0.2.1:5001 gets no tunnel: "
+                "the target closed the connection before it answered"
+            ],
+        )
+        self.assertEqual(client.how, ["loseWriteConnection"])
+        client.end()
+        self.assertNothingIsLeft()
+
+    def test_aClientThatGoesTakesTheTargetWithIt(self) -> None:
+        for said in b"", self.NO_TLS, self.STARTUP:
+            client, target = self.connected()
+            client.receive(said)
+            client.lose()
+            self.assertEqual(target.how, ["abortConnection"])
+            self.assertEqual(self.logged(), [])
+            self.assertNothingIsLeft()
+
+    def test_aPreludeThatRaisesIsABug(self) -> None:
+        class Clumsy(Prelude):
+            def answer(self, data: bytes) -> bytes | None:
+                raise ZeroDivisionError
+
+        self.make(prelude=Clumsy)
+        client, target = self.connected()
+        client.receive(self.STARTUP)
+        target.receive(self.OK)
+        self.assertEqual(self.logged(), ["error: imap: a bug: ZeroDivisionError()"])
+        self.assertEqual((client.how, target.how), (["abortConnection"], ["abortConnection"]))
+        self.assertNothingIsLeft()
+
+    def test_drainWaitsForItAndAbortEndsIt(self) -> None:
+        _, target = self.connected()
+        drained = self.tunnel.drain()
+        self.assertNoResult(drained)
+        self.tunnel.abort()
+        self.successResultOf(drained)
+        self.assertEqual(target.how, ["abortConnection"])
+        self.assertNothingIsLeft()
 
 
 class EndOfAllTests(TunnelCase):

@@ -1,15 +1,21 @@
 """TCP tunnels through an HTTP proxy's CONNECT method, for Twisted programs.
 
 ConnectEndpoint(proxyEndpoint, "imap.gmail.com", 993)   an IStreamClientEndpoint
+TlsEndpoint(anyClientEndpoint, TlsSettings(), host)     the same, with TLS over it
 TunnelFactory(anyClientEndpoint)                        an IProtocolFactory to listen with
 splice(transportA, transportB)                          a Deferred that fires at the end of both
+
+docs/embedding.md is their manual, and ptunnel.errors has what they fail with.
 """
 
+# All at once: a name that is looked up late, and is that of a module too, such as splice, would
+# sometimes be the one and sometimes the other.
 from ptunnel._version import __version__
 from ptunnel.auth import Credentials
 from ptunnel.endpoint import ConnectEndpoint
 from ptunnel.login import Login
 from ptunnel.splice import Ended, splice
+from ptunnel.tls import TlsEndpoint, TlsSettings
 from ptunnel.tunnel import TunnelFactory
 
 __all__ = [
@@ -17,6 +23,8 @@ __all__ = [
     "Credentials",
     "Ended",
     "Login",
+    "TlsEndpoint",
+    "TlsSettings",
     "TunnelFactory",
     "__version__",
     "splice",

@@ -8,7 +8,7 @@ in our words, is known by those. Used by handshake and check; imports none of th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,11 @@ class Cause:
     id: str
     words: tuple[str, ...]
     hint: str
-    _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        pattern = "|".join(".*".join(map(re.escape, words.split("..."))) for words in self.words)
-        object.__setattr__(self, "_pattern", re.compile(pattern) if pattern else None)
 
     def says(self, message: str) -> bool:
         """Whether a message has these words."""
-        return self._pattern is not None and self._pattern.search(message) is not None
+        patterns = (".*".join(map(re.escape, words.split("..."))) for words in self.words)
+        return any(re.search(pattern, message) for pattern in patterns)
 
 
 # Of two that fit a message, the first is its cause.
@@ -107,8 +103,12 @@ CLIENT_CERTIFICATE = Cause(
 )
 NO_TLS = Cause(
     "no-tls",
-    ("it does not speak TLS", "closed in the middle of the handshake"),
-    "is it a plain HTTP proxy, http:// ?",
+    (
+        "it does not speak TLS",
+        "closed in the middle of the handshake",
+        "no handshake within ",
+    ),
+    "is it a plain HTTP proxy, http:// , or a target without TLS?",
 )
 TLS = Cause(
     "tls",
@@ -196,8 +196,13 @@ TARGET_DOWN = Cause(
 # The tunnel stands, and something is wrong all the same.
 NO_STARTTLS = Cause(
     "no-starttls",
-    ("STARTTLS",),
-    "check the target's port, and whether that server offers STARTTLS to everybody",
+    ("the target ... does not offer ", "the target ... refuses "),
+    "check the target's port, and whether that server offers TLS on it to everybody",
+)
+TARGET_PROTOCOL = Cause(
+    "target-protocol",
+    ("the target ... does not speak ", "the target "),
+    "check the target's port, and that starttls names its protocol",
 )
 TARGET_SILENT = Cause(
     "target-silent",

@@ -1,7 +1,8 @@
-"""The `ptunnel` command: run, connect, hosts, demo."""
+"""The `ptunnel` command: run, connect, check, hosts, demo."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectError
 
-from ptunnel.config import Settings, loadConnect
+from ptunnel.config import Settings, loadConnect, parseDuration
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Lines, Log, beginLogging
 from ptunnel.splice import Ended
@@ -20,7 +21,7 @@ from ptunnel.tap import Options, ProxyOptions, mistake
 def main(arguments: Sequence[str] | None = None) -> int:
     """@return: the exit code: 0 done, 1 failed, 2 (by SystemExit) a mistake in the options."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"run": run, "connect": connect, "hosts": hosts, "demo": demo}
+    commands = {"run": run, "connect": connect, "check": check, "hosts": hosts, "demo": demo}
     command = commands.get(words[0]) if words else None
     try:
         return run(words) if command is None else command(words[1:])
@@ -43,6 +44,32 @@ class ConnectOptions(ProxyOptions):
         if len(self.words) != 1:
             raise ConfigError("connect takes one argument: HOST:PORT")
         self.settings = loadConnect(self.commandLine(), os.environ, self.words[0])
+
+
+class CheckOptions(Options):
+    """The options of `ptunnel check`.
+
+    @ivar deadline: seconds for all of it.
+    """
+
+    synopsis = "check [options] [TUNNEL ...]"
+    longdesc = (
+        "Try every proxy and tunnel, hop by hop, and say what is wrong. It listens nowhere. Exit "
+        "code 1 when anything is wrong."
+    )
+    optParameters = [["deadline", "", "30s", "When it ends at the latest."]]
+    optFlags = [["json", "", "Print one JSON document (docs/check.schema.json)."]]
+    deadline: float
+
+    def postOptions(self) -> None:
+        try:
+            deadline = parseDuration(self["deadline"])
+        except ConfigError as e:
+            raise ConfigError(f"--deadline: {e}") from None
+        if not deadline:
+            raise ConfigError("--deadline: it cannot do without one")
+        self.deadline = deadline
+        super().postOptions()
 
 
 class HostsOptions(Options):
@@ -137,6 +164,64 @@ def connect(words: Sequence[str]) -> int:
     reactor.callWhenRunning(start)
     reactor.run()
     return 1 if codes else 0
+
+
+def check(words: Sequence[str]) -> int:
+    """Try every way of every tunnel."""
+    options = CheckOptions()
+    options.parseOptions(words)
+    settings = options.settings
+
+    from twisted.internet import reactor as installed
+
+    from ptunnel.check import Check, TunnelReport, asDocument, asText, summary, wantsColour
+
+    reactor: Any = installed
+    beginLogging(Lines(sys.stderr), settings.logLevel)
+    log = Log(settings.logLevel)
+    for warning in settings.warnings:
+        log.warning("", warning)
+    colour = wantsColour(sys.stdout, os.environ)
+    asJSON, quiet = bool(options["json"]), settings.logLevel == "none"
+    codes = [1]  # until it is known better
+
+    def found(report: TunnelReport) -> None:
+        if not (asJSON or quiet):
+            show(f"{asText(report, colour)}\n")
+
+    def done(reports: Sequence[TunnelReport]) -> None:
+        if asJSON:
+            show(json.dumps(asDocument(reports, reactor.seconds() - began), indent=2))
+        elif not quiet:
+            show(summary(reports))
+        codes[0] = 0 if all(report.ok for report in reports) else 1
+
+    def failed(reason: Any) -> None:
+        log.error("", f"a bug: {reason.value!r}", traceback=reason.getTraceback())
+
+    def start() -> None:
+        checking = Check(reactor, settings, options.deadline, found).run()
+        checking.addCallback(done).addErrback(failed).addBoth(end)
+
+    def end(_: object) -> None:
+        if reactor.getThreadPool().working:
+            # The system's resolver hangs, and its threads would hold the process up past the
+            # deadline: nothing can stop them.
+            sys.stderr.flush()
+            os._exit(codes[0])
+        if reactor.running:
+            reactor.stop()
+
+    began = reactor.seconds()
+    reactor.callWhenRunning(start)
+    reactor.run()
+    return codes[0]
+
+
+def show(text: str) -> None:
+    """Print, in whatever encoding the output has."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def hosts(words: Sequence[str]) -> int:

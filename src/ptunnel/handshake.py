@@ -57,8 +57,8 @@ _FIELDS_REFUSED = frozenset([b"host", b"content-length", b"transfer-encoding"])
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _DATE = re.compile(rb"(?i)\ndate:([^\r\n]*)")
 # What proxies say of a target's name that they cannot resolve: Squid in a field of its own, others
-# as RFC 9209 has it, or in plain words.
-_NO_SUCH_NAME = re.compile(
+# as RFC 9209 has it, or in plain words. Compiled when it is needed.
+_NO_SUCH_NAME = (
     rb"(?i)ERR_DNS_FAIL|error=dns_|dns lookup fail|unable to determine ip address|"
     rb"(?:name|host|hostname) (?:does not resolve|could not be resolved|not known|not found)|"
     rb"(?:could not|cannot|unable to|failed to) resolve|no such (?:host|domain)|unknown host|"
@@ -124,6 +124,8 @@ def offered(values: Sequence[bytes]) -> tuple[str, ...]:
 
     @param values: those of its Proxy-Authenticate fields.
     """
+    if not values:
+        return ()
     titles = {kind.name: kind.title for kind in SCHEMES}
     try:
         challenges = parseChallenges(values)
@@ -393,7 +395,8 @@ class Handshake:
         refusal = self.refusal
         assert refusal is not None
         refusal.body = _excerpt(self._masked(self._body)[:MAX_EXCERPT])
-        if refusal.status >= 500 and _NO_SUCH_NAME.search(self._head[self._start :] + self._body):
+        said = self._head[self._start :] + self._body
+        if refusal.status >= 500 and re.search(_NO_SUCH_NAME, said):
             refusal.cause, refusal.hint = causes.TARGET_NAME.id, causes.TARGET_NAME.hint
         return refusal
 
@@ -419,9 +422,7 @@ class Handshake:
             cause = causes.WEB_SERVER
             hint = cause.hint
         message = f"{message}: {status} {reason}".rstrip()
-        return kind(
-            message, status=status, reason=reason, hop=self._hop, hint=hint, cause=cause.id
-        )
+        return kind(message, status=status, reason=reason, hop=self._hop, hint=hint, cause=cause.id)
 
     def _masked(self, data: bytes) -> bytes:
         """What a proxy says, without what it was told: some send the request back."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from ptunnel.config import (
     DIRECT,
+    Proxy,
     Settings,
     TcpListen,
     Tunnel,
@@ -39,7 +40,8 @@ def hostsLines(settings: Settings) -> list[str]:
         if tunnel.name in reasons:
             lines.append(_comment(tunnel, reasons[tunnel.name]))
             continue
-        lines += (_comment(tunnel, text) for text in _remarks(tunnel, shared))
+        remarks = _remarks(tunnel, shared, settings.proxies)
+        lines += (_comment(tunnel, text) for text in remarks)
         name = canonical(tunnel.targetHost)
         line = f"{addresses[name]}  {name}"
         if line not in lines:
@@ -80,7 +82,9 @@ def _obstacles(tunnel: Tunnel, proxies: set[str], addresses: Mapping[str, str]) 
         yield f"{name} is at {addresses[name]} already; write listen = {other}"
 
 
-def _remarks(tunnel: Tunnel, shared: Mapping[str, list[Tunnel]]) -> Iterator[str]:
+def _remarks(
+    tunnel: Tunnel, shared: Mapping[str, list[Tunnel]], proxies: Mapping[str, Proxy]
+) -> Iterator[str]:
     """What somebody who uses the line must know.
 
     @param shared: by address, all that listen there.
@@ -98,5 +102,16 @@ def _remarks(tunnel: Tunnel, shared: Mapping[str, list[Tunnel]]) -> Iterator[str
             f"{listen.host} is {', '.join(sorted(others))} too, so use no other port of {name}; "
             "listen = auto gives each name an address"
         )
+    for proxy in (proxies[way] for way in tunnel.via if way != DIRECT):
+        if proxy.through is None and _isHere(proxy.host):
+            yield (
+                f"the proxy {proxy.name} is on this machine too: if it reads the hosts file, as "
+                f"squid does, a line for {name} leads it back here"
+            )
     if DIRECT in tunnel.via:
         yield f"a line for {name} leads it to itself whenever it goes direct"
+
+
+def _isHere(host: str) -> bool:
+    address = addressOf(host)
+    return isLocalhost(host) if address is None else address.is_loopback

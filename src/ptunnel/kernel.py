@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.internet.interfaces import ITransport
@@ -42,14 +43,11 @@ _CANNOT = (errno.EINVAL, errno.ENOMEM, errno.ENOSYS)
 _FLAGS = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
 _buffer = bytearray(BUFFER)
 _view = memoryview(_buffer)
+"""What is read is in it until it is sent; nothing else happens in between."""
 
 
-def applies(*transports: ITransport) -> bool:
-    """Whether these are plain sockets, and hold nothing that would have to be sent first."""
-    return all(_isPlain(transport) for transport in transports)
-
-
-def _isPlain(transport: Any) -> bool:
+def isPlain(transport: Any) -> bool:
+    """Whether this is a plain socket, and holds nothing that would have to be sent first."""
     return (
         isinstance(transport, Connection)
         and not transport.TLS
@@ -126,37 +124,60 @@ class KernelLeg(Leg):
     @ivar interest: what its Watch waits for.
     @ivar _rest: bytes of this source that its sink had no room for.
     @ivar _pipe: what this source's bytes go through while it is bulk.
+    @ivar unsent: bytes that were taken from the other one, and the socket had no room for.
+    @ivar _plain: the transport whose socket it is.
     """
 
     other: KernelLeg
 
-    __slots__ = ("_bulky", "_fd", "_pipe", "_receive", "_rest", "_send", "_watch", "interest")
+    __slots__ = (
+        "_bulky",
+        "_fd",
+        "_pipe",
+        "_plain",
+        "_receive",
+        "_rest",
+        "_send",
+        "_watch",
+        "interest",
+        "unsent",
+    )
+
+    # Whether its bytes may go through a pipe: not where they are changed on their way.
+    pipes = True
 
     def __init__(self, splice: Joint, transport: ITransport) -> None:
         super().__init__(splice, transport)
-        connection: socket.socket = self.transport.getHandle()
+        connection: socket.socket = self._plain.getHandle()
         self._fd = connection.fileno()
-        self._receive = connection.recv_into
-        self._send = connection.send
+        self._receive: Callable[..., int] = connection.recv_into
+        self._send: Callable[..., int] = connection.send
         self._rest = b""
+        self.unsent = b""
         self._pipe: Pipe | None = None
         self._bulky = True
         self.interest = 0
-        self._watch = watch.watchOf(self.transport.reactor)
+        self._watch = watch.watchOf(self._plain.reactor)
 
     def _takeOver(self) -> None:
         self.halfCloses = True
+        self._plain = self.transport
         self._previous = self.transport.protocol
+
+    def _attach(self) -> None:
+        """Be who receives what the transport does."""
+        self.transport.protocol = self
 
     def start(self, other: Any) -> None:
         self.other = other
-        transport = self.transport
-        transport.protocol = self
-        if transport.reactor is self._watch:
-            self._watch.replace(transport, self)
+        self._bulky = self.pipes and other.pipes
+        self._attach()
+        plain = self._plain
+        if plain.reactor is self._watch:
+            self._watch.replace(plain, self)
         else:
-            tune(transport)
-            transport.stopReading()
+            tune(plain)
+            plain.stopReading()
 
     def fileno(self) -> int:
         return self._fd
@@ -189,7 +210,7 @@ class KernelLeg(Leg):
             except OSError:
                 other._reset()
                 return
-            if sent < count:
+            if sent < count or other.unsent:
                 self._rest = bytes(_view[sent:count])
                 self._wait()
             elif count == BUFFER and self._bulky:
@@ -205,7 +226,7 @@ class KernelLeg(Leg):
         """Send what the sink had no room for, then read on."""
         other, pipe = self.other, self._pipe
         try:
-            if self._rest:
+            if self._rest or other.unsent:
                 with contextlib.suppress(BlockingIOError):
                     self._rest = self._rest[other._send(self._rest) :]
             elif pipe is not None:
@@ -224,7 +245,9 @@ class KernelLeg(Leg):
             self._watch.want(self, self.interest | IN)
 
     def _holds(self) -> bool:
-        return bool(self._rest) or (self._pipe is not None and self._pipe.filled > 0)
+        if self._pipe is not None and self._pipe.filled:
+            return True
+        return bool(self._rest or self.other.unsent)
 
     def _wait(self) -> None:
         """Read no more until the sink has taken what this source holds."""
@@ -307,15 +330,17 @@ class KernelLeg(Leg):
             self._endBulk()
 
     def abort(self) -> None:
+        self.wroteLast = True  # an end of file before the reset would hide it from the peer
         self._watch.want(self, 0)
         super().abort()
 
     def connectionLost(self, reason: Failure) -> None:
-        if self.transport.connected:  # the Watch says so; the transport will, when it has closed
+        if self._plain.connected:  # the Watch says so; the transport will, when it has closed
             self._watch.want(self, 0)
-            self.transport.connectionLost(reason)
+            self._plain.connectionLost(reason)
             return
         self._watch.forget(self)
+        self.unsent = b""
         other = self.other
         if other.lost or not self._holds():
             self._endBulk()  # else flush does, behind what the other one is still to get
@@ -328,15 +353,15 @@ class KernelLeg(Leg):
             self._closeIfFinished()
         else:
             with contextlib.suppress(OSError):
-                self.transport.getHandle().shutdown(socket.SHUT_WR)
+                self._plain.getHandle().shutdown(socket.SHUT_WR)
 
     def _reset(self) -> None:
         self._watch.want(self, 0)
-        self.transport.connectionLost(Failure(CONNECTION_LOST))
+        self._plain.connectionLost(Failure(CONNECTION_LOST))
 
     def _closeIfFinished(self) -> None:
         if self.readEnded and self.writeEnded and not self.lost:
-            if self.transport.reactor is not self._watch:
+            if self._plain.reactor is not self._watch:
                 # Whoever made it may hold the socket still, for which closing it is not enough.
                 self._watch.want(self, 0)
-            self.transport.connectionLost(connectionDone)
+            self._plain.connectionLost(connectionDone)

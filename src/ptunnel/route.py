@@ -133,8 +133,8 @@ class Route:
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
 """What is put around each endpoint of a way, beginning with the one that connects first. It is
-called with "tcp", "tls", "connect" or "starttls", with the host and port that the endpoint leads to, and with
-the endpoint."""
+called with "tcp", "tls", "connect" or "starttls", with the host and port that the endpoint leads
+to, and with the endpoint."""
 
 
 def _bare(

@@ -19,9 +19,10 @@ from typing import Literal
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime, ITransport
 
-from ptunnel import kernel
+from ptunnel.kernel import KernelLeg, isPlain
 from ptunnel.producers import Leg
 from ptunnel.sweep import Sweep, clockOf
+from ptunnel.tlsleg import TlsLeg, isTlsOverPlain
 
 # How long a connection that is over may take to send what it still holds, in seconds.
 LINGER = 30.0
@@ -108,8 +109,10 @@ class Splice:
         self._cause: Cause | None = None
         self._first: int | None = None
         self.done: Deferred[Ended] = Deferred(self._cancelled)
-        kind = kernel.KernelLeg if inKernel and kernel.applies(a, b) else Leg
-        one, two = kind(self, a), kind(self, b)
+        kinds = (_fastLeg(a), _fastLeg(b)) if inKernel else (None, None)
+        both = None not in kinds
+        one = (kinds[0] if both and kinds[0] else Leg)(self, a)
+        two = (kinds[1] if both and kinds[1] else Leg)(self, b)
         self._legs: tuple[Leg, ...] = (one, two)
         one.start(two)
         two.start(one)
@@ -189,3 +192,10 @@ class Splice:
     def _cancelled(self, done: Deferred[Ended]) -> None:
         done.errback(CancelledError())  # before both may be lost at once, which would be a result
         self.abort()
+
+
+def _fastLeg(transport: ITransport) -> type[Leg] | None:
+    """The leg for a transport that is a socket, or TLS over one."""
+    if isPlain(transport):
+        return KernelLeg
+    return TlsLeg if isTlsOverPlain(transport) else None

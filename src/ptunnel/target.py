@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -28,6 +29,11 @@ from ptunnel.starttls import Ready, Upgrade, UpgradeRefused
 from ptunnel.sweep import clockOf
 from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
 from ptunnel.transports import abort, receiverOf, setReceiver
+
+_log = Logger()
+
+# What a server says first when it got plaintext and awaits TLS: an alert (RFC 8446 section 5.1).
+_ALERT = b"\x15"
 
 
 @implementer(IStreamClientEndpoint)
@@ -56,7 +62,7 @@ class StartTlsEndpoint:
         @param upgrade: one of L{ptunnel.starttls.UPGRADES}.
         @param settings: how TLS is spoken.
         @param host: the target's name (ASCII) or address literal, without brackets.
-        @param hop: what failures call the target; as a rule its `host:port`.
+        @param hop: what failures call the target, as a rule its `host:port`; "": the host.
         @param timeout: seconds for STARTTLS, and again for TLS, once there is a connection; None:
             no limit.
         @param reactor: the clock of the timeout; None: the reactor.
@@ -71,11 +77,9 @@ class StartTlsEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; see the class for how it ends. Cancelling aborts the connection."""
-        name = self._context.settings.serverName or self._host
-        upgrade = self._upgrade(name)
-        plaintext = _Plaintext(self._endpoint, upgrade, self._hop, self._timeout, self._clock)
+        upgrade = self._upgrade(self._context.settings.serverName or self._host)
         connecting = TlsEndpoint(
-            plaintext,
+            _Plaintext(self._endpoint, upgrade, self._hop, self._timeout, self._clock),
             self._context,
             self._host,
             hop=self._hop,
@@ -91,13 +95,25 @@ def _greet(protocol: IProtocol, upgrade: Upgrade, done: Deferred[IProtocol]) -> 
     transport = cast(Any, protocol).transport
     done.callback(protocol)
     if upgrade.greeting and not getattr(transport, "disconnecting", False):
-        # Whoever waited may have taken the transport over by now.
-        receiverOf(transport, protocol).dataReceived(upgrade.greeting)
+        try:
+            # Whoever waited may have taken the transport over by now.
+            receiverOf(transport, protocol).dataReceived(upgrade.greeting)
+        except Exception:
+            # What a reactor does with a protocol that raises.
+            _log.failure("the greeting could not be delivered")
+            abort(transport)
 
 
 @implementer(IStreamClientEndpoint)
-class _Plaintext:
-    """One connection, which is handed on when the server awaits the first byte of TLS."""
+class _Plaintext(Factory):
+    """One connection, which is handed on when the server awaits the first byte of TLS: an endpoint
+    to be used once, and the factory of what speaks before TLS.
+
+    @ivar over: it was handed on, or has failed.
+    """
+
+    noisy = False
+    over = False
 
     def __init__(
         self,
@@ -107,47 +123,25 @@ class _Plaintext:
         timeout: float | None,
         clock: IReactorTime | None,
     ) -> None:
+        self.upgrade = upgrade
         self._endpoint = endpoint
-        self._upgrade = upgrade
         self._hop = hop
         self._timeout = timeout
         self._clock = clock
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        attempt = _Attempt(self._upgrade, protocolFactory, self._hop)
-        attempt.start(self._endpoint, self._timeout, self._clock)
-        return attempt.result
-
-
-class _Attempt(Factory):
-    """One attempt: the factory of the protocol that speaks before TLS.
-
-    @ivar result: what `connect` gave out.
-    """
-
-    noisy = False
-
-    def __init__(self, upgrade: Upgrade, inner: IProtocolFactory, hop: str) -> None:
-        self.upgrade = upgrade
-        self.inner = inner
-        self._hop = hop
         self._speaker: _Speaker | None = None
         self._connecting: Deferred[IProtocol] | None = None
         self._timer: IDelayedCall | None = None
-        self.over = False
-        self.result: Deferred[IProtocol] = Deferred(self._cancelled)
+        self._result: Deferred[IProtocol] = Deferred(self._cancelled)
 
-    def start(
-        self, endpoint: IStreamClientEndpoint, timeout: float | None, clock: IReactorTime | None
-    ) -> None:
-        self._timeout = timeout
-        self._clock = clock
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        self.inner = protocolFactory
         try:
-            self._connecting = endpoint.connect(self)
+            connecting = self._connecting = self._endpoint.connect(self)
         except Exception:
             self.fail(Failure())
         else:
-            self._connecting.addErrback(self.fail)
+            connecting.addErrback(self.fail)
+        return self._result
 
     def doStart(self) -> None:
         self.inner.doStart()
@@ -165,20 +159,23 @@ class _Attempt(Factory):
 
     def succeed(self, protocol: IProtocol) -> None:
         if self._finish():
-            self.result.callback(protocol)
+            self._result.callback(protocol)
 
     def refuse(self, why: UpgradeRefused) -> None:
         """There is no way to TLS."""
-        self.fail(TargetFailed(f"the target {self._hop} {why}", hop=self._hop))
+        hint = ""
+        if self._speaker is not None and self._speaker.heard in (b"", _ALERT):
+            hint = "if it awaits TLS from the first byte on, set tls = yes and no starttls"
+        self.fail(TargetFailed(f"the target {self._hop} {why}", hop=self._hop, hint=hint))
 
     def fail(self, reason: Failure | Exception) -> None:
-        speaker, connecting = self._speaker, self._connecting
+        speaker = self._speaker
         if self._finish():
             if speaker is not None and speaker.connected:
                 abort(speaker.transport)
-            elif connecting is not None:
-                connecting.cancel()
-            self.result.errback(reason)
+            elif self._connecting is not None:
+                self._connecting.cancel()
+            self._result.errback(reason)
 
     def _finish(self) -> bool:
         """@return: whether it was not over yet."""
@@ -190,27 +187,35 @@ class _Attempt(Factory):
         return not before
 
     def _expired(self) -> None:
-        what = f"did not come to {self.upgrade.request} within {self._timeout:g} s"
-        self.refuse(UpgradeRefused(what))
+        self.refuse(UpgradeRefused(f"did not come to TLS within {self._timeout:g} s"))
 
     def _cancelled(self, result: Deferred[IProtocol]) -> None:
         self.fail(ConnectingCancelledError(HostnameAddress(self._hop.encode(), 0)))
 
 
 class _Speaker(Protocol):
-    """Says what is to be said before TLS."""
+    """Says what is to be said before TLS.
 
-    def __init__(self, attempt: _Attempt, address: IAddress | None) -> None:
+    @ivar heard: the first byte that the server has said, or b"".
+    """
+
+    heard = b""
+
+    def __init__(self, attempt: _Plaintext, address: IAddress | None) -> None:
         self._attempt = attempt
         self._address = address
 
     def connectionMade(self) -> None:
-        self._say(self._attempt.upgrade.begin())
+        if self._attempt.over:
+            abort(self.transport)  # it was cancelled, and connected all the same
+        else:
+            self._say(self._attempt.upgrade.begin())
 
     def dataReceived(self, data: bytes) -> None:
         attempt = self._attempt
         if attempt.over:
             return
+        self.heard = self.heard or data[:1]
         try:
             outcome = attempt.upgrade.feed(data)
             if isinstance(outcome, Ready):

@@ -518,10 +518,7 @@ class Dovecot(Program):
             base_dir = {self.folder}/run
             state_dir = {self.folder}/state
             log_path = /dev/stderr
-            protocols = imap
             listen = {HOST}
-            ssl = no
-            disable_plaintext_auth = no
             first_valid_uid = 1
             mail_location = maildir:{self.folder}/mail
             passdb {{
@@ -532,22 +529,32 @@ class Dovecot(Program):
               driver = static
               args = uid={self.user} gid={self.group} home={self.folder}/mail
             }}
-            service imap-login {{
-              inet_listener imap {{
-                port = {self.port}
-              }}
-              inet_listener imaps {{
-                port = 0
-              }}
-            }}
+            {self.services()}
         """
         if not AM_ROOT:
             config += self._asMyself()
         return [required("dovecot"), "-F", "-c", self.write("dovecot.conf", config)]
 
+    def services(self) -> str:
+        """The lines about its protocols, their ports and their security."""
+        return f"""
+            protocols = imap
+            ssl = no
+            disable_plaintext_auth = no
+            {self.login("imap", imap=self.port, imaps=0)}
+        """
+
+    def login(self, name: str, **ports: int) -> str:
+        """The lines about a protocol's ports."""
+        listeners = "".join(
+            f"inet_listener {listener} {{\nport = {port}\n}}\n" for listener, port in ports.items()
+        )
+        return f"service {name}-login {{\n{listeners}}}\n"
+
     def _asMyself(self) -> str:
         unrooted = "".join(
-            f"service {name} {{\nchroot =\n}}\n" for name in ("anvil", "imap-login", "stats")
+            f"service {name} {{\nchroot =\n}}\n"
+            for name in ("anvil", "imap-login", "pop3-login", "stats")
         )
         return f"""
             default_internal_user = {ME}
@@ -555,6 +562,191 @@ class Dovecot(Program):
             default_login_user = {ME}
             {unrooted}
         """
+
+
+class SecureDovecot(Dovecot):
+    """Dovecot's IMAP and POP3, with logins under TLS only.
+
+    @ivar port: of IMAP with STARTTLS; the others are named.
+    """
+
+    def __init__(self, certificate: str, key: str) -> None:
+        """Takes paths."""
+        self._pair = certificate, key
+        self.imaps, self.pop3, self.pop3s = freePort(), freePort(), freePort()
+        super().__init__()
+
+    def services(self) -> str:
+        certificate, key = self._pair
+        return f"""
+            protocols = imap pop3
+            ssl = required
+            ssl_cert = <{certificate}
+            ssl_key = <{key}
+            {self.login("imap", imap=self.port, imaps=self.imaps)}
+            {self.login("pop3", pop3=self.pop3, pop3s=self.pop3s)}
+        """
+
+
+class Postgres(Program):
+    """PostgreSQL for one user, who must come over TLS and know the password."""
+
+    USER = "alice"
+    PASSWORD = "postgres-password"
+    user = "postgres" if AM_ROOT else ME
+
+    def __init__(self, certificate: str, key: str) -> None:
+        """Takes paths."""
+        self._pair = certificate, key
+        super().__init__()
+
+    def arguments(self) -> list[str]:
+        password = self.write("password", self.PASSWORD)
+        certificate, key = (shutil.copy(path, self.folder) for path in self._pair)
+        os.chmod(key, 0o600)
+        data = self.folder / "data"
+        data.mkdir(0o700)
+        for path in (self.folder, *self.folder.iterdir()):
+            shutil.chown(path, self.user)
+        initdb = [*self._as(), self._program("initdb"), "--no-sync", "--locale=C"]
+        initdb += [f"--username={self.USER}", f"--pwfile={password}", f"--pgdata={data}"]
+        initdb.append("--auth=scram-sha-256")
+        subprocess.run(
+            initdb, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE
+        )
+        (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.0/8 scram-sha-256\n")
+        options = {
+            "listen_addresses": HOST,
+            "unix_socket_directories": "",
+            "ssl": "on",
+            "ssl_cert_file": certificate,
+            "ssl_key_file": key,
+            "fsync": "off",
+        }
+        words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
+        port = ["-p", str(self.port)]
+        return [*self._as(), self._program("postgres"), "-D", str(data), *port, *words]
+
+    def _program(self, name: str) -> str:
+        """Debian has them in a folder for each version, off the path."""
+        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        return required(name, f"{folders[-1]}" if folders else "")
+
+    def _as(self) -> list[str]:
+        if not AM_ROOT:
+            return []
+        return [
+            required("setpriv"),
+            f"--reuid={self.user}",
+            f"--regid={self.user}",
+            "--init-groups",
+        ]
+
+
+class Slapd(Program):
+    """OpenLDAP's server with one entry, which it tells nobody without TLS."""
+
+    BASE = "dc=ldap,dc=test"
+    ADMIN = f"cn=admin,{BASE}"
+    PASSWORD = "slapd-password"
+
+    def __init__(self, certificate: str, key: str) -> None:
+        """Takes paths."""
+        self._pair = certificate, key
+        super().__init__()
+
+    def arguments(self) -> list[str]:
+        (self.folder / "data").mkdir()
+        certificate, key = self._pair
+        config = f"""
+include /etc/ldap/schema/core.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+pidfile {self.folder}/pid
+TLSCertificateFile {certificate}
+TLSCertificateKeyFile {key}
+security tls=1
+database mdb
+maxsize 10485760
+suffix {self.BASE}
+rootdn {self.ADMIN}
+rootpw {self.PASSWORD}
+directory {self.folder}/data
+"""
+        path = self.write("slapd.conf", config)
+        entry = f"dn: {self.BASE}\nobjectClass: dcObject\nobjectClass: organization\n"
+        entry += "dc: ldap\no: The Organization\n"
+        add = [required("slapadd"), "-q", "-f", path]
+        subprocess.run(add, input=entry.encode(), check=True, timeout=PATIENCE, capture_output=True)
+        return [required("slapd"), "-d", "0", "-h", f"ldap://{HOST}:{self.port}", "-f", path]
+
+
+class Postfix(Program):
+    """Postfix, which takes mail for anybody at DOMAIN under TLS only, into one folder."""
+
+    DOMAIN = "smtp.test"
+    user = "postfix"
+    QUEUE = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming")
+    QUEUE += ("maildrop", "pid", "private", "public", "saved", "trace")
+
+    def __init__(self, certificate: str, key: str) -> None:
+        """Takes paths."""
+        if not AM_ROOT:
+            raise SkipTest("Postfix is to be started by root")
+        self._pair = certificate, key
+        super().__init__()
+
+    def arguments(self) -> list[str]:
+        certificate, key = self._pair
+        for name in ("data", "mail", *(f"queue/{name}" for name in self.QUEUE)):
+            (self.folder / name).mkdir(parents=True)
+        owner = pwd.getpwnam(self.user)
+        self.write(
+            "main.cf",
+            f"""
+compatibility_level = 3.6
+queue_directory = {self.folder}/queue
+data_directory = {self.folder}/data
+maillog_file = {self.folder}/maillog
+maillog_file_prefixes = {self.folder}
+inet_interfaces = {HOST}
+myhostname = {self.DOMAIN}
+mydestination =
+local_recipient_maps =
+alias_maps =
+virtual_mailbox_domains = {self.DOMAIN}
+virtual_mailbox_base = {self.folder}
+virtual_mailbox_maps = static:mail/
+virtual_minimum_uid = 1
+virtual_uid_maps = static:{owner.pw_uid}
+virtual_gid_maps = static:{owner.pw_gid}
+smtpd_tls_security_level = encrypt
+smtpd_tls_cert_file = {certificate}
+smtpd_tls_key_file = {key}
+""",
+        )
+        self.write(
+            "master.cf",
+            f"""
+{HOST}:{self.port} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+error unix - - n - - error
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+""",
+        )
+        return [required("master", "/usr/lib/postfix/sbin"), "-d", "-c", str(self.folder)]
+
+    def mail(self) -> list[bytes]:
+        """The messages that have come."""
+        return [path.read_bytes() for path in (self.folder / "mail" / "new").glob("*")]
 
 
 class Ptunnel(Program):

@@ -111,7 +111,7 @@ class StepEndpoint:
         if first is None or last is None or not last.status:
             return
         login = self._endpoint.login if isinstance(self._endpoint, ConnectEndpoint) else None
-        known = login.known() if login is not None and self.step.ok else None
+        known = login.known() if login is not None and last.status != 407 else None
         schemes = [
             scheme
             for handshake in (first, last)
@@ -225,13 +225,15 @@ class Greeting(Protocol):
         abort(self.transport)
 
     @property
-    def broken(self) -> bool:
-        """Whether the connection ended by an error of its own, such as one of TLS."""
-        return self.ending is not None and not self.ending.check(ConnectionDone, ConnectionLost)
+    def brokenBy(self) -> BaseException | None:
+        """The error by which the connection ended, such as one of TLS; None for a plain end."""
+        if self.ending is None or self.ending.check(ConnectionDone, ConnectionLost):
+            return None
+        return self.ending.value
 
 
 def shown(banner: bytes) -> str:
-    """The first line of a greeting that has something to read, cut."""
-    text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in banner.strip().split(b"\n")[0])
-    text = text.rstrip(".") if banner.endswith(b"\r\n") else text
+    """The first line of a greeting, printable and cut."""
+    line = banner.strip().partition(b"\n")[0].rstrip()
+    text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in line)
     return text if len(text) <= MAX_BANNER else f"{text[: MAX_BANNER - 3]}..."

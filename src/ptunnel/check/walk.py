@@ -17,7 +17,7 @@ from ptunnel.causes import causeOf
 from ptunnel.check.report import Fault, Step, WayReport
 from ptunnel.check.steps import Greeting, ResolvingStep, StepEndpoint, isName, shown
 from ptunnel.config import DIRECT, Settings, Tunnel
-from ptunnel.errors import CredentialsUnavailable, TunnelError, Unreachable
+from ptunnel.errors import CredentialsUnavailable, TargetFailed, TunnelError, Unreachable
 from ptunnel.handshake import authority
 from ptunnel.route import Routes
 from ptunnel.tls import tlsFailure
@@ -88,13 +88,13 @@ class Walk:
     def _wrap(
         self, kind: str, host: str, port: int, endpoint: IStreamClientEndpoint
     ) -> IStreamClientEndpoint:
-        wrapped: StepEndpoint | ResolvingStep
-        steps = [wrapped := StepEndpoint(kind, host, port, endpoint, self._stood)]
-        if kind == "tcp" and isName(host):
-            wrapped = ResolvingStep(host, self._reactor, wrapped, self._stood)
-            self._steps.append(wrapped)
-        self._steps += steps
-        return wrapped
+        step = StepEndpoint(kind, host, port, endpoint, self._stood)
+        if kind != "tcp" or not isName(host):
+            self._steps.append(step)
+            return step
+        resolving = ResolvingStep(host, self._reactor, step, self._stood)
+        self._steps += [resolving, step]
+        return resolving
 
     def _stood(self, step: Step) -> None:
         now = self._reactor.seconds()
@@ -118,9 +118,9 @@ class Walk:
         if said:
             banner.detail = shown(said)
             banner.facts["text"] = banner.detail
-        elif greeting.broken and tunnel.tls is not None:
-            assert greeting.ending is not None
-            fault = self._fault(tlsFailure(greeting.ending.value, self._target))
+        elif greeting.brokenBy is not None and tunnel.tls is not None:
+            banner.detail = "failed"
+            fault = self._fault(tlsFailure(greeting.brokenBy, self._target))
         elif greeting.ending is not None:
             banner.detail = "closed"
             what = f"the tunnel to {self._target} stands, then the connection was closed"
@@ -149,22 +149,26 @@ class Walk:
 
     def _hung(self) -> TunnelError:
         """What hangs, in the words of a session whose time is over."""
-        number = next(i for i, step in enumerate(self._steps) if not step.step.ok)
+        limit = round(self._limit, 2)
+        within, after = f"within {limit:g} s", f"timed out after {limit:g} s"
+        number = next((i for i, step in enumerate(self._steps) if not step.step.ok), None)
+        if number is None:
+            return Unreachable(f"cannot reach {self._target}: {after}")
         hanging, below = self._steps[number], self._steps[number - 1]
         handshake = below.answering if isinstance(below, StepEndpoint) else None
         asking = hanging.step.kind == "connect" and handshake is not None
-        within = f"within {self._limit:g} s"
         first = f"the proxy {self._proxies[0]}" if self._proxies else self._target
         if asking and handshake is not None and handshake.challenged is None:
             hanging.step.detail = "no answer"
-            return handshake.expire(self._limit)
+            return handshake.expire(limit)
         if asking or not hanging.begun:
             return CredentialsUnavailable(f"no credentials for {first} {within}")
         hanging.step.detail = "no answer"
-        after = f"timed out after {self._limit:g} s"
         if hanging.step.kind in ("resolve", "tcp"):
             return Unreachable(f"cannot reach {first}: {after}")
-        return Unreachable(f"cannot reach {hanging.step.subject} over TLS: {after}")
+        if hanging.step.kind == "starttls":
+            return TargetFailed(f"the target {self._target} did not come to TLS {within}")
+        return Unreachable(f"cannot reach {hanging.step.subject} over TLS: no handshake {within}")
 
     def _fault(self, error: TunnelError) -> Fault:
         self._note()
@@ -211,7 +215,9 @@ class Walk:
         if self._greeting is not None:
             self._greeting.close()
         elif self._connecting is not None:
-            self._connecting.cancel()
+            # Not before the others whose time is over too have looked at what they wait for: it
+            # may be the login of this one.
+            self._reactor.callLater(0, self._connecting.cancel)
 
     def _report(self, fault: Fault | None) -> WayReport:
         steps = [endpoint.step for endpoint in self._steps]

@@ -1,0 +1,187 @@
+"""The catalogue of causes: `ptunnel.causes`, and the page that explains it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ptunnel import causes
+from ptunnel.causes import CAUSES, causeOf
+from ptunnel.errors import CertificateRefused, TunnelError, Unreachable
+from ptunnel.handshake import Handshake
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+class CatalogueTests(SynchronousTestCase):
+    def test_idsAreDifferentAndFitForMachines(self) -> None:
+        ids = [cause.id for cause in CAUSES]
+        self.assertGreater(len(ids), 20)
+        self.assertEqual(len(set(ids)), len(ids))
+        for name in ids:
+            self.assertRegex(name, r"\A[a-z]+(-[a-z]+)*\Z")
+
+    def test_eachHasAHint(self) -> None:
+        self.assertEqual([cause.id for cause in CAUSES if not cause.hint], [])
+
+    def test_thePageOfFailuresListsEachWithItsHint(self) -> None:
+        text = (DOCS / "errors.md").read_text("utf-8")
+        rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.+?) \|", text, re.MULTILINE))
+        self.assertEqual(list(rows), [cause.id for cause in CAUSES])
+        for cause in CAUSES:
+            self.assertEqual(rows[cause.id], re.sub(r"\{\w+\}", "N", cause.hint))
+
+    def test_theSchemaOfCheckListsEach(self) -> None:
+        schema = json.loads((DOCS / "check.schema.json").read_text("utf-8"))
+        known = schema["$defs"]["fault"]["properties"]["cause"]["enum"]
+        self.assertEqual(known, [None, *(cause.id for cause in CAUSES)])
+
+
+class RecognitionTests(SynchronousTestCase):
+    def test_aFailureThatNamesItsCauseHasThat(self) -> None:
+        error = TunnelError("its certificate is self-signed", cause="port-refused")
+        self.assertIs(causeOf(error), causes.PORT_REFUSED)
+
+    def test_anyOtherIsKnownByItsWords(self) -> None:
+        proxy, target = "cannot reach the proxy p:1: ", "cannot reach t:1: "
+        tls = "cannot reach p:1 over TLS: "
+        for message, cause in (
+            (f"{proxy}the name does not resolve", causes.PROXY_NAME),
+            (f"{target}the name does not resolve", causes.TARGET_NAME),
+            (f"{proxy}connection refused", causes.REFUSED),
+            (f"{target}connection refused", causes.REFUSED),
+            (f"{proxy}timed out after 30 s", causes.NO_ANSWER),
+            (f"{target}connection timed out", causes.NO_ANSWER),
+            (f"{target}no route to host", causes.NO_ROUTE),
+            (f"{proxy}network is unreachable", causes.NO_ROUTE),
+            (f"{tls}its certificate is not valid before 2030-01-01", causes.CERTIFICATE_EARLY),
+            (f"{tls}its certificate expired on 2020-01-01", causes.CERTIFICATE_EXPIRED),
+            (
+                f'{tls}the certificate of its authority "A" expired on 2020-01-01',
+                causes.CERTIFICATE_EXPIRED,
+            ),
+            (f"{tls}its certificate is self-signed: no", causes.CERTIFICATE_SELF_SIGNED),
+            (f"{tls}its certificate is for a, b, not for c", causes.CERTIFICATE_NAME),
+            (f"{tls}its certificate has been revoked", causes.CERTIFICATE_REFUSED),
+            (f"{tls}it wants a client certificate", causes.CLIENT_CERTIFICATE),
+            (f"{tls}it does not speak TLS", causes.NO_TLS),
+            (f"{tls}it speaks no version of TLS that is safe", causes.TLS),
+            (f"{tls}no handshake within 3 s", causes.NO_TLS),
+            ("the target t:25 does not offer STARTTLS", causes.NO_STARTTLS),
+            ("the target t:25 refuses STLS: -ERR", causes.NO_STARTTLS),
+            ("the target t:25 does not speak SMTP", causes.TARGET_PROTOCOL),
+            ("the proxy p:1 goes on asking who we are", causes.BROKEN),
+            ("no password for the proxy p:1: empty", causes.CREDENTIALS_UNAVAILABLE),
+            (
+                "the proxy p:1 rejects the credentials: 407; they are not sent again for 9 s",
+                causes.CREDENTIALS_REJECTED,
+            ),
+        ):
+            self.assertIs(causeOf(Unreachable(message)), cause, message)
+
+    def test_anUnknownFailureHasNone(self) -> None:
+        for error in (TunnelError("odd"), CertificateRefused(""), ZeroDivisionError("division")):
+            self.assertIsNone(causeOf(error))
+
+    @given(st.text())
+    def test_anyTextIsLookedAt(self, text: str) -> None:
+        found = causeOf(Unreachable(text))
+        self.assertTrue(found is None or found in CAUSES)
+
+
+class HandshakeTests(SynchronousTestCase):
+    """What a proxy answers names its cause."""
+
+    def causeOfAnswer(self, answer: bytes, port: int = 993) -> str:
+        handshake = Handshake("t.example", port, hop="p:1")
+        try:
+            handshake.feed(answer)
+        except TunnelError as e:
+            return e.cause
+        return handshake.end().cause  # type: ignore[attr-defined, no-any-return]
+
+    def test_byItsStatus(self) -> None:
+        for status, port, cause in (
+            (403, 993, causes.PORT_REFUSED),
+            (405, 993, causes.PORT_REFUSED),
+            (403, 443, causes.TARGET_REFUSED),
+            (404, 993, causes.WEB_SERVER),
+            (407, 993, causes.CREDENTIALS_MISSING),
+            (500, 993, causes.TARGET_REFUSED),
+            (503, 993, causes.TARGET_DOWN),
+        ):
+            answer = b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status
+            self.assertEqual(self.causeOfAnswer(answer, port), cause.id, status)
+
+    def test_aNameThatTheProxyCannotResolveIsTold(self) -> None:
+        for head, body in (
+            (b"HTTP/1.1 503 No\r\nX-Squid-Error: ERR_DNS_FAIL 0\r\n", b"<style>a</style>"),
+            (b"HTTP/1.1 502 No\r\nProxy-Status: p; error=dns_error\r\n", b""),
+            (b"HTTP/1.1 502 Proxy Error\r\n", b"DNS lookup failure for: t.example"),
+            (b"HTTP/1.1 500 No\r\n", b"Could not resolve t.example"),
+            (b"HTTP/1.1 504 Host not found\r\n", b""),
+        ):
+            answer = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+            self.assertEqual(self.causeOfAnswer(answer), causes.TARGET_NAME.id, answer)
+
+    def test_anotherFailureIsNotTakenForThat(self) -> None:
+        answer = (
+            b"HTTP/1.1 503 No\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\nContent-Length: 0\r\n\r\n"
+        )
+        self.assertEqual(self.causeOfAnswer(answer), causes.TARGET_DOWN.id)
+
+    def test_byItsFirstBytes(self) -> None:
+        for answer, cause in (
+            (b"\x15\x03\x01\x00\x02", causes.SPEAKS_TLS),
+            (b"SSH-2.0-x\r\n", causes.SSH_SERVER),
+            (b"220 hello\r\n", causes.OTHER_SERVER),
+            (b"HTTP/1.1 200 OK\r\nno colon\r\n", causes.BROKEN),
+            (b"HTTP/1.1 2", causes.BROKEN),
+            (b"", causes.HUNG_UP),
+        ):
+            self.assertEqual(self.causeOfAnswer(answer), cause.id, answer)
+
+    def test_silenceIsOneToo(self) -> None:
+        expired = Handshake("t.example", 993, hop="p:1").expire(30)
+        self.assertEqual(expired.cause, causes.SILENT.id)
+
+    def test_a407ToNobodyNamesTheSchemesThatItOffers(self) -> None:
+        answer = (
+            b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Digest realm=a, nonce=b\r\n"
+            b"Proxy-Authenticate: NTLM, Odd\r\nContent-Length: 0\r\n\r\n"
+        )
+        error = self.assertRaises(TunnelError, Handshake("t.example", 993).feed, answer)
+        self.assertEqual(error.hint, "it offers Digest, NTLM, Odd; give a user name and password")
+        bare = b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"
+        error = self.assertRaises(TunnelError, Handshake("t.example", 993).feed, bare)
+        self.assertEqual(error.hint, "give a user name and password")
+
+
+class AnswerTests(SynchronousTestCase):
+    """What `check` wants to know of an answer."""
+
+    def fed(self, answer: bytes) -> Handshake:
+        handshake = Handshake("t.example", 993)
+        handshake.feed(answer)
+        return handshake
+
+    def test_itsStatusIsKnownWithTheFinalAnswer(self) -> None:
+        self.assertEqual(self.fed(b"").status, 0)
+        self.assertEqual(self.fed(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n").status, 0)
+        self.assertEqual(self.fed(b"HTTP/1.1 204 OK\r\n\r\n").status, 204)
+
+    def test_itsDateIsTheProxysClock(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 13:00:00 GMT\r\n"
+        self.assertIsNone(self.fed(head).date)
+        date = self.fed(head + b"\r\n").date
+        assert date is not None
+        self.assertEqual(date.isoformat(), "2026-11-21T13:00:00+00:00")
+
+    def test_aDateThatIsNoneIsNone(self) -> None:
+        for value in b"", b"yesterday", b"\xff", b"Sat, 99 Nov 2026 13:00:00 GMT":
+            self.assertIsNone(self.fed(b"HTTP/1.1 200 OK\r\nDate: " + value + b"\r\n\r\n").date)
