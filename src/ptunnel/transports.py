@@ -10,6 +10,7 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ITCPTransport,
     ITransport,
+    IUNIXTransport,
 )
 
 # Twisted's own seam: startTLS changes a transport's receiver by the same attributes. A transport
@@ -73,7 +74,8 @@ def abort(transport: ITransport | None) -> None:
 
 def tune(transport: ITransport) -> None:
     """No delay for small messages, and probes that find out a peer that has gone."""
-    if ITCPTransport.providedBy(transport):
+    # In old versions of Twisted Unix sockets claim to be TCP.
+    if ITCPTransport.providedBy(transport) and not IUNIXTransport.providedBy(transport):
         tcp = cast(Any, transport)
         tcp.setTcpNoDelay(True)
         tcp.setTcpKeepAlive(True)
