@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.cli import ConnectOptions
+from ptunnel.cli import CheckOptions, ConnectOptions, HostsOptions
 from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
 from ptunnel.errors import ConfigError, TunnelError
 from ptunnel.handshake import Handshake
@@ -122,6 +122,9 @@ class CommandLineTests(SynchronousTestCase):
             self.assertEqual(words, ["demo"])
         elif program == "ptunnel" and words[0] == "connect":
             ConnectOptions().parseOptions(words[1:])
+        elif program == "ptunnel" and words[0] in ("check", "hosts"):
+            kind = CheckOptions if words[0] == "check" else HostsOptions
+            kind().parseOptions(words[1:])
         else:
             Options().parseOptions(words[1:] if words[0] == "run" else words)
 

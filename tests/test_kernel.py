@@ -178,7 +178,7 @@ class KernelTests(TestCase):
         _, a = self.loopback.connection()
         target, b = self.loopback.connection()
         b.transport.write(b"first")
-        self.assertFalse(kernel.isPlain(a.transport))
+        self.assertFalse(kernel.isPlain(b.transport))
         await target.gets(5)
         self.assertTrue(kernel.isPlain(a.transport) and kernel.isPlain(b.transport))
 

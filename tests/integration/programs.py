@@ -710,6 +710,7 @@ data_directory = {self.folder}/data
 maillog_file = {self.folder}/maillog
 maillog_file_prefixes = {self.folder}
 inet_interfaces = {HOST}
+smtpd_peername_lookup = no
 myhostname = {self.DOMAIN}
 mydestination =
 local_recipient_maps =
