@@ -139,10 +139,13 @@ class SpeakingTests(Case):
     def test_nothingOfItIsLeft(self) -> None:
         prelude = Prelude()
         known = weakref.ref(prelude)
-        done = introduce(prelude, self.client, self.target)
+        client, target = Transport(), Transport()
+        self.adopt(client)
+        self.adopt(target)
+        done = introduce(prelude, client, target)
         del prelude
-        self.client.receive(b"go\n")
-        self.target.receive(b"yes\n")
+        client.receive(b"go\n")
+        target.receive(b"yes\n")
         self.successResultOf(done)
         del done
         gc.collect()
@@ -200,7 +203,6 @@ class FailingTests(Case):
 
     def test_aHalfOfTheClientsConnectionIsNotEnough(self) -> None:
         # A transport asks its protocol when the end comes.
-        self.setUp()
         self.client.endReading()
         self.assertFailed(TunnelError, "the client has gone")
 

@@ -29,6 +29,9 @@ from ptunnel.watch import IN, OUT
 
 # What a read takes, and what tells a bulk direction from a small message.
 BUFFER = 64 * 1024
+# What a read takes where one of the two is TLS, and a larger piece costs less for each byte. With
+# what is encrypted and not sent yet, it is what a connection holds at most.
+SECURE_BUFFER = 112 * 1024
 # A pipe is 64 KiB unless it is made larger. An unprivileged user's pipes share a budget, past which
 # the kernel refuses; then it goes on with what there is.
 PIPE = 1024 * 1024
@@ -41,8 +44,8 @@ _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python 3.10 names no further back
 # A kernel that cannot splice these, or not now; buffers do as well.
 _CANNOT = (errno.EINVAL, errno.ENOMEM, errno.ENOSYS)
 _FLAGS = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
-_buffer = bytearray(BUFFER)
-_view = memoryview(_buffer)
+_view = memoryview(bytearray(SECURE_BUFFER))
+_small = _view[:BUFFER]
 """What is read is in it until it is sent; nothing else happens in between."""
 
 
@@ -133,6 +136,7 @@ class KernelLeg(Leg):
     __slots__ = (
         "_bulky",
         "_fd",
+        "_into",
         "_pipe",
         "_plain",
         "_receive",
@@ -171,6 +175,7 @@ class KernelLeg(Leg):
     def start(self, other: Any) -> None:
         self.other = other
         self._bulky = self.pipes and other.pipes
+        self._into = _small if self._bulky else _view
         self._attach()
         plain = self._plain
         if plain.reactor is self._watch:
@@ -191,7 +196,7 @@ class KernelLeg(Leg):
             self._readBulk(self._pipe)
             return
         try:
-            count = self._receive(_buffer)
+            count = self._receive(self._into)
         except BlockingIOError:
             return
         except OSError:

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import ITransport
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from ptunnel import kernel
-from ptunnel.kernel import BUFFER, KernelLeg
+from ptunnel.kernel import SECURE_BUFFER, KernelLeg
 from ptunnel.producers import Joint
 from ptunnel.transports import receiverOf
 from ptunnel.watch import OUT
@@ -24,9 +24,9 @@ from ptunnel.watch import OUT
 RECORD = 16 * 1024
 # What is read at a time: with all but the end of a record from before, it fits the buffer when it
 # is decrypted, so that nothing is left in OpenSSL, of which no event would tell.
-READ = BUFFER - RECORD - 1024
+READ = SECURE_BUFFER - RECORD - 1024
 # What encrypting a whole buffer gives, and some alerts.
-WRITE = BUFFER + 4096
+WRITE = SECURE_BUFFER + 4096
 
 _encrypted = bytearray(READ)
 _encryptedView = memoryview(_encrypted)
@@ -94,17 +94,17 @@ class TlsLeg(KernelLeg):
                 self._watch.want(self, self.interest | OUT)
         self._closeIfFinished()
 
-    def _receiveSecure(self, buffer: bytearray) -> int:
+    def _receiveSecure(self, buffer: memoryview) -> int:
         """As recv_into of a socket."""
         count = self._receivePlain(_encrypted)
         tls = self._tls
         if count:
             tls.bio_write(cast(Any, _encryptedView[:count]))
         total = 0
-        view = memoryview(buffer)
+        size = len(buffer)
         try:
-            while total < BUFFER:
-                total += tls.recv_into(cast(Any, view[total:]), min(RECORD, BUFFER - total))
+            while total < size:
+                total += tls.recv_into(cast(Any, buffer[total:]), min(RECORD, size - total))
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:

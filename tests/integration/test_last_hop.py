@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import imaplib
 import poplib
+import signal
 import smtplib
 import socket
 import ssl
@@ -126,35 +127,48 @@ class PostgresTests(LastHopCase):
     def setUp(self) -> None:
         self.postgres = certified(Postgres)
 
-    def psql(self, port: int, *settings: str) -> subprocess.CompletedProcess[bytes]:
+    def psql(self, port: int, *settings: str, query: str = QUERY) -> list[str]:
+        """A command line. @param settings: of the connection."""
         words = [f"host={HOST} port={port} dbname=postgres user={Postgres.USER}", *settings]
         words.append(f"password={Postgres.PASSWORD} connect_timeout={PATIENCE:g}")
-        return run(required("psql"), "-XAtc", self.QUERY, " ".join(words))
+        return [required("psql"), "-XAtc", query, " ".join(words)]
 
     def test_withoutTlsNobodyIsLetIn(self) -> None:
-        done = self.psql(self.hop(self.postgres.port).port, "sslmode=disable")
+        done = run(*self.psql(self.hop(self.postgres.port).port, "sslmode=disable"))
         self.assertIn(b"no encryption", done.stderr)
 
     def test_psqlIsLetInWhateverItAsksOfTls(self) -> None:
         tunnel = self.hop(self.postgres.port, "starttls = postgres")
         for settings in (), ("sslmode=disable",), ("sslmode=allow",), ("gssencmode=disable",):
-            done = self.psql(tunnel.port, *settings)
+            done = run(*self.psql(tunnel.port, *settings))
             self.assertEqual((done.returncode, done.stderr), (0, b""))
             self.assertTrue(done.stdout == b"t|" + b"x" * 3_000_000 + b"\n")
 
     def test_psqlWithoutAProxy(self) -> None:
         tunnel = self.hop(self.postgres.port, "starttls = postgres", via="direct")
-        self.assertEqual(self.psql(tunnel.port).stdout[:2], b"t|")
+        self.assertEqual(run(*self.psql(tunnel.port)).stdout[:2], b"t|")
 
     def test_psqlThatInsistsOnTlsIsToldNo(self) -> None:
         tunnel = self.hop(self.postgres.port, "starttls = postgres")
-        done = self.psql(tunnel.port, "sslmode=require")
+        done = run(*self.psql(tunnel.port, "sslmode=require"))
         self.assertIn(b"server does not support SSL, but SSL was required", done.stderr)
 
     def test_aWrongPasswordIsTheServersToRefuse(self) -> None:
         tunnel = self.hop(self.postgres.port, "starttls = postgres")
-        done = self.psql(tunnel.port, "passfile=/dev/null", "user=bob")
+        done = run(*self.psql(tunnel.port, "user=bob"))
         self.assertIn(b'password authentication failed for user "bob"', done.stderr)
+
+    def test_aQueryIsCancelled(self) -> None:
+        port = self.hop(self.postgres.port, "starttls = postgres").port
+        sleeping = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'"
+        command = self.psql(port, query="select pg_sleep(60)")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+            self.addCleanup(asking.kill)
+            count = self.psql(port, query=sleeping)
+            eventually(lambda: run(*count).stdout == b"1\n", "the query runs")
+            asking.send_signal(signal.SIGINT)
+            _, said = asking.communicate(timeout=PATIENCE)
+        self.assertIn(b"canceling statement due to user request", said)
 
 
 class SlapdTests(LastHopCase):
