@@ -27,6 +27,8 @@ class Prelude:
     line as well.
     """
 
+    answered = True
+
     def __init__(self) -> None:
         self._client = self._target = b""
 
@@ -88,6 +90,14 @@ class SpeakingTests(Case):
         self.client.receive(b"and on\n")
         self.assertEqual(self.target.value(), b"go\nand on\n")
         self.assertEqual(self.client.value(), b"hm\n")
+
+    def test_whereTheTargetDoesNotAnswerBothAreGivenBackAtOnce(self) -> None:
+        self.patch(Prelude, "answered", False)
+        self.client.receive(b"go\n")
+        self.successResultOf(self.done)
+        self.assertGivenBack()
+        self.assertEqual(self.target.value(), b"go\n")
+        self.assertEqual(self.client.producerState, "paused")
 
     def test_theAnswerComesToTheTargetsProtocolWhenBothAreGivenBack(self) -> None:
         self.client.receive(b"go\n")

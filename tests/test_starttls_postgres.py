@@ -82,6 +82,12 @@ class ClientTests(SynchronousTestCase):
         self.assertPrelude(STARTUP, b"", STARTUP)
         self.assertPrelude(STARTUP + b"more", b"", STARTUP + b"more")
 
+    def test_onlyACancelRequestIsNotAnswered(self) -> None:
+        for request, answered in (STARTUP, True), (CANCEL, False):
+            speaking = Prelude()
+            speaking.feed(SSL + request)
+            self.assertEqual(speaking.answered, answered)
+
     def test_aCancelRequestIsPassedOnUnchanged(self) -> None:
         self.assertPrelude(CANCEL, b"", CANCEL)
 

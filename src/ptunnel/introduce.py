@@ -18,7 +18,12 @@ from ptunnel.transports import abort, receiverOf, setReceiver
 
 
 class Prelude(Protocol):
-    """What is said, as bytes in, bytes out. L{ptunnel.starttls.Prelude} is one."""
+    """What is said, as bytes in, bytes out. L{ptunnel.starttls.Prelude} is one.
+
+    @ivar answered: whether the target answers what the client was let say.
+    """
+
+    answered: bool
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Take what the client sent.
@@ -84,6 +89,9 @@ class _Introduction:
             self._asked = True
             self._client.pauseProducing()
             self._target.write(request)
+            if not self._prelude.answered:
+                self._leave()
+                self.done.callback(None)
 
     def _targetSaid(self, data: bytes) -> None:
         if not self._asked:

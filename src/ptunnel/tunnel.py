@@ -183,8 +183,12 @@ class Session(Protocol):
         if tunnel.prelude is None:
             self._join(there)
             return
-        self._introducing = introduce(tunnel.prelude(), cast(Any, self.transport), there)
         tunnel.sweep.add(self)
+        try:
+            self._introducing = introduce(tunnel.prelude(), cast(Any, self.transport), there)
+        except Exception:
+            abort(there)
+            raise
         self._introducing.addCallbacks(lambda _: self._join(there), self._failed)
         self._introducing.addErrback(self._bug)
 
@@ -229,7 +233,7 @@ class Session(Protocol):
 
     def _failed(self, reason: Failure) -> None:
         tunnel = self._tunnel
-        self._connecting = None
+        self._connecting = self._introducing = None
         if self._lost:
             return
         if not reason.check(ConnectError, ConnectingCancelledError, OSError):
@@ -261,6 +265,8 @@ class Session(Protocol):
         by the Sweep.
         """
         if self._introducing is not None and now - self._connected >= PRELUDE_WAIT:
+            why = f"its session did not begin within {PRELUDE_WAIT:g} s"
+            self._tunnel.log.warning(self._tunnel.name, f"{_show(self._client)} is closed: {why}")
             abort(self.transport)
         if self.turnedAway is not None and now - self.turnedAway >= LINGER:
             abort(self.transport)

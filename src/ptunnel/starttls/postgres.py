@@ -11,6 +11,7 @@ from ptunnel.starttls.upgrade import MAX_LINE, Ready, Upgrade, UpgradeRefused
 
 SSL_REQUEST = 80877103
 GSSENC_REQUEST = 80877104
+CANCEL_REQUEST = 80877102
 # The server's own MAX_STARTUP_PACKET_LENGTH.
 MAX_STARTUP = 10_000
 
@@ -26,7 +27,11 @@ class Prelude:
     libpq asks for GSSAPI or TLS unless it is told not to, and goes on in plain when the answer is
     no. That no is said here; the server would say yes. And libpq gives up when a server offers
     SCRAM-SHA-256-PLUS, which is bound to TLS, on a connection without: so it is not offered.
+
+    @ivar answered: whether the server answers what the client was let say: not a CancelRequest.
     """
+
+    answered = True
 
     def __init__(self) -> None:
         self._pending = b""
@@ -54,6 +59,7 @@ class Prelude:
             if not _HEAD.size <= length <= (_HEAD.size if isRequest else MAX_STARTUP):
                 raise UpgradeRefused("does not speak PostgreSQL")
             if not isRequest:  # a StartupMessage, a CancelRequest, or what the server may judge
+                self.answered = code != CANCEL_REQUEST
                 return answer, self._pending
             if code in self._asked:
                 raise UpgradeRefused("asks for encryption again and again")
@@ -72,7 +78,11 @@ class Prelude:
         while len(self._answer) >= at + 5:
             kind = self._answer[at : at + 1]
             end = at + 1 + int.from_bytes(self._answer[at + 1 : at + 5], "big")
-            if kind not in (_NEGOTIATE, _AUTHENTICATION) or not at + 5 <= end <= MAX_LINE:
+            if (
+                kind not in (_NEGOTIATE, _AUTHENTICATION)
+                or not at + 5 <= end <= MAX_LINE
+                or at > MAX_LINE
+            ):
                 return self._answer
             if len(self._answer) < end:
                 return None

@@ -1,0 +1,22 @@
+"""TLS to a hop, be it a proxy or the target: an endpoint over any other, the files that it needs,
+and words for what goes wrong. Used by config, service and check, and by programs that import
+ptunnel.
+"""
+
+from ptunnel.tls.endpoint import TlsEndpoint
+from ptunnel.tls.failures import noHandshake, tlsFailure
+from ptunnel.tls.peer import Peer, namesOf, peerOf
+from ptunnel.tls.settings import TlsContext, TlsFileError, TlsSettings, check
+
+__all__ = [
+    "Peer",
+    "TlsContext",
+    "TlsEndpoint",
+    "TlsFileError",
+    "TlsSettings",
+    "check",
+    "namesOf",
+    "noHandshake",
+    "peerOf",
+    "tlsFailure",
+]

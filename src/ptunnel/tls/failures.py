@@ -1,0 +1,100 @@
+"""What goes wrong with TLS, in words; OpenSSL's own are for programmers. Used by its siblings, and
+by whoever has a connection over TLS that broke.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from twisted.internet.error import ConnectionClosed
+
+from ptunnel import causes
+from ptunnel.causes import Cause
+from ptunnel.errors import CertificateRefused, TunnelError, Unreachable, reasonOf
+
+F = TypeVar("F", bound=TunnelError)
+
+# What follows "alert" in OpenSSL's words when it is about a client's certificate (RFC 8446
+# section 6.2). Before TLS 1.3 many servers say "bad certificate" when they got none.
+_ABOUT_OURS = {
+    "access denied",
+    "bad certificate",
+    "certificate expired",
+    "certificate revoked",
+    "certificate unknown",
+    "unknown ca",
+    "unsupported certificate",
+}
+
+_NO_TLS = {"wrong version number", "packet length too long"}
+
+_TOO_OLD = "it speaks no version of TLS that is safe, 1.2 or later", causes.TLS_VERSION
+
+# Other words of OpenSSL's, and what they mean.
+_FAILURES: dict[str, tuple[str, Cause]] = {
+    "protocol version": _TOO_OLD,
+    "unsupported protocol": _TOO_OLD,
+    "handshake failure": (
+        'it broke the handshake off ("handshake failure")',
+        causes.TLS_HANDSHAKE,
+    ),
+    "unrecognized name": ("it does not know the name that it is asked for", causes.TLS_NAME),
+    "no application protocol": (
+        "it speaks none of the protocols that are offered to it",
+        causes.TLS,
+    ),
+}
+
+
+def tlsFailure(error: BaseException, hop: str = "", *, target: bool = False) -> TunnelError:
+    """What a broken TLS connection means, in words.
+
+    @param error: what a transport was lost with: OpenSSL's, or, in the handshake, ConnectionLost.
+    @param hop: who is at the other end.
+    @param target: whether that is the target, and no proxy.
+    @return: CertificateRefused when it is about a client certificate, else Unreachable.
+    """
+    if isinstance(error, ConnectionClosed):
+        closed = "the connection was closed in the middle of the handshake"
+        return failed(Unreachable, hop, closed, _noTls(target))
+    words = wordsOf(error)
+    for word in words:
+        # "tlsv1 alert unknown ca", "tlsv1 unrecognized name", "wrong version number"
+        what = word.rpartition(" alert ")[2].removeprefix("tlsv1 ")
+        if what == "certificate required":
+            lack = "it wants a client certificate"
+            return failed(CertificateRefused, hop, lack, causes.CLIENT_CERTIFICATE)
+        if what in _ABOUT_OURS and " alert " in word:
+            refusal = f'it refuses our client certificate, or that there is none ("{what}")'
+            return failed(CertificateRefused, hop, refusal, causes.CLIENT_CERTIFICATE)
+        if what in _NO_TLS:
+            return failed(Unreachable, hop, "it does not speak TLS", _noTls(target))
+        if what in _FAILURES:
+            return failed(Unreachable, hop, *_FAILURES[what])
+    return failed(Unreachable, hop, ", ".join(words) or reasonOf(error), causes.TLS)
+
+
+def noHandshake(hop: str, seconds: float, *, target: bool = False) -> Unreachable:
+    """The failure of a handshake that was not done in time.
+
+    @param hop: who is at the other end.
+    @param seconds: the time that it had.
+    @param target: whether that is the target, and no proxy.
+    """
+    return failed(Unreachable, hop, f"no handshake within {seconds:g} s", _noTls(target))
+
+
+def failed(kind: type[F], hop: str, what: str, cause: Cause) -> F:
+    """A failure of TLS with a hop."""
+    message = f"cannot reach {hop} over TLS: {what}"
+    return kind(message, hop=hop, hint=cause.hint, cause=cause.id)
+
+
+def _noTls(target: bool) -> Cause:
+    return causes.TARGET_NO_TLS if target else causes.NO_TLS
+
+
+def wordsOf(error: BaseException) -> list[str]:
+    """OpenSSL's own, of an error's queue of library, function and reason."""
+    queue = error.args[0] if error.args else None
+    return [str(entry[-1]) for entry in queue if entry[-1]] if isinstance(queue, list) else []

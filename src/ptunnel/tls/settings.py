@@ -1,0 +1,180 @@
+"""How TLS is spoken to a hop: the settings, and the files that they name, read again when they
+change. Used by config, endpoint and route.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from OpenSSL import SSL, crypto
+
+from ptunnel.errors import PtunnelError, reasonOf
+from ptunnel.tls.failures import wordsOf
+
+# X509_V_FLAG_PARTIAL_CHAIN, for which older versions of pyOpenSSL have no name.
+_PARTIAL_CHAIN = 0x80000
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """How TLS is spoken to one hop.
+
+    @ivar caFile: PEM file of the only certificates that are trusted, authorities' or the hop's
+        own; None: the system's authorities (SSL_CERT_FILE counts).
+    @ivar certFile: PEM file of the client certificate and its chain, if there is one.
+    @ivar keyFile: PEM file of its key; None: in certFile too.
+    @ivar serverName: the name that is asked for and must be in the certificate, or an address;
+        None: the hop's host.
+    @ivar verify: whether the hop's certificate must be right. Without that anybody can pose as it.
+    @ivar alpn: names of the protocols to offer, best first (RFC 7301).
+    """
+
+    caFile: str | None = None
+    certFile: str | None = None
+    keyFile: str | None = None
+    serverName: str | None = None
+    verify: bool = True
+    alpn: tuple[str, ...] = ()
+
+
+class TlsFileError(PtunnelError):
+    """A file of certificates or a key that is of no use.
+
+    @ivar field: "caFile", "certFile" or "keyFile".
+    @ivar path: the file.
+    @ivar message: what is wrong with it, without the path.
+    """
+
+    def __init__(self, field: str, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.field = field
+        self.path = path
+        self.message = message
+
+
+def check(settings: TlsSettings) -> None:
+    """Load all files. @raise TlsFileError: for the first that is of no use."""
+    _load(settings)
+
+
+def _load(settings: TlsSettings) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle tunnel holds none
+    if settings.caFile is None:
+        context.set_default_verify_paths()
+    else:
+        _use("caFile", settings.caFile, context.load_verify_locations)
+        # What stands in the file is trusted, be it an intermediate or the hop's own certificate.
+        cast(Any, context.get_cert_store()).set_flags(_PARTIAL_CHAIN)
+    if settings.certFile is not None:
+        _use("certFile", settings.certFile, context.use_certificate_chain_file)
+        field = "certFile" if settings.keyFile is None else "keyFile"
+        _useKey(context, field, settings.keyFile or settings.certFile)
+    return context
+
+
+def _read(field: str, path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise TlsFileError(field, path, "there is no such file") from None
+    except (OSError, ValueError) as e:
+        raise TlsFileError(field, path, f"it cannot be read: {reasonOf(e)}") from None
+
+
+def _use(field: str, path: str, load: Callable[[str], object]) -> None:
+    """Let OpenSSL load certificates."""
+    _read(field, path)
+    try:
+        load(path)
+    except SSL.Error as e:
+        words = wordsOf(e)
+        if {"no start line", "no certificate or crl found"} & set(words):
+            raise TlsFileError(field, path, "no certificate in it") from None
+        message = f"no certificate that can be used in it ({', '.join(words)})"
+        raise TlsFileError(field, path, message) from None
+
+
+def _useKey(context: SSL.Context, field: str, path: str) -> None:
+    def refuse(*_: object) -> bytes:
+        message = (
+            "the key is encrypted, and nobody is there to be asked: remove its passphrase "
+            "(openssl pkey -in OLD -out NEW)"
+        )
+        raise TlsFileError(field, path, message)
+
+    # Not by use_privatekey_file, which asks for a passphrase on the terminal.
+    try:
+        key = crypto.load_privatekey(crypto.FILETYPE_PEM, _read(field, path), refuse)
+    except crypto.Error:
+        raise TlsFileError(field, path, "no private key in it") from None
+    try:
+        try:  # newer versions of pyOpenSSL prefer the one, older ones know only the other
+            context.use_privatekey(cast(Any, key.to_cryptography_key()))
+        except TypeError:
+            context.use_privatekey(key)
+        context.check_privatekey()
+    except SSL.Error:
+        raise TlsFileError(field, path, "the key does not fit the certificate") from None
+
+
+class _Log(Protocol):
+    """The part of L{ptunnel.log.Log} that is wanted here."""
+
+    def warning(self, subject: str, text: str) -> None: ...
+
+
+class TlsContext:
+    """The files of some settings as OpenSSL has them; read again when they change.
+
+    One may serve any number of endpoints and connections.
+    """
+
+    def __init__(
+        self, settings: TlsSettings, *, log: _Log | None = None, subject: str = ""
+    ) -> None:
+        """Nothing is read yet.
+
+        @param log: is told of files that have changed and are of no use.
+        @param subject: the proxy or tunnel that such a line is about.
+        """
+        self.settings = settings
+        self._log = log
+        self._subject = subject
+        self._loaded: SSL.Context | None = None
+        self._seen: list[tuple[int, int, int] | None] = []
+
+    def current(self) -> SSL.Context:
+        """The context of the files as they are now; of files that are of no use, as they were.
+
+        @raise TlsFileError: for files that never were of use.
+        """
+        seen = self._look()
+        if self._loaded is None or seen != self._seen:
+            try:
+                self._loaded = _load(self.settings)
+            except TlsFileError as e:
+                if self._loaded is None:
+                    raise
+                if self._log is not None:
+                    self._log.warning(self._subject, f"going on with the old certificates: {e}")
+            self._seen = seen
+        return self._loaded
+
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        settings = self.settings
+        seen: list[tuple[int, int, int] | None] = []
+        for path in filter(None, (settings.caFile, settings.certFile, settings.keyFile)):
+            try:
+                found = os.stat(path)
+            except (OSError, ValueError):
+                seen.append(None)
+            else:
+                seen.append((found.st_mtime_ns, found.st_size, found.st_ino))
+        return seen

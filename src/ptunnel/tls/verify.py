@@ -1,0 +1,137 @@
+"""Judges a hop's certificate, in words. Used by endpoint."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from cryptography.x509.oid import NameOID
+from OpenSSL.crypto import X509
+from service_identity import CertificateError, VerificationError
+from service_identity.cryptography import (
+    verify_certificate_hostname,
+    verify_certificate_ip_address,
+)
+
+from ptunnel import causes
+from ptunnel.causes import Cause
+from ptunnel.errors import CertificateRefused, reasonOf
+from ptunnel.tls.failures import failed
+from ptunnel.tls.peer import momentOf, namesOf
+
+# How many of a certificate's names a message shows; there are certificates with hundreds.
+_SHOWN = 4
+
+_Refusal = tuple[str, Cause]
+"""What is wrong with a certificate, in words, and for the catalogue."""
+
+
+def judge(
+    certificate: X509, number: int, depth: int, *, name: str, hop: str
+) -> CertificateRefused | None:
+    """What is wrong with a certificate, if anything. It raises nothing.
+
+    @param number: OpenSSL's for what is wrong (x509_vfy.h), 0 for nothing.
+    @param depth: 0 for the hop's own certificate, 1 for its issuer's, and so on.
+    @param name: the name or address that the hop's own must be for.
+    @param hop: what the failure calls the hop.
+    """
+    refusal: _Refusal | None
+    try:
+        if number:
+            refusal = _inWords(certificate, number, depth)
+        else:
+            refusal = None if depth else _misnamed(certificate, name)
+    except Exception as e:  # nothing can be raised through OpenSSL
+        refusal = f"its certificate makes no sense: {_plain(reasonOf(e))}", causes.CERTIFICATE
+    return None if refusal is None else failed(CertificateRefused, hop, *refusal)
+
+
+def isAddress(name: str) -> bool:
+    """Whether it is an address literal, which has other rules than a name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _inWords(certificate: X509, number: int, depth: int) -> _Refusal:
+    parsed = certificate.to_cryptography()
+    issuer = _titleOf(parsed.issuer)
+    whose = "its certificate"
+    if depth:
+        whose = f'the certificate of its authority "{_titleOf(parsed.subject)}"'
+    if number == 9:
+        since = f"{whose} is not valid before {_time(certificate.get_notBefore())}"
+        return since, causes.CERTIFICATE_EARLY
+    if number == 10:
+        until = f"{whose} expired on {_time(certificate.get_notAfter())}"
+        return until, causes.CERTIFICATE_EXPIRED
+    if number == 18:
+        own = "its certificate is self-signed: no authority vouches for it"
+        return own, causes.CERTIFICATE_SELF_SIGNED
+    if number in {20, 21} and depth == 0:
+        return (
+            f'its certificate is from "{issuer}", which is not known here, and no certificate '
+            "that leads to a known authority came with it",
+            causes.CERTIFICATE_CHAIN,
+        )
+    if number in {2, 19, 20, 21}:
+        return (
+            f'its certificate is from an authority that is not known here, "{issuer}"',
+            causes.CERTIFICATE_AUTHORITY,
+        )
+    what = _OTHERS.get(number, f"is refused with error {number} of OpenSSL")
+    return f"{whose} {what}", causes.CERTIFICATE
+
+
+# OpenSSL has words for them, but pyOpenSSL no way to them.
+_OTHERS = {
+    7: "has a wrong signature",
+    22: "has a chain that is too long",
+    23: "has been revoked",
+    24: "is not an authority's",
+    25: "is not an authority's for so long a chain",
+    26: "is not one for a server",
+    27: "is not trusted",
+    28: "is rejected",
+    47: "is for names that its authority may not vouch for",
+    66: "has a key that is too weak",
+    67: "has a key that is too weak",
+    68: "has a signature that is too weak",
+    79: "is not an authority's",
+}
+
+
+def _misnamed(certificate: X509, name: str) -> _Refusal | None:
+    verify = verify_certificate_ip_address if isAddress(name) else verify_certificate_hostname
+    try:
+        verify(certificate.to_cryptography(), name)
+    except (CertificateError, VerificationError):
+        names = namesOf(certificate)
+        if not names:
+            nameless = "its certificate names no host (a common name alone does not count)"
+            return nameless, causes.CERTIFICATE
+        shown = ", ".join(_plain(n) for n in names[:_SHOWN])
+        if len(names) > _SHOWN:
+            shown += f" and {len(names) - _SHOWN} more"
+        return f"its certificate is for {shown}, not for {name}", causes.CERTIFICATE_NAME
+    return None
+
+
+def _titleOf(name: Any) -> str:
+    """What a person would call an authority."""
+    for oid in NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME:
+        for attribute in name.get_attributes_for_oid(oid):
+            return _plain(str(attribute.value))
+    return _plain(name.rfc4514_string())
+
+
+def _plain(text: str) -> str:
+    """Foreign text, fit for one line."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:100]
+
+
+def _time(time: bytes | None) -> str:
+    return f"{momentOf(time):%Y-%m-%d %H:%M} UTC"
