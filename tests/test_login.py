@@ -200,7 +200,7 @@ class AnsweringTests(LoginTestCase):
         transport.receive(old)
         self.assertEqual(self.proxy.attempts, 1)
         self.setUp()
-        connecting, transport = self.dial()
+        _, transport = self.dial()
         transport.receive(old.replace(b"Keep-Alive", b"close"))
         self.assertEqual(self.proxy.attempts, 2)
 
