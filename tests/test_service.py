@@ -185,7 +185,7 @@ class RoutesTests(MemoryCase):
     def test_tunnelsThroughOneProxyShareWhatLeadsToIt(self) -> None:
         made: list[tuple[str, int]] = []
 
-        def tcpEndpoint(reactor: object, host: str, port: int, timeout: object) -> Any:
+        def tcpEndpoint(reactor: object, host: str, port: int, *more: object) -> Any:
             made.append((host, port))
             return object()
 

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from ptunnel.errors import Unreachable
 from ptunnel.tcp import REMEMBER, NamedEndpoint, tcpEndpoint
 
 from .fakes import Builder, Recorder, Resolver, ResolvingReactor, acceptTCP, refuseTCP
@@ -115,6 +116,24 @@ class NameTests(TCPTestCase):
         self.successResultOf(again)
         self.assertEqual(self.resolver.asked, [NAME])
         self.assertNothingLeft()
+
+    def test_aNameThatLeadsToOurselvesIsNotConnectedTo(self) -> None:
+        own = {("192.0.2.1", 3128)}
+        endpoint = tcpEndpoint(self.reactor, NAME, 3128, 30.0, lambda *at: at in own)
+        connecting = endpoint.connect(self.factory)
+        transport = acceptTCP(self.reactor)
+        error = self.failureResultOf(connecting, Unreachable).value
+        self.assertIn(f"{NAME} leads back to ptunnel itself", str(error))
+        self.assertEqual(transport.aborted, 1)
+        # The connections that it had made already, by way of ourselves, make no further ones.
+        for _ in range(3):
+            self.failureResultOf(endpoint.connect(self.factory), Unreachable)
+        self.assertEqual(len(self.tried), 1)
+        own.clear()
+        self.reactor.advance(REMEMBER)
+        connecting = endpoint.connect(self.factory)
+        acceptTCP(self.reactor)
+        self.successResultOf(connecting)
 
     def test_anIPv6WinnerIsUsedAgainToo(self) -> None:
         self.resolver.addresses = ("2001:db8::1", "192.0.2.2")

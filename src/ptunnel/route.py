@@ -13,9 +13,9 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel.config import DIRECT, Proxy, Settings, Tunnel
+from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
 from ptunnel.endpoint import ConnectEndpoint
-from ptunnel.errors import RouteFailed, TunnelError, Unreachable, reasonOf
+from ptunnel.errors import RouteFailed, TunnelError, Unreachable, cannotReach
 from ptunnel.handshake import authority
 from ptunnel.health import PROBE_TIMEOUT, Health
 from ptunnel.log import Log
@@ -121,8 +121,7 @@ class Route:
             if not isinstance(error, (ConnectError, OSError)):
                 return reason
             hop = self._target if way.direct else way.name
-            what = hop if way.direct else f"the proxy {hop}"
-            error = Unreachable(f"cannot reach {what}: {reasonOf(error)}", hop=hop)
+            error = cannotReach(error, hop, target=way.direct)
         failures.append(error)
         if way.health is not None:
             # Of a way without a proxy it is said in a line of its own.
@@ -167,7 +166,13 @@ class Routes:
         host, timeout = tunnel.targetHost, tunnel.connectTimeout
         if tunnel.starttls is None:
             secured = TlsEndpoint(
-                route, context, host, hop=target, timeout=timeout, reactor=self._reactor
+                route,
+                context,
+                host,
+                hop=target,
+                target=True,
+                timeout=timeout,
+                reactor=self._reactor,
             )
             return self._wrap("tls", host, tunnel.targetPort, secured)
         led = StartTlsEndpoint(
@@ -218,7 +223,14 @@ class Routes:
         return self._wrap("connect", host, port, endpoint)
 
     def _tcp(self, host: str, port: int, timeout: float | None) -> IStreamClientEndpoint:
-        return self._wrap("tcp", host, port, tcpEndpoint(self._reactor, host, port, timeout))
+        endpoint = tcpEndpoint(self._reactor, host, port, timeout, self._isOwn)
+        return self._wrap("tcp", host, port, endpoint)
+
+    def _isOwn(self, host: str, port: int) -> bool:
+        """Whether one of the tunnels listens there."""
+        return (
+            ownListen((tunnel.listen for tunnel in self._settings.tunnels), host, port) is not None
+        )
 
     def _reach(self, proxy: Proxy, timeout: float | None) -> IStreamClientEndpoint:
         """The endpoint that leads to a proxy; through another one, which then has the deadline."""
@@ -230,9 +242,7 @@ class Routes:
             else:
                 endpoint = self._tcp(proxy.host, proxy.port, None)
             if proxy.tls is not None:
-                context = self._contexts.setdefault(
-                    proxy.name, TlsContext(proxy.tls, log=self._log, subject=f"proxy {proxy.name}")
-                )
+                context = self._context(proxy, proxy.tls)
                 secured = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))
                 endpoint = self._wrap("tls", proxy.host, proxy.port, secured)
             self._reaches[key] = endpoint

@@ -7,11 +7,12 @@ winner remembered for a while.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import HostnameAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectError, ConnectingCancelledError, TimeoutError
 from twisted.internet.interfaces import (
     IProtocol,
@@ -22,7 +23,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel import watch
+from ptunnel.errors import Unreachable
 from ptunnel.sockets import SocketEndpoint
+from ptunnel.transports import abort
 
 # Seconds that the address which won is used without asking again. Long enough to spare a resolver
 # under load, short enough to follow a laptop from one network to the next.
@@ -30,11 +33,17 @@ REMEMBER = 60.0
 
 
 def tcpEndpoint(
-    reactor: Any, host: str, port: int, timeout: float | None = 30.0
+    reactor: Any,
+    host: str,
+    port: int,
+    timeout: float | None = 30.0,
+    isOwn: Callable[[str, int], bool] = lambda host, port: False,
 ) -> IStreamClientEndpoint:
     """An endpoint for TCP to `host`, a name or an address literal without brackets.
 
     @param timeout: seconds for the whole attempt; None: the caller has a limit of its own.
+    @param isOwn: whether we listen at an address and port ourselves; a name that leads there, as
+        with a line in the hosts file, would lead in circles.
     """
     if watch.applies(reactor) and (isIPAddress(host) or isIPv6Address(host)):
         return SocketEndpoint(reactor, host, port, timeout)
@@ -44,7 +53,7 @@ def tcpEndpoint(
         return TCP4ClientEndpoint(reactor, host, port, cast(float, timeout))
     if isIPv6Address(host):
         return TCP6ClientEndpoint(reactor, host, port, timeout)
-    return NamedEndpoint(reactor, host, port, timeout)
+    return NamedEndpoint(reactor, host, port, timeout, isOwn)
 
 
 @implementer(IStreamClientEndpoint)
@@ -53,10 +62,18 @@ class NamedEndpoint:
     seconds, or until it fails.
 
     `connect` fails as HostnameEndpoint does, with DNSLookupError, ConnectError and their like, and
-    with TimeoutError at the deadline. Cancelling it ends the attempt.
+    with TimeoutError at the deadline, and with L{Unreachable} where the name leads to ourselves.
+    Cancelling it ends the attempt.
     """
 
-    def __init__(self, reactor: Any, host: str, port: int, timeout: float | None = 30.0) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        timeout: float | None = 30.0,
+        isOwn: Callable[[str, int], bool] = lambda host, port: False,
+    ) -> None:
         """The same as for L{tcpEndpoint}."""
         from twisted.internet.endpoints import HostnameEndpoint  # with all that it imports
 
@@ -64,11 +81,14 @@ class NamedEndpoint:
         self._address = HostnameAddress(host.encode(), port)
         self._port = port
         self._timeout = timeout
+        self._isOwn = isOwn
         self._race = HostnameEndpoint(reactor, host, port)
         self._winner: IStreamClientEndpoint | None = None
-        self._until = 0.0
+        self._until = self._circlesUntil = 0.0
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        if self._reactor.seconds() < self._circlesUntil:
+            return fail(self._inCircles())  # the circle that was begun ends here
         if self._winner is None or self._reactor.seconds() >= self._until:
             connecting = self._raceFor(protocolFactory)
         else:
@@ -101,9 +121,21 @@ class NamedEndpoint:
         transport = getattr(protocol, "transport", None)
         if transport is not None:
             host = transport.getPeer().host
+            if self._isOwn(host, self._port):
+                self._circlesUntil = self._reactor.seconds() + REMEMBER
+                abort(transport)
+                raise self._inCircles()
             self._winner = tcpEndpoint(self._reactor, host, self._port, None)
             self._until = self._reactor.seconds() + REMEMBER
         return protocol
+
+    def _inCircles(self) -> Unreachable:
+        name = self._address.hostname.decode()
+        return Unreachable(
+            f"{name} leads back to ptunnel itself",
+            hop=name,
+            hint="its line in the hosts file must not be there on a way without a proxy",
+        )
 
     def _lost(
         self, reason: Failure, protocolFactory: IProtocolFactory
