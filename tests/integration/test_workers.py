@@ -50,8 +50,9 @@ class WorkersTests(IntegrationTestCase):
         assert found is not None
         for pid in self.workers(tunnel):
             for fd in Path(f"/proc/{pid}/fd").iterdir():
-                if os.readlink(fd) == f"socket:[{found[1]}]":
-                    return pid
+                with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+                    if os.readlink(fd) == f"socket:[{found[1]}]":
+                        return pid
         raise AssertionError("no worker has it")
 
     def opened(self, tunnel: Ptunnel) -> dict[int, socket.socket]:
