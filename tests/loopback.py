@@ -422,8 +422,8 @@ class Loopback:
         """
         here, there = tcpPair(bufferSize)
         peer, recorder = Peer(), Recorder()
-        self._adopt(there, recorder, tls and tls[1], False)
-        self._adopt(here, peer, tls and tls[0], True)
+        self.adopt(there, recorder, tls and tls[1], False)
+        self.adopt(here, peer, tls and tls[0], True)
         return peer, recorder
 
     def rawConnection(self, bufferSize: int) -> tuple[socket.socket, Any]:
@@ -431,10 +431,10 @@ class Loopback:
         here, there = tcpPair(bufferSize)
         self._sockets.append(here)
         recorder = Recorder()
-        self._adopt(there, recorder)
+        self.adopt(there, recorder)
         return here, recorder
 
-    def _adopt(
+    def adopt(
         self, sock: socket.socket, protocol: Any, tls: Any = None, isClient: bool = False
     ) -> None:
         factory: Any = _One(protocol)

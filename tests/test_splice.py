@@ -19,14 +19,24 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
 
 from ptunnel.splice import LINGER, Ended, Splice, splice
 from ptunnel.sweep import Sweep
 from ptunnel.tlsleg import TlsLeg, isTlsOverPlain
-from tests.loopback import Loopback, MemoryTCP, MemoryTransport, Peer, Recorder, useReactor
+from tests.loopback import (
+    Loopback,
+    MemoryTCP,
+    MemoryTransport,
+    Peer,
+    Recorder,
+    tcpPair,
+    useReactor,
+)
 
 # Socket buffers of 64 KiB, which the kernel doubles; two in the way of the bytes at each side.
 BUFFER = 64 * 1024
@@ -953,3 +963,28 @@ class TlsLegTests(TLSSpliceTests):
 
     async def test_itIsTaken(self) -> None:
         self.assertEqual(self.legs, [TlsLeg])
+
+    async def test_theEndOfTheHandshakeComesBeforeTheFirstByte(self) -> None:
+        client, server = selfSigned()
+        here, there = tcpPair()
+        source, a = self.loopback.connection()
+        a.transport.pauseProducing()
+        peer, out = Peer(), stream(17, 1_000_000)
+        self.loopback.adopt(there, peer, server, False)
+        self.loopback.adopt(here, SplicesAtOnce(a.transport), client, True)
+        source.send(out)
+        await peer.gets(len(out))
+        self.assertSame(peer.received, out)
+        self.assertEqual(self.legs, [TlsLeg, TlsLeg])
+
+
+@implementer(IHandshakeListener)
+class SplicesAtOnce(Recorder):
+    """Is joined to another transport as soon as its handshake is done."""
+
+    def __init__(self, other: Any) -> None:
+        super().__init__()
+        self.other = other
+
+    def handshakeCompleted(self) -> None:
+        splice(self.other, self.transport)

@@ -72,6 +72,11 @@ class TlsLeg(KernelLeg):
 
     def _attach(self) -> None:
         self.transport.wrappedProtocol = self
+        # The end of the handshake may still be in OpenSSL, and Twisted would send it a turn later.
+        with contextlib.suppress(OSError):
+            self._flushTls()
+        if self.unsent:
+            self._watch.want(self, self.interest | OUT)
 
     def doRead(self) -> None:
         super().doRead()
