@@ -28,7 +28,8 @@ LAYERS = (
     ("handshake", "config"),
     ("argv", "auth", "log", "starttls", "tls"),
     ("sweep", "transports"),
-    ("errors", "causes", "_version"),
+    ("errors",),
+    ("causes", "_version"),
 )
 
 # The same within the folder config; "config" is what the others import of it.

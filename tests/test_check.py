@@ -489,7 +489,7 @@ class LoopbackTests(TestCase):
             ("strict", 993, "credentials-rejected", "rejects the credentials", "password"),
             ("expired", 993, "certificate-expired", "expired on", "renewed"),
             ("misnamed", 993, "certificate-name", "is for other.example", "server-name"),
-            ("unknown", 993, "certificate-authority", "Somebody Else", "ca-file"),
+            ("unknown", 993, "certificate-chain", "Somebody Else", "ca-file"),
             ("good", dead[1], "target-unreachable", "502", "target's name and port"),
             ("good", mail, "no-starttls", "does not offer STARTTLS", "target's port"),
             ("nowhere", 993, "proxy-name", "the name does not resolve", "spelling"),

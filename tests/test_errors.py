@@ -10,7 +10,7 @@ from OpenSSL import SSL
 from twisted.internet import error
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel import errors
+from ptunnel import causes, errors
 from ptunnel.errors import (
     ConfigError,
     CredentialsRefused,
@@ -23,6 +23,8 @@ from ptunnel.errors import (
     TargetUnreachable,
     TunnelError,
     Unreachable,
+    cannotReach,
+    noAnswer,
     reasonOf,
 )
 
@@ -130,3 +132,46 @@ class ReasonTests(SynchronousTestCase):
         self.assertEqual(reasonOf(SSL.Error()), "Error")
         self.assertEqual(reasonOf(SSL.ZeroReturnError()), "ZeroReturnError")
         self.assertEqual(reasonOf(None), "None")
+
+
+class ConnectionTests(SynchronousTestCase):
+    """A connection over TCP that could not be made."""
+
+    def test_itSaysWhereAndWhyAndNamesItsCause(self) -> None:
+        refused = error.ConnectionRefusedError(errno.ECONNREFUSED)
+        for failure, why, cause in (
+            (refused, "connection refused", causes.REFUSED),
+            (error.TCPTimedOutError(errno.ETIMEDOUT), "connection timed out", causes.NO_ANSWER),
+            (error.TimeoutError(string="x"), "timed out", causes.NO_ANSWER),
+            (error.NoRouteError(errno.ENETUNREACH), "network is unreachable", causes.NO_ROUTE),
+            (OSError(errno.EHOSTUNREACH, "x"), "no route to host", causes.NO_ROUTE),
+            (error.DNSLookupError(), "the name does not resolve", causes.PROXY_NAME),
+            (socket.gaierror(-2, "x"), "the name does not resolve", causes.PROXY_NAME),
+        ):
+            made = cannotReach(failure, "p:1")
+            self.assertEqual(str(made), f"cannot reach the proxy p:1: {why}")
+            self.assertEqual((made.hop, made.cause), ("p:1", cause.id), failure)
+
+    def test_aTargetIsNoProxy(self) -> None:
+        made = cannotReach(error.DNSLookupError(), "t:1", target=True)
+        self.assertEqual(str(made), "cannot reach t:1: the name does not resolve")
+        self.assertEqual((made.hop, made.cause), ("t:1", causes.TARGET_NAME.id))
+
+    def test_aProxyMayBeWithoutAName(self) -> None:
+        refused = error.ConnectionRefusedError(errno.ECONNREFUSED)
+        made = cannotReach(refused, "")
+        self.assertEqual(str(made), "cannot reach the proxy: connection refused")
+
+    def test_whatIsNotKnownHasNoCause(self) -> None:
+        for failure in ZeroDivisionError("odd"), error.ConnectBindError(errno.EMFILE):
+            self.assertEqual(cannotReach(failure, "p:1").cause, "")
+
+    def test_aDeadlineSaysHowLongItWas(self) -> None:
+        for hop, target, who in (
+            ("p:1", False, "the proxy p:1"),
+            ("", False, "the proxy"),
+            ("t:1", True, "t:1"),
+        ):
+            made = noAnswer(hop, 2.5, target=target)
+            self.assertEqual(str(made), f"cannot reach {who}: timed out after 2.5 s")
+            self.assertEqual((made.hop, made.cause), (hop, causes.NO_ANSWER.id))

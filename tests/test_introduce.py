@@ -11,13 +11,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel import causes
 from ptunnel.errors import CertificateRefused, TargetFailed, TunnelError
 from ptunnel.introduce import introduce
 from ptunnel.starttls import Prelude as Postgres
 from ptunnel.tls import TlsEndpoint
 from tests import authority
 from tests.fakes import Builder, Endpoint, HalfCloseRecorder, Recorder, Transport
-from tests.test_tls import Server, Wire, trusting
+from tests.tlswire import Server, Wire, trusting
 
 REFUSED = "is not one of ours"
 
@@ -303,5 +304,6 @@ class TlsTests(SynchronousTestCase):
         error = self.failureResultOf(done, CertificateRefused).value
         self.assertEqual(
             str(error),
-            "cannot reach the target over TLS: it wants a client certificate (set client-cert)",
+            "cannot reach the target over TLS: it wants a client certificate "
+            f"({causes.CLIENT_CERTIFICATE.hint})",
         )

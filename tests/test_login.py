@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel import causes
 from ptunnel.auth import Credentials
 from ptunnel.endpoint import DRAIN_WAIT, ConnectEndpoint
 from ptunnel.errors import (
@@ -196,7 +197,7 @@ class AnsweringTests(LoginTestCase):
 
     def test_HTTP10KeepsTheConnectionWhereItSaysSo(self) -> None:
         old = refusal(BASIC, b"Proxy-Connection: Keep-Alive").replace(b"1.1", b"1.0", 1)
-        connecting, transport = self.dial()
+        _, transport = self.dial()
         transport.receive(old)
         self.assertEqual(self.proxy.attempts, 1)
         self.setUp()
@@ -214,7 +215,9 @@ class AnsweringTests(LoginTestCase):
         self.endpoint = self.make(Reader(ALICE), "digest")
         connecting, transport = self.dial()
         transport.receive(refusal(BASIC))
-        self.assertIn("Basic", self.failureOf(connecting, CredentialsRefused).hint)
+        error = self.failureOf(connecting, CredentialsRefused)
+        self.assertIn("Basic", error.hint)
+        self.assertEqual(error.cause, causes.SCHEME_NOT_SERVED.id)
         self.assertNotIn(b"Authorization", transport.value())
 
     def test_withoutCredentialsTheOfferIsNamed(self) -> None:
@@ -224,6 +227,7 @@ class AnsweringTests(LoginTestCase):
         error = self.failureOf(connecting, CredentialsRefused)
         self.assertIn("wants credentials", str(error))
         self.assertIn("user name and password", error.hint)
+        self.assertEqual(error.cause, causes.CREDENTIALS_MISSING.id)
 
     def test_contradictoryFramingIsAnErrorAndNothingIsSent(self) -> None:
         for fields in (
@@ -346,6 +350,7 @@ class RejectionTests(LoginTestCase):
         attempts = self.proxy.attempts
         error = self.failureOf(self.connect(), CredentialsRefused)
         self.assertIn("not sent again for 60 s", str(error))
+        self.assertEqual(error.cause, causes.CREDENTIALS_REJECTED.id)
         self.assertEqual(self.proxy.attempts, attempts)
 
     def test_onceForAllThatWait(self) -> None:

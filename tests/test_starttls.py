@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel import causes
+from ptunnel.causes import Cause
 from ptunnel.starttls import UPGRADES, Ready, UpgradeRefused
 from ptunnel.starttls.upgrade import MAX_EXCHANGE, MAX_LINE, MAX_LINES, MAX_QUOTED
 
@@ -345,6 +347,29 @@ class EndingTests(SynchronousTestCase):
     def test_anEndIsARefusal(self) -> None:
         for kind in UPGRADES.values():
             self.assertIsInstance(kind("server.example").ended(), UpgradeRefused)
+
+
+class CauseTests(SynchronousTestCase):
+    def causeOf(self, kind: str, *said: bytes) -> Cause:
+        upgrade = UPGRADES[kind]("server.example")
+        upgrade.begin()
+        with self.assertRaises(UpgradeRefused) as caught:
+            for data in said:
+                upgrade.feed(data)
+        return caught.exception.cause
+
+    def test_aServerThatDoesNotOfferItOrRefusesItHasNoStarttls(self) -> None:
+        for kind, said in (
+            ("smtp", (b"220 hello\r\n", b"250 SIZE 1\r\n")),
+            ("smtp", (b"554 go away\r\n",)),
+            ("imap", (b"* PREAUTH hello\r\n",)),
+            ("postgres", (b"N",)),
+        ):
+            self.assertIs(self.causeOf(kind, *said), causes.NO_STARTTLS, said)
+
+    def test_aServerThatSpeaksSomethingElseIsAnotherProtocols(self) -> None:
+        for kind, said in (("smtp", b"SSH-2.0-x\r\n"), ("imap", b"220 hello\r\n")):
+            self.assertIs(self.causeOf(kind, said), causes.TARGET_PROTOCOL)
 
 
 class LimitTests(SynchronousTestCase):

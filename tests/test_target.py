@@ -26,7 +26,7 @@ from ptunnel.transports import receiverOf, setReceiver
 from tests import authority
 from tests.fakes import Builder, Endpoint, RaisingEndpoint, Recorder, StrictClock, Transport
 from tests.test_starttls import DOVECOT_IMAP, SCRIPTS, Script
-from tests.test_tls import Server, Wire, trusting
+from tests.tlswire import Server, Wire, trusting
 
 HOST = "server.example"
 HOP = "server.example:143"

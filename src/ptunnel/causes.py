@@ -43,6 +43,10 @@ NO_ROUTE = Cause(
     "no-route",
     "check the address, and whether this machine is in the right network",
 )
+LEADS_BACK = Cause(
+    "leads-back",
+    "its line in the hosts file must not be there on a way without a proxy",
+)
 
 # TLS with a proxy or with the target.
 CLOCK = Cause(
@@ -88,7 +92,7 @@ NO_TLS = Cause(
 )
 TARGET_NO_TLS = Cause(
     "target-no-tls",
-    "is that the target's port for TLS? one that begins in plaintext wants starttls, or tls = no",
+    "check the target's port: it may want starttls, or no TLS",
 )
 TLS_VERSION = Cause(
     "tls-version",
@@ -104,11 +108,11 @@ TLS_NAME = Cause(
 )
 TLS_FILES = Cause(
     "tls-files",
-    "that file is on this machine: see ca-file, client-cert and client-key",
+    "it is a file of ours: see ca-file, client-cert and client-key",
 )
 TLS = Cause(
     "tls",
-    "what that server logs may say more",
+    "that server's log may say more",
 )
 
 # What is there is no HTTP proxy, or a broken one.
@@ -180,6 +184,10 @@ NO_STARTTLS = Cause(
 TARGET_PROTOCOL = Cause(
     "target-protocol",
     "check the target's port, and that starttls names its protocol",
+)
+AWAITS_TLS = Cause(
+    "target-awaits-tls",
+    "if it awaits TLS from the first byte on, set tls = yes and no starttls",
 )
 TARGET_SILENT = Cause(
     "target-silent",

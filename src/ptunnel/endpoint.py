@@ -25,14 +25,15 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel import causes
 from ptunnel.auth import Credentials
 from ptunnel.errors import (
     CredentialsUnavailable,
     ProxyFailed,
     ProxyRefused,
     TunnelError,
-    Unreachable,
-    reasonOf,
+    cannotReach,
+    noAnswer,
 )
 from ptunnel.handshake import Challenged, Established, Handshake, authority, connectRequest
 from ptunnel.login import Login, Visit
@@ -53,7 +54,7 @@ class ConnectEndpoint:
     `connect` gives a Deferred that fires with the inner protocol when the proxy has answered 2xx
     and the protocol is connected; bytes that came behind the answer follow at once. It fails with
 
-     - L{Unreachable} when there is no connection to the proxy,
+     - L{ptunnel.errors.Unreachable} when there is no connection to the proxy,
      - L{ptunnel.errors.ProxyRefused} when it answers anything but 2xx, and
        L{ptunnel.errors.CredentialsRefused} when that is 407 and the credentials do not help, or
        did not just before,
@@ -233,7 +234,7 @@ class _Attempt(Factory):
             self._connection.send(self.request)
         elif self._visit is not None and self._visit.sticky:
             what = f"{self._who()} closes the connection in the midst of the authentication"
-            self.fail(ProxyFailed(what, hop=self._hop.hop))
+            self.fail(ProxyFailed(what, hop=self._hop.hop, cause=causes.BROKEN.id))
         else:
             self._dial(authorization)
 
@@ -316,20 +317,18 @@ class _Attempt(Factory):
     def _expired(self) -> None:
         if self._asking:
             what = f"no credentials for {self._who()} within {self._timeout:g} s"
-            self.fail(CredentialsUnavailable(what, hop=self._hop.hop))
+            cause = causes.CREDENTIALS_UNAVAILABLE.id
+            self.fail(CredentialsUnavailable(what, hop=self._hop.hop, cause=cause))
         elif self._connection is not None and self._connection.connected:
             self.fail(self.handshake.expire(self._timeout))
         else:
-            self.fail(self._unreachable(f"timed out after {self._timeout:g} s"))
+            self.fail(noAnswer(self._hop.hop, self._timeout))
 
     def _notConnected(self, reason: Failure) -> None:
         if isinstance(reason.value, TunnelError):
             self.fail(reason)  # of a hop before this one
         else:
-            self.fail(self._unreachable(reasonOf(reason.value)))
-
-    def _unreachable(self, why: str) -> Unreachable:
-        return Unreachable(f"cannot reach {self._who()}: {why}", hop=self._hop.hop)
+            self.fail(cannotReach(cast(BaseException, reason.value), self._hop.hop))
 
     def _who(self) -> str:
         return f"the proxy {self._hop.hop}" if self._hop.hop else "the proxy"
@@ -350,7 +349,7 @@ class _Attempt(Factory):
             # Since TLS 1.3 a server looks at our certificate when the handshake is done for us.
             self.fail(tlsFailure(cast(BaseException, reason.value), self._hop.hop))
         else:
-            self.fail(self._unreachable(reasonOf(reason.value)))
+            self.fail(cannotReach(cast(BaseException, reason.value), self._hop.hop))
 
 
 @implementer(IHalfCloseableProtocol)

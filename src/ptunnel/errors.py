@@ -19,12 +19,13 @@
           +-- RouteFailed           each of several ways was tried; holds the failure of each
 
 A TunnelError says in one line what failed, where, and, where that is known, why. Used by every
-other module; imports none of them.
+other module; imports only the causes.
 """
 
 from __future__ import annotations
 
 import builtins
+import errno
 import os
 import socket
 from collections.abc import Sequence
@@ -36,6 +37,9 @@ from twisted.internet.error import (
     TimeoutError,
     UnknownHostError,
 )
+
+from ptunnel import causes
+from ptunnel.causes import Cause
 
 
 class PtunnelError(Exception):
@@ -141,10 +145,20 @@ class RouteFailed(TunnelError):
         self.failures = tuple(failures)
 
 
+_TIMEOUTS = (TimeoutError, builtins.TimeoutError)
+_NO_NAME = (DNSLookupError, UnknownHostError, socket.gaierror)
+
 _IN_WORDS: dict[tuple[type[BaseException], ...], str] = {
-    (TimeoutError, builtins.TimeoutError): "timed out",
+    _TIMEOUTS: "timed out",
     (ConnectingCancelledError,): "cancelled",
-    (DNSLookupError, UnknownHostError, socket.gaierror): "the name does not resolve",
+    _NO_NAME: "the name does not resolve",
+}
+
+_BY_NUMBER = {
+    errno.ECONNREFUSED: causes.REFUSED,
+    errno.ETIMEDOUT: causes.NO_ANSWER,
+    errno.EHOSTUNREACH: causes.NO_ROUTE,
+    errno.ENETUNREACH: causes.NO_ROUTE,
 }
 
 
@@ -155,10 +169,48 @@ def reasonOf(error: BaseException | None) -> str:
     for kinds, words in _IN_WORDS.items():
         if isinstance(error, kinds):
             return words
-    code = getattr(error, "osError", None) or getattr(error, "errno", None)
-    if isinstance(code, int):
-        return os.strerror(code).lower()
+    number = _numberOf(error)
+    if number is not None:
+        return os.strerror(number).lower()
     queue = error.args[0] if error is not None and error.args else None
     if isinstance(queue, list):  # OpenSSL's: library, function, reason
         return "TLS: " + (", ".join(str(entry[-1]) for entry in queue) or "failed")
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def cannotReach(error: BaseException, hop: str, *, target: bool = False) -> Unreachable:
+    """What a connection over TCP that could not be made is to be called.
+
+    @param error: what Twisted or the system raised.
+    @param hop: where it was to lead, as `host:port`; "": to the proxy.
+    @param target: whether that is the target, of a direct connection, and no proxy.
+    """
+    cause: Cause | None
+    if isinstance(error, _TIMEOUTS):
+        cause = causes.NO_ANSWER
+    elif isinstance(error, _NO_NAME):
+        cause = causes.TARGET_NAME if target else causes.PROXY_NAME
+    else:
+        cause = _BY_NUMBER.get(_numberOf(error) or 0)
+    return _unreachable(hop, target, reasonOf(error), cause)
+
+
+def noAnswer(hop: str, seconds: float, *, target: bool = False) -> Unreachable:
+    """The failure of a connection that was not made in time.
+
+    @param hop: where it was to lead, as `host:port`; "": to the proxy.
+    @param seconds: the time that it had.
+    @param target: whether that is the target, of a direct connection, and no proxy.
+    """
+    return _unreachable(hop, target, f"timed out after {seconds:g} s", causes.NO_ANSWER)
+
+
+def _unreachable(hop: str, target: bool, why: str, cause: Cause | None) -> Unreachable:
+    who = hop if target else f"the proxy {hop}".rstrip()
+    return Unreachable(f"cannot reach {who}: {why}", hop=hop, cause=cause.id if cause else "")
+
+
+def _numberOf(error: BaseException | None) -> int | None:
+    """The system's number of an error, where it has one."""
+    number = getattr(error, "osError", None) or getattr(error, "errno", None)
+    return number if isinstance(number, int) else None

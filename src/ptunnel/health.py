@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-from ptunnel.errors import TunnelError, Unreachable, reasonOf
+from ptunnel.errors import TunnelError, Unreachable, cannotReach
 from ptunnel.log import Log
 from ptunnel.transports import abort
 
@@ -117,5 +117,5 @@ class Health:
             return  # a tunnel was faster
         error = reason.value
         if not isinstance(error, TunnelError):
-            error = Unreachable(f"cannot reach the proxy {self._name}: {reasonOf(error)}")
+            error = cannotReach(cast(BaseException, error), self._name)
         self._ill(error)

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
 
+from ptunnel import causes
 from ptunnel.errors import TargetFailed, TunnelError
 from ptunnel.tls import tlsFailure
 from ptunnel.transports import abort, receiverOf, setReceiver
@@ -95,7 +96,7 @@ class _Introduction:
 
     def _targetSaid(self, data: bytes) -> None:
         if not self._asked:
-            self._fail(TargetFailed("the target speaks before it is asked"))
+            self._fail(_odd("the target speaks before it is asked"))
             return
         answer = self._prelude.answer(data)
         if answer is not None:
@@ -112,9 +113,10 @@ class _Introduction:
     def _targetLost(self, reason: Failure) -> None:
         if reason.check("OpenSSL.SSL.Error"):
             # Since TLS 1.3 a server looks at our certificate when the handshake is done for us.
-            self._fail(tlsFailure(cast(BaseException, reason.value), "the target"))
+            error = cast(BaseException, reason.value)
+            self._fail(tlsFailure(error, "the target", target=True))
         else:
-            self._fail(TargetFailed("the target closed the connection before it answered"))
+            self._fail(_odd("the target closed the connection before it answered"))
 
     def _fail(self, reason: Failure | Exception) -> None:
         if not self.done.called:
@@ -129,6 +131,10 @@ class _Introduction:
         sides, self._sides = self._sides, []
         for side in sides:
             side.leave()
+
+
+def _odd(what: str) -> TargetFailed:
+    return TargetFailed(what, cause=causes.TARGET_PROTOCOL.id)
 
 
 class _Side(protocol.Protocol):

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar, cast
 from twisted.internet.defer import Deferred, execute, inlineCallbacks, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from ptunnel import causes
 from ptunnel.auth import (
     Basic,
     Challenge,
@@ -128,6 +129,7 @@ class Login:
                 reason=self._trouble.reason,
                 hop=self.hop,
                 hint=self._trouble.hint,
+                cause=self._trouble.cause,
             )
         else:
             raise self._trouble
@@ -277,7 +279,7 @@ class Visit:
                     yield self._rejected(challenged.refusal)
             return cast(bytes, (yield self._begin(challenges)))
         except NoScheme as e:
-            challenged.refusal.hint = str(e)
+            challenged.refusal.hint, challenged.refusal.cause = str(e), e.cause.id
             raise challenged.refusal from None
         except ChallengeError as e:
             raise self._broken(f"sent a challenge that cannot be answered: {e}") from None
@@ -379,7 +381,7 @@ class Visit:
 
     def _broken(self, what: str) -> ProxyFailed:
         login = self._login
-        return ProxyFailed(f"{login.who} {what}", hop=login.hop)
+        return ProxyFailed(f"{login.who} {what}", hop=login.hop, cause=causes.BROKEN.id)
 
 
 def _of(scheme: Scheme, challenges: Sequence[Challenge]) -> Challenge | None:

@@ -19,6 +19,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from ptunnel import causes
 from ptunnel.auth import Credentials, Secret
 from ptunnel.config import (
     MAX_FILE,
@@ -114,7 +115,8 @@ class PasswordReader:
             origin = f'password-keyring "{_inOneLine(source.service)}": '
         hint = getattr(reason.value, "hint", "")
         message = f"no password for {self._where}: {origin}{reason.value}"
-        return Failure(CredentialsUnavailable(message, hint=hint))
+        cause = causes.CREDENTIALS_UNAVAILABLE.id
+        return Failure(CredentialsUnavailable(message, hint=hint, cause=cause))
 
     def _ask(self, service: str) -> Deferred[str]:
         # It may wait for somebody to unlock it. The reactor has few threads, and names are resolved

@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel import causes
 from ptunnel.errors import TargetFailed
 from ptunnel.starttls import Ready, Upgrade, UpgradeRefused
 from ptunnel.sweep import clockOf
@@ -83,6 +84,7 @@ class StartTlsEndpoint:
             self._context,
             self._host,
             hop=self._hop,
+            target=True,
             timeout=self._timeout,
             reactor=self._clock,
         ).connect(protocolFactory)
@@ -163,10 +165,12 @@ class _Plaintext(Factory):
 
     def refuse(self, why: UpgradeRefused) -> None:
         """There is no way to TLS."""
-        hint = ""
+        cause, hint = why.cause, ""
         if self._speaker is not None and self._speaker.heard in (b"", _ALERT):
-            hint = "if it awaits TLS from the first byte on, set tls = yes and no starttls"
-        self.fail(TargetFailed(f"the target {self._hop} {why}", hop=self._hop, hint=hint))
+            cause = causes.AWAITS_TLS
+            hint = cause.hint
+        what = f"the target {self._hop} {why}"
+        self.fail(TargetFailed(what, hop=self._hop, hint=hint, cause=cause.id))
 
     def fail(self, reason: Failure | Exception) -> None:
         speaker = self._speaker

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel import watch
+from ptunnel import causes, watch
 from ptunnel.errors import Unreachable
 from ptunnel.sockets import SocketEndpoint
 from ptunnel.transports import abort
@@ -134,7 +134,8 @@ class NamedEndpoint:
         return Unreachable(
             f"{name} leads back to ptunnel itself",
             hop=name,
-            hint="its line in the hosts file must not be there on a way without a proxy",
+            hint=causes.LEADS_BACK.hint,
+            cause=causes.LEADS_BACK.id,
         )
 
     def _lost(

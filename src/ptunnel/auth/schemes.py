@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
 from typing import ClassVar
 
+from ptunnel import causes
 from ptunnel.auth.challenges import Challenge
 from ptunnel.auth.credentials import Credentials
+from ptunnel.causes import Cause
 
 
 class Scheme(ABC):
@@ -39,7 +41,7 @@ class Scheme(ABC):
 
         @param challenges: those of this scheme.
         """
-        return "" if credentials is not None else "give a user name and password"
+        return "" if credentials is not None else causes.CREDENTIALS_MISSING.hint
 
     @classmethod
     def best(cls, challenges: Sequence[Challenge]) -> Challenge:
@@ -112,7 +114,14 @@ class _BasicExchange(Exchange):
 
 
 class NoScheme(ValueError):
-    """None of the schemes that are offered can be used; its text says what to do."""
+    """None of the schemes that are offered can be used; its text says what to do.
+
+    @ivar cause: whether that is for want of credentials.
+    """
+
+    def __init__(self, advice: str, cause: Cause = causes.SCHEME_NOT_SERVED) -> None:
+        super().__init__(advice)
+        self.cause = cause
 
 
 def choose(
@@ -142,7 +151,8 @@ def choose(
     names = dict.fromkeys(titles.get(c.scheme, c.scheme.title()[:20]) for c in challenges)
     offer = f"it offers {', '.join(list(names)[:8])}"
     if advice:
-        raise NoScheme(f"{offer}; {' or '.join(dict.fromkeys(advice))}")
+        cause = causes.CREDENTIALS_MISSING if credentials is None else causes.SCHEME_NOT_SERVED
+        raise NoScheme(f"{offer}; {' or '.join(dict.fromkeys(advice))}", cause)
     if wanted == "auto":
         raise NoScheme(f"{offer}, which is not known here")
     raise NoScheme(f"{offer}, and auth = {wanted}")

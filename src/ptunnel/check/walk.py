@@ -17,10 +17,10 @@ from ptunnel.causes import causeOf
 from ptunnel.check.report import Fault, Step, WayReport
 from ptunnel.check.steps import Greeting, ResolvingStep, StepEndpoint, isName, shown
 from ptunnel.config import DIRECT, Settings, Tunnel
-from ptunnel.errors import CredentialsUnavailable, TargetFailed, TunnelError, Unreachable
+from ptunnel.errors import CredentialsUnavailable, TargetFailed, TunnelError, noAnswer
 from ptunnel.handshake import authority
 from ptunnel.route import Routes
-from ptunnel.tls import tlsFailure
+from ptunnel.tls import noHandshake, tlsFailure
 
 # Seconds for a server to greet. Most do so at once; a few mail servers let strangers wait.
 GREETING_WAIT = 2.0
@@ -120,15 +120,16 @@ class Walk:
             banner.facts["text"] = banner.detail
         elif greeting.brokenBy is not None and tunnel.tls is not None:
             banner.detail = "failed"
-            fault = self._fault(tlsFailure(greeting.brokenBy, self._target))
+            fault = self._fault(tlsFailure(greeting.brokenBy, self._target, target=True))
         elif greeting.ending is not None:
             banner.detail = "closed"
             what = f"the tunnel to {self._target} stands, then the connection was closed"
-            fault = self._fault(TunnelError(what))
+            fault = self._fault(TunnelError(what, cause=causes.TARGET_CLOSED.id))
         elif tunnel.targetPort in greets and tunnel.starttls is None:
             banner.detail = "silence"
-            what = f"the tunnel to {self._target} stands, then silence: no greeting"
-            fault = self._fault(TunnelError(f"{what} within {GREETING_WAIT:g} s"))
+            what = f"the tunnel to {self._target} stands, then silence: no greeting within"
+            error = TunnelError(f"{what} {GREETING_WAIT:g} s", cause=causes.TARGET_SILENT.id)
+            fault = self._fault(error)
         if said or fault is not None:
             self._banner = banner
             if said:
@@ -150,25 +151,28 @@ class Walk:
     def _hung(self) -> TunnelError:
         """What hangs, in the words of a session whose time is over."""
         limit = round(self._limit, 2)
-        within, after = f"within {limit:g} s", f"timed out after {limit:g} s"
+        within = f"within {limit:g} s"
         number = next((i for i, step in enumerate(self._steps) if not step.step.ok), None)
         if number is None:
-            return Unreachable(f"cannot reach {self._target}: {after}")
+            return noAnswer(self._target, limit, target=True)
         hanging, below = self._steps[number], self._steps[number - 1]
         handshake = below.answering if isinstance(below, StepEndpoint) else None
         asking = hanging.step.kind == "connect" and handshake is not None
-        first = f"the proxy {self._proxies[0]}" if self._proxies else self._target
+        first = self._proxies[0] if self._proxies else self._target
         if asking and handshake is not None and handshake.challenged is None:
             hanging.step.detail = "no answer"
             return handshake.expire(limit)
         if asking or not hanging.begun:
-            return CredentialsUnavailable(f"no credentials for {first} {within}")
+            what = f"no credentials for the proxy {first} {within}"
+            return CredentialsUnavailable(what, cause=causes.CREDENTIALS_UNAVAILABLE.id)
         hanging.step.detail = "no answer"
         if hanging.step.kind in ("resolve", "tcp"):
-            return Unreachable(f"cannot reach {first}: {after}")
+            return noAnswer(first, limit, target=not self._proxies)
         if hanging.step.kind == "starttls":
-            return TargetFailed(f"the target {self._target} did not come to TLS {within}")
-        return Unreachable(f"cannot reach {hanging.step.subject} over TLS: no handshake {within}")
+            what = f"the target {self._target} did not come to TLS {within}"
+            return TargetFailed(what, cause=causes.TARGET_PROTOCOL.id)
+        last = number == len(self._steps) - 1  # with a proxy there are CONNECT and more behind it
+        return noHandshake(hanging.step.subject, limit, target=last)
 
     def _fault(self, error: TunnelError) -> Fault:
         self._note()

@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from typing import ClassVar
 
+from ptunnel import causes
 from ptunnel.starttls.upgrade import Ready, Upgrade, UpgradeRefused
 
 
@@ -48,7 +49,7 @@ class Imap(Lines):
         if status == b"PREAUTH":
             # Section 6.2.1 allows STARTTLS to nobody who is authenticated; section 7.1.4 tells
             # those who want TLS to hang up.
-            raise UpgradeRefused("says PREAUTH, which rules STARTTLS out")
+            raise UpgradeRefused("says PREAUTH, which rules STARTTLS out", causes.NO_STARTTLS)
         if status == b"BYE":
             raise self._refused(message[2:])
         if status != b"OK":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 
+from ptunnel import causes
 from ptunnel.starttls.upgrade import MAX_LINE, Ready, Upgrade, UpgradeRefused
 
 SSL_REQUEST = 80877103
@@ -124,7 +125,8 @@ class Postgres(Upgrade):
             return Ready()
         if message == b"N":
             raise UpgradeRefused(
-                "refuses SSLRequest: it has no TLS (ssl = off), or not for this machine"
+                "refuses SSLRequest: it has no TLS (ssl = off), or not for this machine",
+                causes.NO_STARTTLS,
             )
         if not self._errorLength(message):
             raise self._refused(message[1:])

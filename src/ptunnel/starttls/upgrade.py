@@ -10,6 +10,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ptunnel import causes
+from ptunnel.causes import Cause
+
 if TYPE_CHECKING:
     from ptunnel.starttls.postgres import Prelude
 
@@ -28,7 +31,13 @@ class UpgradeRefused(ValueError):
 
     Its text says what the peer did and lacks the subject: "refuses STARTTLS: 454 not now". Whoever
     knows the peer's name puts that before it.
+
+    @ivar cause: what that means.
     """
+
+    def __init__(self, what: str, cause: Cause = causes.TARGET_PROTOCOL) -> None:
+        super().__init__(what)
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +137,10 @@ class Upgrade(ABC):
         return UpgradeRefused(f"does not speak {self.title}{_colon(quoted(said))}")
 
     def _refused(self, said: bytes) -> UpgradeRefused:
-        return UpgradeRefused(f"refuses {self.request}{_colon(quoted(said))}")
+        return UpgradeRefused(f"refuses {self.request}{_colon(quoted(said))}", causes.NO_STARTTLS)
 
     def _notOffered(self) -> UpgradeRefused:
-        return UpgradeRefused(f"does not offer {self.request}")
+        return UpgradeRefused(f"does not offer {self.request}", causes.NO_STARTTLS)
 
 
 def quoted(said: bytes) -> str:

@@ -81,7 +81,8 @@ def noHandshake(hop: str, seconds: float, *, target: bool = False) -> Unreachabl
     @param seconds: the time that it had.
     @param target: whether that is the target, and no proxy.
     """
-    return failed(Unreachable, hop, f"no handshake within {seconds:g} s", _noTls(target))
+    message = f"cannot reach {hop} over TLS: no handshake within {seconds:g} s"
+    return Unreachable(message, hop=hop, cause=_noTls(target).id)
 
 
 def failed(kind: type[F], hop: str, what: str, cause: Cause) -> F:
