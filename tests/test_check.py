@@ -253,6 +253,15 @@ class DeadlineTests(MemoryCase):
         self.assertEqual(message, "cannot reach 192.0.2.1:1 over TLS: no handshake within 3 s")
         self.assertEqual(self.faultOf().cause, "no-tls")
 
+    def test_aHandshakeWithATargetThatDoesNotGoOn(self) -> None:
+        self.check([], tunnel("t", "192.0.2.1", 993, DIRECT, tls=TlsSettings()), deadline=3)
+        acceptTCP(self.reactor)
+        self.reactor.advance(3)
+        message = "cannot reach 192.0.2.1:993 over TLS: no handshake within 3 s"
+        fault = self.faultOf()
+        self.assertEqual((fault.message, fault.cause), (message, "target-no-tls"))
+        self.assertNotIn("proxy", fault.hint)
+
     def test_aTargetThatDoesNotComeToTLS(self) -> None:
         secured = tunnel("t", "192.0.2.1", 25, DIRECT, tls=TlsSettings(), starttls="smtp")
         self.check([], secured, deadline=3)

@@ -128,13 +128,15 @@ class Case(SynchronousTestCase):
         self.wire = Wire(self.endpoint.accept(), self.there, chunk)
         self.wire.pump()
 
-    def assertRefused(self, connecting: Deferred[Any], text: str) -> None:
+    def assertRefused(self, connecting: Deferred[Any], text: str) -> TargetFailed:
         """It has failed with these words, and nothing is left of it."""
         error = self.failureResultOf(connecting, TargetFailed).value
+        assert isinstance(error, TargetFailed)
         self.assertEqual(str(error), f"the target {HOP} {text}")
         self.assertEqual(error.hop, HOP)
         self.assertEqual(self.inner.built, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        return error
 
 
 class SuccessTests(Case):
@@ -261,13 +263,15 @@ class RefusalTests(Case):
 
     def test_aServerOfAnotherKind(self) -> None:
         connecting = self.turned(b"SSH-2.0-OpenSSH_9.2\r\n")
-        self.assertRefused(connecting, "does not speak IMAP")
+        error = self.assertRefused(connecting, "does not speak IMAP")
+        self.assertEqual(error.cause, "target-protocol")
         self.assertEqual(self.transport.aborted, 1)
         self.assertEqual(self.transport.value(), b"")
 
     def test_aServerThatAnswersPlaintextWithAnAlertOfTLS(self) -> None:
         connecting = self.turned(b"\x15\x03\x01\0\2\2\x46", kind="postgres")
-        self.assertRefused(connecting, "does not speak PostgreSQL" + HINT)
+        error = self.assertRefused(connecting, "does not speak PostgreSQL" + HINT)
+        self.assertEqual(error.cause, "target-awaits-tls")
 
     def test_bytesBehindTheLastAnswerAreNeverTakenForTLS(self) -> None:
         for behind in b"ptunnel1 OK [CAPABILITY AUTH=PLAIN]\r\n", b"\x16\x03\x03":

@@ -124,6 +124,7 @@ class NameTests(TCPTestCase):
         transport = acceptTCP(self.reactor)
         error = self.failureResultOf(connecting, Unreachable).value
         self.assertIn(f"{NAME} leads back to ptunnel itself", str(error))
+        self.assertEqual(error.cause, "leads-back")
         self.assertEqual(transport.aborted, 1)
         # The connections that it had made already, by way of ourselves, make no further ones.
         for _ in range(3):
