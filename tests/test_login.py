@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
+from unittest import skipIf
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
@@ -248,6 +250,7 @@ class AnsweringTests(LoginTestCase):
             b"Proxy-Authenticate: Digest realm=x",
             b"Proxy-Authenticate: Digest nonce=" + b"n" * 60_000,
         ):
+            self.setUp()
             connecting, transport = self.dial()
             self.sent(transport)
             transport.receive(refusal(field))
@@ -263,6 +266,46 @@ class AnsweringTests(LoginTestCase):
         self.assertIsInstance(self.failureResultOf(connecting).value, TunnelError)
         requests = transport.value().count(b"CONNECT ")
         self.assertLessEqual(requests, MAX_ANSWERS + 1)
+
+    @skipIf(find_spec("spnego") is None, "pyspnego is not installed")
+    def test_aSchemeThatCannotBeFinishedGivesWayToAWeakerOne(self) -> None:
+        connecting, transport = self.dial()
+        self.sent(transport)
+        offer = refusal(b"Proxy-Authenticate: NTLM", BASIC)
+        transport.receive(offer)
+        self.assertTrue((self.asked(transport) or b"").startswith(b"NTLM "))
+        for _ in range(3):
+            transport.receive(offer)
+            header = self.asked(transport)
+            if header == ALICE.basic():
+                break
+        transport.receive(OK)
+        self.successResultOf(connecting)
+        _, transport = self.dial()
+        self.assertEqual(self.asked(transport), ALICE.basic())
+
+    @skipIf(find_spec("spnego") is None, "pyspnego is not installed")
+    def test_whereNothingElseIsOfferedAllThatWaitFailWithIt(self) -> None:
+        clients = [self.dial() for _ in range(20)]
+        for _, transport in clients:
+            transport.receive(refusal(b"Proxy-Authenticate: NTLM"))
+        first = clients[0][1]
+        for _ in range(3):
+            first.receive(refusal(b"Proxy-Authenticate: NTLM"))
+        for connecting, transport in clients:
+            error = self.failureOf(connecting, ProxyFailed)
+            self.assertIn("cannot be answered", str(error))
+            self.assertEqual(b"NTLM" in transport.value(), transport is first)
+
+    def test_aBodyThatDoesNotComeLeavesTimeForAnotherConnection(self) -> None:
+        self.endpoint = self.make(Reader(ALICE), timeout=2.0)
+        connecting, first = self.dial()
+        first.receive(refusal(BASIC, body=b"x" * 100)[:-50])
+        self.clock.pump([0.25] * 6)
+        second = self.proxy.accept()
+        self.assertEqual(self.asked(second), ALICE.basic())
+        second.receive(OK)
+        self.successResultOf(connecting)
 
     def test_theDeadlineCoversItAll(self) -> None:
         connecting, transport = self.dial()
@@ -467,6 +510,35 @@ class RejectionTests(LoginTestCase):
         self.assertIsNone(authorization(transport.value()))
         transport.receive(refusal(BASIC))
         self.assertEqual(authorization(transport.value()), OTHER.basic())
+
+    def test_theSameCredentialsInANewFileAreNotSentAgain(self) -> None:
+        reader = Reader(ALICE)
+        self.endpoint = self.make(reader)
+        self.failureOf(self.reject(), CredentialsRefused)
+        reader.news = True  # it was touched
+        clients = [self.dial() for _ in range(20)]
+        for _, transport in clients:
+            transport.receive(refusal(BASIC))
+        for connecting, transport in clients:
+            error = self.failureOf(connecting, CredentialsRefused)
+            self.assertIn("not sent again for 60 s", str(error))
+            self.assertIsNone(authorization(transport.value()))
+
+    def test_otherWrongOnesAreSentOnceAndHaveABackOffOfTheirOwn(self) -> None:
+        reader = Reader(ALICE)
+        self.endpoint = self.make(reader)
+        self.failureOf(self.reject(), CredentialsRefused)
+        reader.results, reader.news = [OTHER], True
+        clients = [self.dial() for _ in range(20)]
+        for _, transport in clients:
+            transport.receive(refusal(BASIC))
+        sent = [t for _, t in clients if authorization(t.value())]
+        self.assertEqual(len(sent), 1)
+        sent[0].receive(refusal(BASIC))
+        for connecting, _ in clients:
+            self.failureOf(connecting, CredentialsRefused)
+        error = self.failureOf(self.connect(), CredentialsRefused)
+        self.assertIn("not sent again for 60 s", str(error))
 
     def test_basicByChoiceIsSentOnceTooHoweverManyWait(self) -> None:
         self.endpoint = self.make(Reader(ALICE), "basic")

@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.get(words[0]) if words else None
     try:
         return run(words) if command is None else command(words[1:])
+    except KeyboardInterrupt:  # before the reactor handles it
+        return 130
     except BrokenPipeError:  # --help | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -280,7 +280,9 @@ class _Attempt(Factory):
         """The status is known; what is still missing is a body that may never come."""
         wait = BODY_WAIT if self.handshake.challenged is None else DRAIN_WAIT
         if self._bodyDeadline == float("inf"):
-            self._bodyDeadline = self._sweep.clock.seconds() + wait
+            now = self._sweep.clock.seconds()
+            # Half of what is left is for the connection that takes the place of this one.
+            self._bodyDeadline = now + min(wait, (self._deadline - now) / 2)
             self._sweep.add(self)
 
     def check(self, now: float) -> None:

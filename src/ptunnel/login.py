@@ -103,6 +103,7 @@ class Login:
         self._reactor = reactor
         self._waiting: list[Deferred[None]] = []
         self._trouble: TunnelError | None = None
+        self._rejected: Credentials | None = None
         self._until = 0.0
         self._backOff = 0.0
 
@@ -116,23 +117,39 @@ class Login:
         return known or self.wanted == "basic"
 
     def check(self) -> None:
-        """@raise TunnelError: while the last failure's back-off lasts."""
+        """@raise TunnelError: while the last failure's back-off lasts, and nothing has changed."""
         if self._trouble is None:
             return
-        left = self._until - self._clock().seconds()
-        if left <= 0 or self._changed():
+        if self._clock().seconds() >= self._until:
             self._trouble = None
-        elif isinstance(self._trouble, CredentialsRefused):
-            raise CredentialsRefused(
-                f"{self._trouble.message}; they are not sent again for {left:.0f} s",
-                status=self._trouble.status,
-                reason=self._trouble.reason,
-                hop=self.hop,
-                hint=self._trouble.hint,
-                cause=self._trouble.cause,
-            )
-        else:
-            raise self._trouble
+        elif not self._changed():
+            raise self._delayed(self._trouble)
+
+    def admit(self, credentials: Credentials | None) -> None:
+        """Whether these, which were just read, may be sent.
+
+        @raise TunnelError: where they are those that were rejected, wherever they come from now.
+        """
+        if self._trouble is None:
+            return
+        if isinstance(self._trouble, CredentialsRefused) and credentials == self._rejected:
+            raise self._delayed(self._trouble)
+        self._trouble = None
+        self._until = self._backOff = 0.0
+
+    def _delayed(self, trouble: TunnelError) -> TunnelError:
+        """The last failure, as one who comes later is told it."""
+        if not isinstance(trouble, CredentialsRefused):
+            return trouble
+        left = self._until - self._clock().seconds()
+        return CredentialsRefused(
+            f"{trouble.message}; they are not sent again for {left:.0f} s",
+            status=trouble.status,
+            reason=trouble.reason,
+            hop=self.hop,
+            hint=trouble.hint,
+            cause=trouble.cause,
+        )
 
     def known(self) -> Scheme | None:
         """The scheme that was accepted, as long as its credentials are the newest."""
@@ -158,23 +175,27 @@ class Login:
         self._backOff = 0.0
         self._conclude(visit)
 
-    def failed(self, visit: Visit, trouble: TunnelError) -> None:
-        """They were rejected, or could not be had."""
+    def failed(
+        self, visit: Visit, trouble: TunnelError, rejected: Credentials | None = None
+    ) -> None:
+        """The credentials were rejected, or could not be had, or cannot be given."""
         now = self._clock().seconds()
         if now >= self._until:  # of several that were under way at once, only one counts
-            rejected = isinstance(trouble, CredentialsRefused)
-            least, most = REJECTED_BACK_OFF if rejected else MISSING_BACK_OFF
+            isRejection = isinstance(trouble, CredentialsRefused)
+            least, most = REJECTED_BACK_OFF if isRejection else MISSING_BACK_OFF
             self._trouble = trouble
+            self._rejected = rejected
             self._backOff = min(max(2 * self._backOff, least), most)
             self._until = now + self._backOff
         self._conclude(visit)
 
     def left(self, visit: Visit) -> None:
         """A visit has ended; without a verdict the next one may try."""
-        if self._prober is visit:
-            self._prober = None
-            if self._waiting:
-                self._waiting.pop(0).callback(None)
+        self._conclude(visit)
+
+    def isTrying(self, visit: Visit) -> bool:
+        """Whether this visit is the one that all others wait for."""
+        return self._prober is visit
 
     def forget(self, scheme: Scheme | None) -> None:
         """This one is not accepted any more."""
@@ -216,6 +237,7 @@ class Visit:
         self._exchange: Exchange | None = None
         self._unasked = self._reread = self.sticky = False
         self._answers = 0
+        self._cannot: dict[str, ChallengeError] = {}
 
     @property
     def bound(self) -> bool:
@@ -239,7 +261,9 @@ class Visit:
             yield self._turn()
         scheme = login.known()
         if scheme is None and login.wanted == "basic":
-            scheme = Basic((yield self._read()), login.host)
+            credentials = yield self._read()
+            login.admit(credentials)
+            scheme = Basic(credentials, login.host)
         if scheme is None:
             return None
         self._unasked = True
@@ -265,15 +289,18 @@ class Visit:
             raise self._broken(f"goes on asking who we are, after {MAX_ANSWERS} answers")
         try:
             challenges = parseChallenges(challenged.values)
+        except ChallengeError as e:
+            raise self._broken(f"sent a malformed challenge: {e}") from None
+        try:
             if self._exchange is not None and self._scheme is not None:
                 challenge = _of(self._scheme, challenges)
                 if challenge is not None:
                     midway = self._exchange.midway
-                    header = yield self._ask("answer", challenge)
+                    header = yield self._try(challenge)
                     if header is not None:
                         self.sticky = midway
                         return cast(bytes, header)
-                if challenge is None and self._unasked:
+                if self._scheme is None or (challenge is None and self._unasked):
                     login.forget(self._scheme)  # the proxy has come to ask for another one
                 else:
                     yield self._rejected(challenged.refusal)
@@ -282,7 +309,11 @@ class Visit:
             challenged.refusal.hint, challenged.refusal.cause = str(e), e.cause.id
             raise challenged.refusal from None
         except ChallengeError as e:
-            raise self._broken(f"sent a challenge that cannot be answered: {e}") from None
+            what = f"sent a challenge that cannot be answered: {e}"
+            error = self._broken(what, causes.SCHEME_NOT_SERVED)
+            if login.isTrying(self):
+                login.failed(self, error)
+            raise error from None
 
     def accepted(self, info: bytes | None = None) -> None:
         """The proxy let it pass.
@@ -324,23 +355,39 @@ class Visit:
             challenge = _of(scheme, challenges)
             if challenge is not None:
                 self._use(scheme)
-                return cast(bytes, (yield self._ask("answer", challenge)))
+                header = yield self._try(challenge)
+                if header is not None:
+                    return cast(bytes, header)
             login.forget(scheme)
             yield self._turn()
         credentials = yield self._read()
-        cannot: dict[str, ChallengeError] = {}
+        login.admit(credentials)
         while True:
             try:
-                kind, challenge = choose(challenges, credentials, login.wanted, cannot)
+                kind, challenge = choose(challenges, credentials, login.wanted, self._cannot)
             except NoScheme:
-                if not cannot:
+                if not self._cannot:
                     raise
-                raise next(iter(cannot.values())) from None
+                raise next(iter(self._cannot.values())) from None
             self._use(kind(credentials, login.host))
-            try:
-                return cast(bytes, (yield self._ask("answer", challenge)))
-            except ChallengeError as e:
-                cannot[kind.name] = e
+            header = yield self._try(challenge)
+            if header is not None:
+                return cast(bytes, header)
+
+    @inlineCallbacks
+    def _try(self, challenge: Challenge) -> Generator[Deferred[Any], Any, bytes | None]:
+        """Answer with the scheme in use. Where that cannot be done, it is not in use any more, and
+        a weaker one may be.
+        """
+        scheme = self._scheme
+        assert scheme is not None
+        try:
+            return cast("bytes | None", (yield self._ask("answer", challenge)))
+        except ChallengeError as e:
+            self._login.forget(scheme)
+            self._cannot[scheme.name] = e
+            self._scheme = self._exchange = None
+            return None
 
     @inlineCallbacks
     def _rejected(self, refusal: CredentialsRefused) -> Generator[Deferred[Any], Any, None]:
@@ -355,7 +402,7 @@ class Visit:
             self._reread = True
             if (yield self._read()) != scheme.credentials:
                 return
-        login.failed(self, refusal)
+        login.failed(self, refusal, scheme.credentials)
         raise refusal
 
     @inlineCallbacks
@@ -379,9 +426,9 @@ class Visit:
             return self._login.inThread(function, *arguments)
         return execute(function, *arguments)
 
-    def _broken(self, what: str) -> ProxyFailed:
+    def _broken(self, what: str, cause: causes.Cause = causes.BROKEN) -> ProxyFailed:
         login = self._login
-        return ProxyFailed(f"{login.who} {what}", hop=login.hop, cause=causes.BROKEN.id)
+        return ProxyFailed(f"{login.who} {what}", hop=login.hop, cause=cause.id)
 
 
 def _of(scheme: Scheme, challenges: Sequence[Challenge]) -> Challenge | None:

@@ -71,5 +71,7 @@ class Credentials:
         plain = self.password.reveal()
         if len(plain.encode()) <= MIN_SHOWN:
             return (token,)
-        forms = plain.encode(), quote(plain, safe="").encode(), base64.b64encode(plain.encode())
+        # Quoted as a part of a URL, and as most libraries do.
+        quoted = quote(plain, safe="").encode(), quote(plain).encode()
+        forms = plain.encode(), *quoted, base64.b64encode(plain.encode())
         return tuple(dict.fromkeys((token, *forms)))

@@ -244,7 +244,9 @@ def _credentials(
     if not username:
         raise ConfigError(f"{option}: a user name is missing; give it with -U")
     if not password or source is None:
-        raise ConfigError(f"-U: {show(username)}: a password is missing; use --password-file")
+        name, colon, _ = username.partition(":")  # what stands behind it may be the password
+        shown = show(f"{name}:***" if colon else name)
+        raise ConfigError(f"-U: {shown}: a password is missing; use --password-file")
     try:
         makeCredentials(username, password)
     except ConfigError as e:
