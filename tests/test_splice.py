@@ -5,6 +5,7 @@ L{LoopbackSpliceTests} is a mixin: whatever joins two TCP connections must pass 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -963,6 +964,44 @@ class TlsLegTests(TLSSpliceTests):
 
     async def test_itIsTaken(self) -> None:
         self.assertEqual(self.legs, [TlsLeg])
+
+    async def test_aSlowTargetStopsTheClientAndGetsAll(self) -> None:
+        client, a = self.loopback.connection(tls=selfSigned())
+        await self.ready(a.transport)
+        sock, b = self.loopback.rawConnection(8192)
+        done = splice(a.transport, b.transport, reactor=self.clock)
+        out, received = stream(18, 3_000_000), bytearray()
+        client.send(out)
+        client.transport.loseConnection()
+        while len(received) < len(out):
+            await self.loopback.turn()
+            with contextlib.suppress(BlockingIOError):
+                received += sock.recv(5000)
+        self.assertSame(received, out)
+        while True:
+            await self.loopback.turn()
+            with contextlib.suppress(BlockingIOError):
+                self.assertEqual(sock.recv(10), b"")
+                break
+        sock.close()
+        self.assertEqual((await done).sent, len(out))
+
+    async def test_aSlowClientStopsTheTargetAndGetsAll(self) -> None:
+        client, a = self.loopback.connection(tls=selfSigned(), bufferSize=8192)
+        await self.ready(a.transport)
+        target, b = self.loopback.connection()
+        done = splice(a.transport, b.transport, reactor=self.clock)
+        back = stream(19, 3_000_000)
+        target.send(back)
+        target.end()
+        for _ in range(200):
+            client.transport.pauseProducing()
+            await self.loopback.turn()
+            client.transport.resumeProducing()
+            await self.loopback.turn()
+        await client.isLost()
+        self.assertSame(client.received, back)
+        self.assertEqual((await done).received, len(back))
 
     async def test_theEndOfTheHandshakeComesBeforeTheFirstByte(self) -> None:
         client, server = selfSigned()
