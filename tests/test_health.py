@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.errors import (
     CertificateRefused,
     CredentialsRefused,
+    CredentialsUnavailable,
     ProxyTimeout,
     RouteFailed,
     TargetUnreachable,
@@ -144,6 +145,18 @@ class HealthTests(SynchronousTestCase):
         health.note(GONE)
         self.clock.advance(BACK_OFF[0])
         self.assertTrue(health.passedOver())
+
+    def test_aTryThatIsAnsweredWithARefusalFindsItWell(self) -> None:
+        self.health.note(GONE)
+        self.clock.advance(BACK_OFF[0])
+        self.health.passedOver()
+        self.proxy.fail(CertificateRefused("expired"))
+        self.assertFalse(self.health.passedOver())
+
+    def test_whatNeverReachedItSaysNothingOfIt(self) -> None:
+        self.health.note(GONE)
+        self.health.note(CredentialsUnavailable("the file is gone"))
+        self.assertTrue(self.health.passedOver())
 
     def test_aTunnelThatWasFasterThanTheTryDecides(self) -> None:
         self.health.note(GONE)

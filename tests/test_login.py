@@ -419,6 +419,42 @@ class RejectionTests(LoginTestCase):
             transport.receive(OK)
             self.successResultOf(connecting)
 
+    def test_oneThatHasToWaitForItsTargetHoldsNobodyUp(self) -> None:
+        (_, first), (second, transport) = self.dial(), self.dial()
+        first.receive(refusal(BASIC))
+        transport.receive(refusal(BASIC))
+        self.assertIsNone(authorization(transport.value()))
+        self.clock.pump([0.5] * 9)
+        self.assertEqual(authorization(transport.value()), ALICE.basic())
+        transport.receive(OK)
+        self.successResultOf(second)
+
+    def test_anAcceptedAttemptLiftsARejectionOfTheSameCredentials(self) -> None:
+        _, transport = self.dial()
+        transport.receive(refusal(BASIC))
+        transport.receive(OK)
+        (one, first), (two, second) = self.dial(), self.dial()
+        first.receive(refusal(BASIC))
+        self.failureOf(one, CredentialsRefused)
+        second.receive(OK)
+        self.successResultOf(two)
+        _, transport = self.dial()
+        self.assertEqual(authorization(transport.value()), ALICE.basic())
+
+    def test_aRejectionCountsThoughThePasswordCannotBeReadAgain(self) -> None:
+        self.endpoint = self.make(Reader(ALICE, CredentialsUnavailable("locked")))
+        self.failureOf(self.reject(), CredentialsRefused)
+        self.clock.advance(MISSING_BACK_OFF[1])
+        self.assertIn("not sent again", str(self.failureOf(self.connect(), CredentialsRefused)))
+
+    def test_theyAreReadOnceForTheSecondTry(self) -> None:
+        reader = Reader(ALICE, OTHER)
+        self.endpoint = self.make(reader)
+        _, transport = self.dial()
+        transport.receive(refusal(BASIC))
+        transport.receive(refusal(BASIC))
+        self.assertEqual(reader.reads, 2)
+
     def test_whereTheOneThatTriesIsLostTheNextOneTries(self) -> None:
         clients = [self.dial() for _ in range(3)]
         for _, transport in clients:

@@ -43,6 +43,9 @@ from ptunnel.transports import abort, receiverOf
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
 BODY_WAIT = 1.0
+# How long one attempt with new credentials keeps others from trying, in seconds. A proxy says soon
+# that it rejects them; what takes longer is its way to the target.
+VERDICT_WAIT = 3.0
 # The same for the body of a 407 behind which the connection can go on.
 DRAIN_WAIT = 5.0
 
@@ -149,7 +152,7 @@ class _Attempt(Factory):
         self._visit: Visit | None = None
         self._connection: _ProxyConnection | None = None
         self._waiting: Deferred[Any] | None = None
-        self._deadline = self._bodyDeadline = float("inf")
+        self._deadline = self._bodyDeadline = self._answered = float("inf")
         self._done: Deferred[IProtocol] | None = None
         self._timeout = 0.0
         self._asking = False
@@ -229,6 +232,7 @@ class _Attempt(Factory):
     def _again(self, authorization: bytes) -> None:
         """Send the next request, on the same connection where that is possible."""
         self._asking = False
+        self._answered = self._sweep.clock.seconds()
         if self._connection is not None and not self.over:
             self._prepare(authorization)
             self._connection.send(self.request)
@@ -287,6 +291,8 @@ class _Attempt(Factory):
 
     def check(self, now: float) -> None:
         """Look whether the time is over; called by the Sweep."""
+        if self._visit is not None and now >= self._answered + VERDICT_WAIT:
+            self._visit.leave()
         if now >= self._deadline or (now >= self._bodyDeadline and not self._cutShort()):
             self._expired()
 
@@ -320,6 +326,12 @@ class _Attempt(Factory):
         if self._asking:
             what = f"no credentials for {self._who()} within {self._timeout:g} s"
             cause = causes.CREDENTIALS_UNAVAILABLE.id
+            if self._visit is not None and self._visit.waiting:
+                what = (
+                    f"{self._who()} did not say within {self._timeout:g} s whether it accepts the "
+                    "credentials, which another connection tries"
+                )
+                cause = causes.SILENT.id
             self.fail(CredentialsUnavailable(what, hop=self._hop.hop, cause=cause))
         elif self._connection is not None and self._connection.connected:
             self.fail(self.handshake.expire(self._timeout))

@@ -63,6 +63,9 @@ class TunnelError(PtunnelError, ConnectError):
     @ivar cause: the id of one in L{ptunnel.causes}, or "" where the message alone says it.
     """
 
+    reached = True
+    """Whether the hop had been reached; of an Unreachable nobody asks."""
+
     def __init__(self, message: str, *, hop: str = "", hint: str = "", cause: str = "") -> None:
         super().__init__(string=message)
         self.message = message
@@ -84,6 +87,8 @@ class CertificateRefused(TunnelError):
 
 class CredentialsUnavailable(TunnelError):
     """The credentials for a proxy could not be had: nothing of them was sent."""
+
+    reached = False
 
 
 class ProxyFailed(TunnelError):

@@ -74,7 +74,8 @@ class Health:
         @param quiet: whether somebody else says what follows from it.
         """
         if not isinstance(outcome, Unreachable):
-            self._well()
+            if getattr(outcome, "reached", True):
+                self._well()
         elif self.trouble is None:
             self._said = not quiet
             if self._said:
@@ -97,8 +98,10 @@ class Health:
 
     def _probe(self) -> None:
         self._probing = True
+        factory = Factory.forProtocol(Protocol)
+        factory.noisy = False
         try:
-            connecting = self._endpoint.connect(Factory.forProtocol(Protocol))
+            connecting = self._endpoint.connect(factory)
         except Exception:
             self._notReached(Failure())
             return
@@ -116,6 +119,9 @@ class Health:
         if self.trouble is None:
             return  # a tunnel was faster
         error = reason.value
+        if isinstance(error, TunnelError) and not isinstance(error, Unreachable):
+            self._well()  # it answered, if only to refuse
+            return
         if not isinstance(error, TunnelError):
             error = cannotReach(cast(BaseException, error), self._name)
         self._ill(error)

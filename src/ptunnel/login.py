@@ -140,9 +140,9 @@ class Login:
     def _delayed(self, trouble: TunnelError) -> TunnelError:
         """The last failure, as one who comes later is told it."""
         if not isinstance(trouble, CredentialsRefused):
-            return trouble
+            return trouble.with_traceback(None)
         left = self._until - self._clock().seconds()
-        return CredentialsRefused(
+        delayed = CredentialsRefused(
             f"{trouble.message}; they are not sent again for {left:.0f} s",
             status=trouble.status,
             reason=trouble.reason,
@@ -150,6 +150,8 @@ class Login:
             hint=trouble.hint,
             cause=trouble.cause,
         )
+        delayed.reached = False
+        return delayed
 
     def known(self) -> Scheme | None:
         """The scheme that was accepted, as long as its credentials are the newest."""
@@ -171,8 +173,11 @@ class Login:
 
     def succeeded(self, visit: Visit, scheme: Scheme) -> None:
         """The proxy has accepted the credentials."""
-        self._accepted = scheme
-        self._backOff = 0.0
+        if self._prober in (None, visit):  # else somebody tries newer ones
+            self._accepted = scheme
+        if self._rejected in (None, scheme.credentials):
+            self._trouble = None
+            self._until = self._backOff = 0.0
         self._conclude(visit)
 
     def failed(
@@ -180,8 +185,9 @@ class Login:
     ) -> None:
         """The credentials were rejected, or could not be had, or cannot be given."""
         now = self._clock().seconds()
-        if now >= self._until:  # of several that were under way at once, only one counts
-            isRejection = isinstance(trouble, CredentialsRefused)
+        isRejection = isinstance(trouble, CredentialsRefused)
+        outweighs = isRejection and not isinstance(self._trouble, CredentialsRefused)
+        if now >= self._until or outweighs:  # of several that were under way at once, one counts
             least, most = REJECTED_BACK_OFF if isRejection else MISSING_BACK_OFF
             self._trouble = trouble
             self._rejected = rejected
@@ -227,6 +233,7 @@ class Visit:
     """One attempt at a tunnel, as far as authentication goes: `first`, then `answer` as often as
     the proxy asks, then `accepted`, `refused` or `leave`.
 
+    @ivar waiting: whether it waits for how another one's attempt ends.
     @ivar sticky: whether the newest answer belongs on the connection that brought the challenge.
     """
 
@@ -235,9 +242,10 @@ class Visit:
         self._target = target
         self._scheme: Scheme | None = None
         self._exchange: Exchange | None = None
-        self._unasked = self._reread = self.sticky = False
+        self._unasked = self._reread = self.sticky = self.waiting = False
         self._answers = 0
         self._cannot: dict[str, ChallengeError] = {}
+        self._fresh: Credentials | None = None
 
     @property
     def bound(self) -> bool:
@@ -286,7 +294,10 @@ class Visit:
         self.sticky = False
         self._answers += 1
         if self._answers > MAX_ANSWERS:
-            raise self._broken(f"goes on asking who we are, after {MAX_ANSWERS} answers")
+            error = self._broken(f"goes on asking who we are, after {MAX_ANSWERS} answers")
+            if login.isTrying(self):
+                login.failed(self, error)
+            raise error
         try:
             challenges = parseChallenges(challenged.values)
         except ChallengeError as e:
@@ -342,7 +353,9 @@ class Visit:
         login = self._login
         login.check()
         while login.known() is None and not login.claim(self):
+            self.waiting = True
             yield login.wait()
+            self.waiting = False
             login.check()
 
     @inlineCallbacks
@@ -360,7 +373,7 @@ class Visit:
                     return cast(bytes, header)
             login.forget(scheme)
             yield self._turn()
-        credentials = yield self._read()
+        credentials, self._fresh = self._fresh or (yield self._read()), None
         login.admit(credentials)
         while True:
             try:
@@ -398,9 +411,13 @@ class Visit:
         self._scheme = self._exchange = None
         if login.known() is not None:
             return
-        if not self._reread:
+        if not self._reread and login.reader is not None:
             self._reread = True
-            if (yield self._read()) != scheme.credentials:
+            try:
+                self._fresh = yield login.reader.read()
+            except CredentialsUnavailable:
+                self._fresh = scheme.credentials  # there are no newer ones
+            if self._fresh != scheme.credentials or login.known() is not None:
                 return
         login.failed(self, refusal, scheme.credentials)
         raise refusal

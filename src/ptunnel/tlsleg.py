@@ -72,6 +72,9 @@ class TlsLeg(KernelLeg):
 
     def _attach(self) -> None:
         self.transport.wrappedProtocol = self
+
+    def start(self, other: Any) -> None:
+        super().start(other)
         # The end of the handshake may still be in OpenSSL, and Twisted would send it a turn later.
         with contextlib.suppress(OSError):
             self._flushTls()

@@ -206,7 +206,7 @@ class Session(Protocol):
                 tunnel.halfCloseTimeout,
                 tunnel.inKernel,
             )
-        except TypeError:
+        except Exception:
             abort(there)
             raise
         self._splice.done.addCallback(self._account)
