@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -74,12 +74,14 @@ class Walk:
         self._limit = limit
         self._began = self._last = self._reactor.seconds()
         self._timer = self._reactor.callLater(limit, self._expired)
-        endpoint = self._routes.trial(self._tunnel, self._name, self._wrap)
         factory = Factory.forProtocol(Greeting)
         factory.noisy = False
-        self._connecting = endpoint.connect(factory)
-        self._connecting.addCallbacks(self._connected, self._failed)
+        self._connecting = maybeDeferred(self._connect, factory)
+        self._connecting.addCallbacks(self._connected, self._failed).addErrback(self._failed)
         return self._done
+
+    def _connect(self, factory: Factory) -> Deferred[IProtocol]:
+        return self._routes.trial(self._tunnel, self._name, self._wrap).connect(factory)
 
     def notStarted(self, limit: float) -> WayReport:
         """What it is where the time was over before its turn."""
@@ -107,7 +109,7 @@ class Walk:
             return
         self._greeting = greeting
         self._reset(GREETING_WAIT, greeting.enough)
-        greeting.said.addCallback(self._greeted)
+        greeting.said.addCallback(self._greeted).addErrback(self._failed)
 
     def _greeted(self, said: bytes) -> None:
         greeting = self._greeting
@@ -146,7 +148,12 @@ class Walk:
 
     def _expired(self) -> None:
         """The time is over while something is being connected."""
-        self._finish(self._fault(self._hung()))
+        try:
+            error = self._hung()
+        except Exception:
+            self._failed(Failure())
+        else:
+            self._finish(self._fault(error))
 
     def _hung(self) -> TunnelError:
         """What hangs, in the words of a session whose time is over."""
@@ -155,7 +162,7 @@ class Walk:
         number = next((i for i, step in enumerate(self._steps) if not step.step.ok), None)
         if number is None:
             return noAnswer(self._target, limit, target=True)
-        hanging, below = self._steps[number], self._steps[number - 1]
+        hanging, below = self._steps[number], self._steps[max(number - 1, 0)]
         handshake = below.answering if isinstance(below, StepEndpoint) else None
         asking = hanging.step.kind == "connect" and handshake is not None
         first = self._proxies[0] if self._proxies else self._target
