@@ -95,7 +95,6 @@ class FailureTests(Case):
             (40, "broke the handshake off"),
             (70, "no version of TLS that is safe"),
             (112, "does not know the name that it is asked for"),
-            (120, "none of the protocols that are offered"),
             (80, "internal error"),
         ):
             error = self.alert(number)

@@ -80,7 +80,7 @@ class Walk:
         self._connecting.addCallbacks(self._connected, self._failed).addErrback(self._failed)
         return self._done
 
-    def _connect(self, factory: Factory) -> Deferred[IProtocol]:
+    def _connect(self, factory: Any) -> Deferred[IProtocol]:
         return self._routes.trial(self._tunnel, self._name, self._wrap).connect(factory)
 
     def notStarted(self, limit: float) -> WayReport:
