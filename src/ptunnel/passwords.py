@@ -1,4 +1,4 @@
-"""Credentials, read where their password is kept at the time when they are needed. Used by login.
+"""Credentials, read where their password is kept at the time when they are needed. Used by route, for login.
 
 A command is seen in the process list, where everybody can read it; what it prints is not, and is
 part of no failure either.
@@ -57,7 +57,7 @@ class PasswordReader:
     def __init__(self, reactor: Any, source: PasswordSource, username: str, where: str) -> None:
         """
         @param reactor: IReactorProcess, IReactorTime and IReactorThreads.
-        @param where: what failures call the proxy, for example `the proxy corp`.
+        @param where: what failures call the proxy, for example `the proxy proxy.example:3128`.
         """
         self._reactor = reactor
         self._source = source

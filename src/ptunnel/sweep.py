@@ -1,4 +1,4 @@
-"""One timer for the deadlines of many connections. Used by splice and tunnel.
+"""One timer for the deadlines of many connections. Used by splice, tunnel, and the endpoints.
 
 A timer of its own for each connection costs a heap operation at each byte or each close; to look
 at all of them now and then costs next to nothing, and a timeout may be late by that much.

@@ -1,4 +1,4 @@
-"""TCP to an address literal or a name. Used by service and cli, for proxies and direct targets.
+"""TCP to an address literal or a name. Used by route, for proxies and direct targets.
 
 Twisted's HostnameEndpoint costs five times the connection itself, each time: a resolver thread and
 the race of addresses. So a literal goes straight to its address, and a name is raced once and the

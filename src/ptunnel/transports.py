@@ -1,4 +1,4 @@
-"""What Twisted's transports do not say of themselves. Used by endpoint and splice."""
+"""What Twisted's transports do not say of themselves. Used by the endpoints, splice and tunnel."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     steps     endpoints that note when their connection stood
     walk      one way
 
-It listens nowhere, and nothing but TLS is said to a target.
+It listens nowhere, and nothing but TLS, and what asks for it, is said to a target.
 """
 
 from __future__ import annotations

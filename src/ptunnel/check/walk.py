@@ -37,7 +37,7 @@ _VALID_FROM = re.compile(r"is not valid before (\d{4}-\d\d-\d\d \d\d:\d\d) UTC")
 class Walk:
     """One way of one tunnel.
 
-    Its connection is aborted at the end, and nothing but TLS is said to the target.
+    Its connection is aborted at the end, and nothing but (STARTTLS and) TLS is said to it.
     """
 
     def __init__(
