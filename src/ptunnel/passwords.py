@@ -1,4 +1,4 @@
-"""Credentials, read where their password is kept at the time when they are needed. Used by route, for login.
+"""Credentials, read where their password is kept, at the time when they are needed. Used by route.
 
 A command is seen in the process list, where everybody can read it; what it prints is not, and is
 part of no failure either.
