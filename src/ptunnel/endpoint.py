@@ -105,6 +105,7 @@ class ConnectEndpoint:
         self.login = credentials
         self._fields = [(name.encode(), value.encode()) for name, value in headers]
         self._request = connectRequest(host, port, self._fields)
+        self.address = HostnameAddress(host.encode("ascii"), port)
 
     def request(self, authorization: bytes | None = None, bound: bool = False) -> bytes:
         """The bytes of the CONNECT request.
@@ -147,7 +148,7 @@ class _Attempt(Factory):
         self._proxyEndpoint = proxyEndpoint
         self._sweep = sweep
         self.inner = protocolFactory
-        self.address = HostnameAddress(hop.host.encode("ascii"), hop.port)
+        self.address = hop.address
         self.request = b""
         self._visit: Visit | None = None
         self._connection: _ProxyConnection | None = None

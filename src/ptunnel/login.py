@@ -178,7 +178,7 @@ class Login:
         if self._rejected in (None, scheme.credentials):
             self._trouble = None
             self._until = self._backOff = 0.0
-        self._conclude(visit)
+        self.left(visit)
 
     def failed(
         self, visit: Visit, trouble: TunnelError, rejected: Credentials | None = None
@@ -193,17 +193,21 @@ class Login:
             self._rejected = rejected
             self._backOff = min(max(2 * self._backOff, least), most)
             self._until = now + self._backOff
-        self._conclude(visit)
+        self.left(visit)
 
     def left(self, visit: Visit) -> None:
-        """A visit has ended; without a verdict the next one may try."""
-        self._conclude(visit)
+        """A visit tries no more: those that waited for it look again."""
+        if self._prober is visit:
+            self._prober = None
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                one.callback(None)
 
     def isTrying(self, visit: Visit) -> bool:
         """Whether this visit is the one that all others wait for."""
         return self._prober is visit
 
-    def forget(self, scheme: Scheme | None) -> None:
+    def forget(self, scheme: Scheme) -> None:
         """This one is not accepted any more."""
         if self._accepted is scheme:
             self._accepted = None
@@ -217,13 +221,6 @@ class Login:
 
     def _changed(self) -> bool:
         return self.reader is not None and self.reader.changed()
-
-    def _conclude(self, visit: Visit) -> None:
-        if self._prober is visit:
-            self._prober = None
-            waiting, self._waiting = self._waiting, []
-            for one in waiting:
-                one.callback(None)
 
     def _clock(self) -> IReactorTime:
         return clockOf(self._reactor)
@@ -311,9 +308,9 @@ class Visit:
                     if header is not None:
                         self.sticky = midway
                         return cast(bytes, header)
-                if self._scheme is None or (challenge is None and self._unasked):
+                if challenge is None and self._unasked:
                     login.forget(self._scheme)  # the proxy has come to ask for another one
-                else:
+                elif self._scheme is not None:  # else it gives way to a weaker one
                     yield self._rejected(challenged.refusal)
             return cast(bytes, (yield self._begin(challenges)))
         except NoScheme as e:
