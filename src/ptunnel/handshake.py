@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ptunnel import causes
-from ptunnel.auth import SCHEMES, ChallengeError, parseChallenges
+from ptunnel.auth import ChallengeError, parseChallenges, titlesOf
 from ptunnel.causes import Cause
 from ptunnel.errors import (
     CredentialsRefused,
@@ -126,12 +126,10 @@ def offered(values: Sequence[bytes]) -> tuple[str, ...]:
     """
     if not values:
         return ()
-    titles = {kind.name: kind.title for kind in SCHEMES}
     try:
-        challenges = parseChallenges(values)
+        return titlesOf(parseChallenges(values))
     except ChallengeError:
         return ()
-    return tuple(dict.fromkeys(titles.get(c.scheme, c.scheme.title()[:20]) for c in challenges))[:8]
 
 
 def _reader(target: str) -> h11.Connection:

@@ -10,7 +10,7 @@ spnego         NTLM and Negotiate
 from ptunnel.auth.challenges import Challenge, ChallengeError, parseChallenges
 from ptunnel.auth.credentials import Credentials, Secret
 from ptunnel.auth.digest import Digest
-from ptunnel.auth.schemes import Basic, Exchange, NoScheme, Scheme, choose
+from ptunnel.auth.schemes import Basic, Exchange, NoScheme, Scheme, choose, titlesOf
 from ptunnel.auth.spnego import Negotiate, Ntlm
 
 SCHEMES: tuple[type[Scheme], ...] = (Negotiate, Digest, Ntlm, Basic)
@@ -28,4 +28,5 @@ __all__ = [
     "Secret",
     "choose",
     "parseChallenges",
+    "titlesOf",
 ]

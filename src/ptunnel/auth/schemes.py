@@ -124,6 +124,16 @@ class NoScheme(ValueError):
         self.cause = cause
 
 
+def titlesOf(challenges: Sequence[Challenge]) -> tuple[str, ...]:
+    """The schemes of some challenges, as people write them; each once, and no more than a line has
+    room for.
+    """
+    from ptunnel.auth import SCHEMES
+
+    titles = {kind.name: kind.title for kind in SCHEMES}
+    return tuple(dict.fromkeys(titles.get(c.scheme, c.scheme.title()[:20]) for c in challenges))[:8]
+
+
 def choose(
     challenges: Sequence[Challenge],
     credentials: Credentials | None,
@@ -147,9 +157,7 @@ def choose(
         if not lack:
             return kind, kind.best(offered)
         advice.append(lack)
-    titles = {kind.name: kind.title for kind in SCHEMES}
-    names = dict.fromkeys(titles.get(c.scheme, c.scheme.title()[:20]) for c in challenges)
-    offer = f"it offers {', '.join(list(names)[:8])}"
+    offer = f"it offers {', '.join(titlesOf(challenges))}"
     if advice:
         cause = causes.CREDENTIALS_MISSING if credentials is None else causes.SCHEME_NOT_SERVED
         raise NoScheme(f"{offer}; {' or '.join(dict.fromkeys(advice))}", cause)
