@@ -102,6 +102,18 @@ class AutoTests(SettingsTestCase):
             proxies=("p:1",),
         )
 
+    def test_aUnixSocketIsTheSameWhateverItsMode(self) -> None:
+        tunnels = "\n".join(
+            f"[tunnel {n}]\nlisten = {listen}\ntarget = t:1"
+            for n, listen in enumerate(("unix:/x", "unix:/x:mode=0660"))
+        )
+        self.assertWrong(
+            'FILE: [tunnel 1]: "unix:/x" is taken by FILE: [tunnel 0]; '
+            "give each tunnel an address of its own",
+            file=tunnels,
+            proxies=("p:1",),
+        )
+
     def test_anyOtherSpellingOfItIsNone(self) -> None:
         self.assertWrong(
             'FILE: [tunnel 0] listen: "Auto": a port is missing; write port, host:port, '

@@ -362,13 +362,23 @@ class ListenTests(WordsTestCase):
             self.assertWrong(parseListen, text, "the path must begin with /")
         self.assertWrong(parseListen, "unix:/" + "é" * 54, "the path is longer than 107 bytes")
 
+    def test_aUnixSocketMayHaveAModeOfItsOwn(self) -> None:
+        self.assertEqual(parseListen("unix:/run/x"), UnixListen("/run/x", 0o600))
+        for text in "unix:/run/x:mode=0660", "unix:/run/x:lockfile=0:mode=660:backlog=9":
+            self.assertEqual(parseListen(text), UnixListen("/run/x", 0o660))
+        self.assertEqual(parseListen("unix:address=/run/a\\:b"), UnixListen("/run/a:b"))
+        for mode in "", "rw", "8", "0888", "1777", "0o660", "66":
+            text = f"unix:/run/x:mode={mode}"
+            self.assertWrong(parseListen, text, "the mode must be three octal digits")
+        self.assertWrong(parseListen, "unix:/run/x:colour=red", '"colour=red": not known')
+        self.assertWrong(parseListen, "unix:/run/x/", "the path is that of a folder")
+
     def test_otherWordsWithAColonAreEndpointStrings(self) -> None:
         for text in (
             "systemd:domain=INET:index=0",
             "tcp:9993",
             "tcp6:9993",
             "tcp:9993:interface=127.0.0.1",
-            "unix:/run/x:mode=600",
             "ssl:443:privateKey=k.pem",
             "haproxy:tcp:9993",
             "stdio:x",

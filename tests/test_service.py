@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+import tempfile
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -65,16 +66,23 @@ class MemoryCase(SynchronousTestCase):
 
 
 class BindingTests(MemoryCase):
+    def setUp(self) -> None:
+        super().setUp()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = f"{folder.name}/c.socket"
+
     def test_whereItListensDependsOnWhatIsWritten(self) -> None:
         self.make(
             tunnel("a", TcpListen("127.0.0.1", 1001)),
             tunnel("b", TcpListen("::1", 1002)),
-            tunnel("c", UnixListen("/run/c.socket")),
+            tunnel("c", UnixListen(self.path)),
             tunnel("d", EndpointListen("tcp:1003:interface=127.0.0.2")),
         ).startService()
         tcp = [(interface, port) for port, _, _, interface in self.reactor.tcpServers]
         self.assertEqual(tcp, [("127.0.0.1", 1001), ("::1", 1002), ("127.0.0.2", 1003)])
-        self.assertEqual([path for path, *_ in self.reactor.unixServers], ["/run/c.socket"])
+        [unix] = self.reactor.readers
+        self.assertEqual(unix.getHost().name, self.path.encode())
 
     def test_anythingElseComesAfterAllPortsAreBound(self) -> None:
         self.make(tunnel("a"), tunnel("b"), warnings=("look out",)).privilegedStartService()
@@ -92,7 +100,7 @@ class BindingTests(MemoryCase):
         self.make(
             tunnel("a", TcpListen("0.0.0.0", 1001)),
             tunnel("b", TcpListen("::1", 1002), targetHost="2001:db8::1", via=("corp", DIRECT)),
-            tunnel("c", UnixListen("/run/c.socket"), targetHost="imap.example.com"),
+            tunnel("c", UnixListen(self.path), targetHost="imap.example.com"),
             warnings=("look out",),
         ).startService()
         self.assertEqual(
@@ -101,7 +109,7 @@ class BindingTests(MemoryCase):
                 "warn: look out",
                 "info: a: listening on 0.0.0.0:1001, to 192.0.2.9:993 via corp",
                 "info: b: listening on [::1]:1002, to [2001:db8::1]:993 via corp, no proxy",
-                "info: c: listening on unix:/run/c.socket, to imap.example.com:993 via corp",
+                f"info: c: listening on unix:{self.path}, to imap.example.com:993 via corp",
             ],
         )
 
@@ -362,7 +370,8 @@ class LoopbackServiceTests(TestCase):
         error = self.assertRaises(ListenError, service.startService)
         self.assertEqual(
             str(error),
-            "[tunnel imap] cannot listen on unix:/nonexistent/x.socket: no such file or directory",
+            "[tunnel imap] cannot listen on unix:/nonexistent/x.socket: "
+            "no such file or directory: /nonexistent",
         )
 
     async def test_bytesGoToATargetAndBackAndEndsAreKeptApart(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import resource
 import signal
 import sys
@@ -16,7 +15,6 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
-    UNIXServerEndpoint,
     serverFromString,
 )
 from twisted.internet.error import CannotListenError
@@ -38,11 +36,13 @@ from ptunnel.config import (
 )
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.handshake import authority
+from ptunnel.inherited import Listening, noSocket
 from ptunnel.log import Log
 from ptunnel.route import Routes
 from ptunnel.sockets import PortEndpoint
 from ptunnel.starttls import UPGRADES
 from ptunnel.tunnel import TunnelFactory
+from ptunnel.unixport import UnixEndpoint
 
 # A burst of clients must not lose its SYNs, which costs each of them a second. The kernel caps it
 # at its own somaxconn.
@@ -108,8 +108,6 @@ class TunnelService(Service):
         error = reason.value
         if isinstance(error, CannotListenError):
             error = error.socketError
-            if isinstance(error, str):  # of a Unix socket that another process has locked
-                error = OSError(errno.EADDRINUSE, error)
         raise ListenError(
             f"[tunnel {self._tunnel.name}] cannot listen on {_where(self._tunnel)}: "
             f"{reasonOf(error)}"
@@ -246,13 +244,14 @@ def _serverEndpoint(reactor: Any, tunnel: Tunnel, descriptor: int | None) -> ISt
     listen = tunnel.listen
     if isinstance(listen, EndpointListen):
         try:
-            return cast(IStreamServerEndpoint, serverFromString(reactor, listen.description))
+            listening = Listening(reactor, listen.description)
+            return cast(IStreamServerEndpoint, serverFromString(listening, listen.description))
         except Exception as e:  # whatever its parser, perhaps of some other package, raises
             raise ConfigError(
                 f'[tunnel {tunnel.name}] listen: "{listen.description}": {_misread(listen, e)}'
             ) from None
     if isinstance(listen, UnixListen):
-        return UNIXServerEndpoint(reactor, listen.path, BACKLOG, wantPID=True)
+        return UnixEndpoint(reactor, listen.path, listen.mode, BACKLOG)
     if watch.applies(reactor):
         return PortEndpoint(reactor, listen.port, BACKLOG, listen.host, descriptor)
     kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
@@ -261,8 +260,10 @@ def _serverEndpoint(reactor: Any, tunnel: Tunnel, descriptor: int | None) -> ISt
 
 def _misread(listen: EndpointListen, error: Exception) -> str:
     """What is wrong with an endpoint string, where Twisted's parsers say it in Python's words."""
-    if listen.description.startswith("systemd:") and isinstance(error, LookupError):
-        return "systemd has passed no such socket; start it by its .socket unit"
+    if "systemd" in listen.description and isinstance(error, LookupError):
+        return noSocket()
+    if isinstance(error, AttributeError) and "'AF_" in str(error):
+        return "domain must be INET, INET6 or UNIX"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {reasonOf(error)}"
     if isinstance(error, TypeError):

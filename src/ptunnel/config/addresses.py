@@ -7,6 +7,7 @@ it becomes part of a request (RFC 9110 section 9.3.6). Used by all that read con
 from __future__ import annotations
 
 import ipaddress
+import os.path
 import re
 from dataclasses import replace
 from typing import Any
@@ -205,19 +206,15 @@ def makeCredentials(username: str, password: Secret | str) -> Credentials:
 def parseListen(text: str) -> Listen:
     """Where a tunnel listens.
 
-    Only digits are a port of 127.0.0.1. `unix:/path` is a Unix socket. One host and one port, and
-    nothing else, are that; but `tcp:9993` is not a host. Any other word with a colon behind it
-    begins a Twisted endpoint string, of which only the reactor can say whether it is right.
+    Only digits are a port of 127.0.0.1. `unix:/path` is a Unix socket, and may have a mode. One
+    host and one port, and nothing else, are that; but `tcp:9993` is not a host. Any other word with
+    a colon behind it begins a Twisted endpoint string, of which only the reactor can say whether it
+    is right.
     """
     if re.fullmatch("[0-9]+", text):
         return TcpListen("127.0.0.1", _port(text, low=0))
-    if re.fullmatch(r"unix:[^:]*", text):
-        path = text.removeprefix("unix:")
-        if not path.startswith("/") or not path.isprintable():
-            raise ConfigError("the path must begin with /, and hold no control characters")
-        if len(path.encode()) > MAX_UNIX_PATH:
-            raise ConfigError(f"the path is longer than {MAX_UNIX_PATH} bytes")
-        return UnixListen(path)
+    if text.startswith("unix:"):
+        return parseUnix(text)
     if re.fullmatch("[A-Za-z][A-Za-z0-9_-]*:", text):
         raise ConfigError(f"nothing stands behind the colon; write {_LISTEN}")
     endpoint = _ENDPOINT.fullmatch(text)
@@ -227,6 +224,31 @@ def parseListen(text: str) -> Listen:
             raise ConfigError("an endpoint string must hold no control characters")
         return EndpointListen(text)
     return TcpListen(*_hostPort(text, _LISTEN, low=0))
+
+
+def parseUnix(text: str) -> UnixListen:
+    """`unix:/path` or `unix:/path:mode=0660`, colons in the path as `\\:`.
+
+    Of Twisted's other arguments a backlog and a lockfile are taken and mean nothing here.
+    """
+    first, *more = re.split(r"(?<!\\):", text.removeprefix("unix:"))
+    path = first.removeprefix("address=").replace("\\:", ":")
+    if not path.startswith("/") or not path.isprintable():
+        raise ConfigError("the path must begin with /, and hold no control characters")
+    if len(path.encode()) > MAX_UNIX_PATH:
+        raise ConfigError(f"the path is longer than {MAX_UNIX_PATH} bytes")
+    if path.endswith("/"):
+        raise ConfigError("the path is that of a folder")
+    mode = 0o600
+    for argument in more:
+        name, _, value = argument.partition("=")
+        if name == "mode" and re.fullmatch("0?[0-7]{3}", value):
+            mode = int(value, 8)
+        elif name == "mode":
+            raise ConfigError("the mode must be three octal digits, for example mode=0660")
+        elif name not in ("backlog", "lockfile"):
+            raise ConfigError(f"{show(argument)}: not known; write unix:/path:mode=0660")
+    return UnixListen(os.path.normpath(path), mode)
 
 
 @quoting

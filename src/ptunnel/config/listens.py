@@ -79,14 +79,15 @@ def listensOf(drafts: Sequence[Draft]) -> tuple[Listen, ...]:
         else draft.listen
         for draft in drafts
     )
-    seen: dict[Listen, str] = {}
+    seen: dict[str, str] = {}
     for draft, listen in zip(drafts, listens, strict=True):
         if isinstance(listen, TcpListen) and not listen.port:
             continue
-        if listen in seen:
-            first = f"{show(str(listen))} is taken by {seen[listen]}"
+        address = str(listen)
+        if address in seen:
+            first = f"{show(address)} is taken by {seen[address]}"
             raise ConfigError(f"{draft.where}: {first}; give each tunnel an address of its own")
-        seen[listen] = draft.where
+        seen[address] = draft.where
     return listens
 
 

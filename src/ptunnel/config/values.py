@@ -36,9 +36,10 @@ class TcpListen:
 
 @dataclass(frozen=True, slots=True)
 class UnixListen:
-    """The absolute path of a Unix socket."""
+    """The absolute path of a Unix socket, and the permission bits of its file."""
 
     path: str
+    mode: int = 0o600
 
     def __str__(self) -> str:
         return f"unix:{self.path}"

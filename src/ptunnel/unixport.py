@@ -1,0 +1,249 @@
+"""Unix sockets that listen: private from their first moment, and taken over from the dead only."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+from typing import Any, cast
+
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+# What the name of a socket's lock ends with.
+LOCK = ".lock"
+
+
+class Unusable(Exception):
+    """Why there can be no socket to listen with, in words."""
+
+
+class UnixPort(unix.Port):
+    """A Unix socket that listens already.
+
+    Unlike Twisted's it changes no mode, and removes no file that is not its own.
+    """
+
+    def __init__(
+        self,
+        skt: socket.socket,
+        factory: IProtocolFactory,
+        reactor: Any,
+        files: _Files | None = None,
+    ) -> None:
+        """@param files: those that are its own; None: none."""
+        super().__init__(skt.getsockname(), factory, reactor=reactor)
+        self._listening = skt
+        self._files = files
+
+    def startListening(self) -> None:
+        tcp._reservedFD.reserve()
+        cast(IProtocolFactory, self.factory).doStart()
+        self.socket = self._listening
+        self.fileno = self.socket.fileno  # type: ignore[method-assign]
+        self.connected = True
+        self.numberAccepts = 100
+        self.startReading()
+
+    def connectionLost(self, reason: Failure) -> None:
+        files, self._files = self._files, None
+        if files is not None:
+            files.remove()  # while the socket is open, so that no other file has its inode
+        tcp.Port.connectionLost(self, reason)
+
+
+class _Files:
+    """The file of a socket, and the lock beside it.
+
+    @ivar lock: the descriptor that is the lock.
+    """
+
+    def __init__(self, path: str, lock: int) -> None:
+        self._path = path
+        self._socket = os.lstat(path)
+        self._lock = lock
+
+    def remove(self) -> None:
+        """Remove both unless others have taken their places, and let the lock go."""
+        _remove(self._path, self._socket)
+        _letGo(self._path, self._lock)
+
+
+@implementer(IStreamServerEndpoint)
+class UnixEndpoint:
+    """Listens at a path of the file system."""
+
+    def __init__(self, reactor: Any, path: str, mode: int, backlog: int) -> None:
+        """
+        @param path: absolute.
+        @param mode: the permission bits of the socket's file, whatever the umask.
+        """
+        self._reactor = reactor
+        self._path = path
+        self._mode = mode
+        self._backlog = backlog
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """@return: fails with CannotListenError."""
+        return execute(
+            listenUnix, self._reactor, self._path, protocolFactory, self._mode, self._backlog
+        )
+
+
+def listenUnix(
+    reactor: Any, path: str, factory: IProtocolFactory, mode: int, backlog: int
+) -> UnixPort:
+    """Listen at a path.
+
+    A socket there to which nobody listens is replaced. Anything else that is there stays.
+
+    @param mode: the permission bits of the socket's file, whatever the umask.
+    @raise CannotListenError: its C{socketError} is an OSError, or L{Unusable}.
+    """
+    try:
+        skt, files = _listening(path, mode, backlog)
+    except (OSError, Unusable) as e:
+        raise CannotListenError(None, path, e) from None
+    port = UnixPort(skt, factory, reactor, files)
+    port.startListening()
+    return port
+
+
+def _listening(path: str, mode: int, backlog: int) -> tuple[socket.socket, _Files]:
+    """A socket that listens, and the files that go with it."""
+    with contextlib.ExitStack() as undoing:
+        skt = undoing.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        skt.setblocking(False)
+        lock = _claim(path)
+        undoing.callback(_letGo, path, lock)
+        try:
+            _bind(skt, path, mode)
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE:
+                raise
+            _removeStale(path)
+            _bind(skt, path, mode)
+        skt.listen(backlog)
+        files = _Files(path, lock)
+        undoing.pop_all()
+        return skt, files
+
+
+def _bind(skt: socket.socket, path: str, mode: int) -> None:
+    """Bind, with a file that has never more permissions than the mode."""
+    # The umask is that of all threads, so it is only ever narrowed.
+    before = os.umask(0o777)
+    try:
+        os.umask(before | (0o777 & ~mode))
+        skt.bind(path)
+    finally:
+        os.umask(before)
+    if stat.S_IMODE(os.lstat(path).st_mode) != mode:
+        os.chmod(path, mode)
+
+
+def _removeStale(path: str) -> None:
+    """Remove a socket to which nobody listens.
+
+    @raise OSError: EADDRINUSE where somebody does.
+    @raise Unusable: for anything else, which stays as it is.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return  # it has gone by itself
+    if not stat.S_ISSOCK(status.st_mode):
+        raise Unusable(f"a {_kind(status.st_mode)} is there, and no socket; it stays as it is")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        error = probe.connect_ex(path)
+    if error == errno.ENOENT:
+        return
+    if error in (errno.EACCES, errno.EPERM):
+        raise Unusable("a socket is there, of which we may not know whether it is in use")
+    if error != errno.ECONNREFUSED:  # EAGAIN is a full queue, EPROTOTYPE another type of socket
+        raise _inUse()
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as e:
+        why = (e.strerror or "").lower()
+        hint = "; mount its folder, not the socket itself" if e.errno == errno.EBUSY else ""
+        raise Unusable(f"a dead socket is there, and cannot be removed: {why}{hint}") from None
+
+
+def _claim(path: str) -> int:
+    """Take the lock that lies beside a socket. It dies with its holder.
+
+    @return: a descriptor that is the lock.
+    @raise OSError: EADDRINUSE where another process has it.
+    @raise Unusable: where there can be none.
+    """
+    lock = path + LOCK
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    while True:
+        try:
+            descriptor = os.open(lock, flags, 0o600)
+        except OSError as e:
+            if e.errno == errno.ENOENT:
+                raise Unusable(f"{os.strerror(e.errno).lower()}: {os.path.dirname(path)}") from None
+            if e.errno != errno.ELOOP:
+                raise Unusable(f"{lock}: {os.strerror(e.errno or 0).lower()}") from None
+            os.unlink(lock)  # Twisted's lock: a link to a process number, which proves nothing
+            continue
+        if _lock(descriptor, lock):
+            return descriptor
+        os.close(descriptor)  # its last holder has just removed it
+
+
+def _lock(descriptor: int, lock: str) -> bool:
+    """@return: False where the file is not the one of that name any more."""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unusable(f"{lock} is not a regular file")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _inUse() from None
+        except OSError:
+            pass  # a file system without locks: the socket is tried all the same
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.lstat(lock)):
+                return True
+        return False
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _letGo(path: str, lock: int) -> None:
+    """Remove a lock and its file."""
+    _remove(path + LOCK, os.fstat(lock))
+    os.close(lock)
+
+
+def _remove(path: str, own: os.stat_result) -> None:
+    """Remove a file unless another has taken its place."""
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.lstat(path), own):
+            os.unlink(path)
+
+
+def _inUse() -> OSError:
+    return OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "folder"
+    if stat.S_ISLNK(mode):
+        return "symbolic link"
+    return "file" if stat.S_ISREG(mode) else "device or pipe"
