@@ -25,8 +25,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from ptunnel.auth import Credentials, Secret
 from ptunnel.check import Check, TunnelReport, asDocument, asText, summary, wantsColour
 from ptunnel.check.report import Fault, Step, WayReport
-from ptunnel.check.steps import MAX_BANNER, shown
+from ptunnel.check.steps import MAX_BANNER, StepEndpoint, shown
+from ptunnel.check.walk import Walk
 from ptunnel.config import DIRECT, Proxy, Settings, TcpListen, Tunnel
+from ptunnel.handshake import Handshake
 from ptunnel.littleproxy import LOOPBACK, LittleProxy
 from ptunnel.tls import TlsSettings
 from tests import authority, schema
@@ -296,6 +298,151 @@ class DeadlineTests(MemoryCase):
         self.assertEqual(len(self.reactor.tcpClients), 100)
         self.assertEqual(self.faultOf(100).message, "192.0.2.1:25 was not tried within 3 s")
         self.assertValid()
+
+
+class BugTests(MemoryCase):
+    """What raises within a step is a finding that names it, and the rest goes on."""
+
+    def two(self, **more: Any) -> None:
+        """A check of two tunnels: "a" through a proxy, "b" without one."""
+        proxies = [proxy("p", "192.0.2.1", 1, **more)]
+        self.check(proxies, tunnel("a", "t.example", 25, "p"), tunnel("b", "192.0.2.9", 25, DIRECT))
+        acceptTCP(self.reactor, 1).receive(b"220 hi\r\n")
+
+    def assertFound(self, where: str, kind: str) -> None:
+        """The first one's fault is this bug; the second one is well; nothing is left."""
+        self.reactor.advance(30)
+        fault = self.faultOf()
+        self.assertRegex(fault.message, f"^{where}: a bug in ptunnel: {kind} at \\w+.py:\\d+$")
+        self.assertIn("report", fault.hint)
+        self.assertIsNone(self.reports[1].ways[0].fault)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertValid()
+
+    def test_aStepThatCannotBeDescribed(self) -> None:
+        def broken(self: Any, address: Any) -> None:
+            if address.port == 1:
+                raise OverflowError("what a proxy said")
+
+        self.patch(StepEndpoint, "_describeAddress", broken)
+        self.two()
+        transport = acceptTCP(self.reactor, 0)
+        self.assertFound("tcp 192.0.2.1:1", "OverflowError")
+        self.assertNotIn("what a proxy said", self.faultOf().message)
+        self.assertTrue(transport.aborted)
+
+    def test_aResolverThatRaises(self) -> None:
+        def broken(*_: Any) -> None:
+            raise UnicodeError("label too long")
+
+        self.patch(self.reactor.nameResolver, "resolveHostName", broken)
+        proxies = [proxy("p", "proxy.example", 1)]
+        self.check(proxies, tunnel("a", "t.example", 25, "p"), tunnel("b", "192.0.2.9", 25, DIRECT))
+        acceptTCP(self.reactor).receive(b"220 hi\r\n")
+        self.assertFound("resolve proxy.example", "UnicodeError")
+
+    def test_anAnswerThatCannotBeRead(self) -> None:
+        def broken(*_: Any) -> None:
+            raise IndexError
+
+        self.patch(Handshake, "feed", broken)
+        self.two()
+        acceptTCP(self.reactor, 0).receive(OK)
+        self.assertFound("connect t.example:25", "IndexError")
+
+    def test_whatIsNotedOfAnAnswerAtTheDeadline(self) -> None:
+        self.patch(StepEndpoint, "answered", lambda *_: 1 // 0)
+        self.two()
+        acceptTCP(self.reactor, 0)
+        self.reactor.advance(30)
+        self.assertIn("did not answer CONNECT", self.faultOf().message)
+
+    def test_whatIsNotedOfAnAnswerThatIsWell(self) -> None:
+        self.patch(StepEndpoint, "answered", lambda *_: 1 // 0)
+        self.two()
+        acceptTCP(self.reactor, 0).receive(OK + b"220 hi\r\n")
+        self.assertFound("connect t.example:25", "ZeroDivisionError")
+
+    def test_theWordsForWhatHangs(self) -> None:
+        self.patch(Walk, "_hung", lambda self: {}["x"])
+        self.two()
+        self.assertFound("tcp 192.0.2.1:1", "KeyError")
+
+    def test_theReportItself(self) -> None:
+        original = Walk._report
+        self.patch(
+            Walk, "_report", lambda self, fault: original(self, fault) if not fault else 1 // 0
+        )
+        self.two()
+        refuseTCP(self.reactor, ConnectionRefusedError(111), 0)
+        self.assertFound("tcp 192.0.2.1:1", "ZeroDivisionError")
+
+    def test_aWalkThatDoesNotEvenBegin(self) -> None:
+        settings = Settings(
+            (tunnel("a", "t.example", 25, "nobody"), tunnel("b", "192.0.2.9", 25, DIRECT)), {}
+        )
+        Check(self.reactor, settings, 30, self.reports.append).run()
+        acceptTCP(self.reactor).receive(b"220 hi\r\n")
+        self.assertFound("via nobody", "KeyError")
+
+
+class ForeignTests(MemoryCase):
+    """Whatever a proxy says, the check ends by its deadline, and finds no bug."""
+
+    DATES = (
+        b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        b"Mon, 01 Jan 2024 00:00:00 +99999999999999",
+        b"01 Jan 0000 00:00:00 -0000",
+        b"Mon, 01 Jan 2024 99:99:99 GMT",
+        b", , ,",
+        b"",
+        b"\xff\xfe",
+    )
+
+    def answer(self, *answers: bytes, **more: Any) -> None:
+        self.reports.clear()
+        self.reactor = ResolvingReactor(Resolver("192.0.2.7"))
+        self.check([proxy("p", "192.0.2.1", 1, **more)], tunnel("t", "t.example", 25, "p"))
+        for answer in answers:
+            acceptTCP(self.reactor).receive(answer)
+        self.reactor.advance(30)
+        self.assertEqual(len(self.reports), 1)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        fault = self.reports[0].ways[0].fault
+        self.assertNotIn("a bug", fault.message if fault else "")
+        self.assertValid()
+
+    def test_aDateThatIsNone(self) -> None:
+        for date in self.DATES:
+            line = b"\r\nDate: " + date + b"\r\n"
+            self.answer(OK[:-4] + line + b"\r\n220 hi\r\n")
+            self.assertTrue(self.reports[0].ok, date)
+            self.answer(b"HTTP/1.1 403 No" + line + b"Content-Length: 0\r\n\r\n")
+            self.assertIn("403 No", self.faultOf().message)
+            self.answer(ASKS.replace(b"\r\n", line, 1), OK + b"220 hi\r\n", **ALICE)
+            self.assertTrue(self.reports[0].ok, date)
+
+    @given(st.binary(max_size=40))
+    def test_anyDate(self, value: bytes) -> None:
+        self.answer(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\nDate: " + value + b"\r\n\r\n")
+
+    @given(
+        st.from_regex(
+            r"(Mon, )?\d{1,12} \w{3} \d{1,25} \d{1,12}:\d{1,5} [+-]\d{1,25}", fullmatch=True
+        )
+    )
+    def test_anyThingThatLooksLikeADate(self, value: str) -> None:
+        line = b"Date: " + value.encode() + b"\r\n"
+        self.answer(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n" + line + b"\r\n")
+
+    @given(
+        st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 407 Who\r\n"]),
+        st.sampled_from([b"", b"Proxy-Authenticate: ", b"Date: ", b"Content-Length: "]),
+        st.binary(max_size=60),
+    )
+    def test_anyAnswer(self, status: bytes, field: bytes, rest: bytes) -> None:
+        self.answer(status + field + rest, **ALICE)
+        self.answer(status + field + rest + b"\r\n\r\n", **ALICE)
 
 
 class CredentialTests(MemoryCase):

@@ -227,7 +227,7 @@ class Handshake:
 
         try:
             date = parsedate_to_datetime(match[1].decode("ascii").strip())
-        except ValueError:
+        except Exception:  # it raises more than ValueError: OverflowError, TypeError
             return None
         return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
 

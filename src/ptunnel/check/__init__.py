@@ -11,11 +11,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults, succeed
+from twisted.python.failure import Failure
 
-from ptunnel.check.report import TunnelReport, WayReport, asDocument, asText, summary, wantsColour
+from ptunnel.check.report import (
+    TunnelReport,
+    WayReport,
+    asDocument,
+    asText,
+    bug,
+    summary,
+    wantsColour,
+)
 from ptunnel.check.walk import Walk
 from ptunnel.config import Settings, Tunnel
 from ptunnel.handshake import authority
@@ -70,7 +79,10 @@ class Check:
         return gatherResults(tunnels).addCallback(lambda _: self.reports)
 
     def _tunnel(self, tunnel: Tunnel) -> Deferred[TunnelReport]:
-        ways = [self._turns.run(self._way, tunnel, name) for name in tunnel.via]
+        ways = [
+            self._turns.run(self._way, tunnel, name).addErrback(self._bug, name)
+            for name in tunnel.via
+        ]
         target = authority(tunnel.targetHost, tunnel.targetPort)
         return gatherResults(ways).addCallback(
             lambda reports: TunnelReport(tunnel.name, target, tuple(reports))
@@ -82,6 +94,10 @@ class Check:
         if left <= 0:
             return succeed(walk.notStarted(self._deadline))
         return walk.start(min(left, tunnel.connectTimeout or left))
+
+    def _bug(self, reason: Failure, name: str) -> WayReport:
+        """What a way is whose walk did not even begin."""
+        return WayReport(name, (), (), bug(cast(BaseException, reason.value), f"via {name}"))
 
     def _note(self, report: TunnelReport, number: int) -> None:
         self._done[number] = report

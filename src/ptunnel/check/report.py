@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -41,6 +43,19 @@ class Fault:
     message: str
     hint: str = ""
     cause: str | None = None
+
+
+def bug(error: BaseException, where: str) -> Fault:
+    """What an exception is called that should not have been raised.
+
+    Its text is left out, because it may quote anything.
+
+    @param where: the step or whatever else was at work.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    message = f"{where}: a bug in ptunnel: {type(error).__name__}{at}"
+    return Fault(message, "please report this line; the other steps and ways are not affected")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,19 @@ Used by walk."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionDone, ConnectionLost, DNSLookupError
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionDone,
+    ConnectionLost,
+    DNSLookupError,
+    NoProtocol,
+)
 from twisted.internet.interfaces import (
     IAddress,
     IHostResolution,
@@ -21,10 +29,11 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel.check.report import Step
+from ptunnel.check.report import Step, bug
 from ptunnel.endpoint import ConnectEndpoint
+from ptunnel.errors import TunnelError
 from ptunnel.handshake import Handshake, authority, offered
-from ptunnel.tls import peerOf
+from ptunnel.tls import Peer, peerOf
 from ptunnel.transports import abort
 
 # How much of a greeting is shown, in characters.
@@ -33,6 +42,26 @@ MAX_BANNER = 72
 _ENOUGH = 512
 # How many of a certificate's names are shown; there are certificates with hundreds.
 _SHOWN = 2
+
+
+class Bug(TunnelError):
+    """An exception in a step that should not have been raised there.
+
+    It passes the endpoints above as it is; of others they would say that the hop is not reached.
+
+    @ivar fault: how it is reported.
+    """
+
+    def __init__(self, error: BaseException, step: Step) -> None:
+        self.fault = bug(error, f"{step.kind} {step.subject}")
+        super().__init__(self.fault.message)
+
+
+def asFinding(reason: Failure, step: Step) -> Failure:
+    """An errback: let a failure pass, and make a L{Bug} of anything that is none."""
+    if reason.check(ConnectError, ConnectingCancelledError, NoProtocol, OSError):
+        return reason
+    return Failure(Bug(cast(BaseException, reason.value), step))
 
 
 @implementer(IStreamClientEndpoint)
@@ -73,25 +102,34 @@ class StepEndpoint:
         # That of a ConnectEndpoint has the handshake; a proxy that asks who we are gets several.
         self._carried = protocolFactory
         self.asked = self.asked or self.answering
-        return self._endpoint.connect(protocolFactory).addCallback(self._connected)
+        connecting = maybeDeferred(self._endpoint.connect, protocolFactory)
+        return connecting.addCallback(self._connected).addErrback(asFinding, self.step)
 
     def _connected(self, protocol: IProtocol) -> IProtocol:
         step = self.step
         if not step.ok:
-            step.ok = True
             transport: Any = protocol.transport  # type: ignore[attr-defined]
-            if step.kind == "tcp":
-                peer = transport.getPeer()
-                step.subject = authority(peer.host, peer.port)
-                step.detail = "connected"
-                step.facts["address"] = step.subject
-            elif step.kind != "connect":
+            try:
                 self._describe(transport)
+            except Exception:
+                abort(transport)
+                raise
+            step.ok = True
             self._stood(step)
         return protocol
 
     def _describe(self, transport: Any) -> None:
-        peer = peerOf(transport)
+        if self.step.kind == "tcp":
+            self._describeAddress(transport.getPeer())
+        elif self.step.kind != "connect":
+            self._describePeer(peerOf(transport))
+
+    def _describeAddress(self, address: Any) -> None:
+        self.step.subject = authority(address.host, address.port)
+        self.step.detail = "connected"
+        self.step.facts["address"] = self.step.subject
+
+    def _describePeer(self, peer: Peer) -> None:
         until = peer.notAfter and f"{peer.notAfter:%Y-%m-%d}"
         names = ", ".join(peer.names[:_SHOWN])
         if len(peer.names) > _SHOWN:
@@ -105,11 +143,15 @@ class StepEndpoint:
             "validUntil": peer.notAfter and peer.notAfter.isoformat(),
         }
 
-    def answered(self, below: StepEndpoint) -> None:
-        """Note what the proxy said, where this is CONNECT. @param below: the step before it."""
+    def answered(self, below: StepEndpoint) -> list[datetime]:
+        """Note what the proxy said, where this is CONNECT.
+
+        @param below: the step before it.
+        @return: what the proxy's clock said at its answers.
+        """
         first, last = below.asked, below.answering
         if first is None or last is None or not last.status:
-            return
+            return []
         login = self._endpoint.login if isinstance(self._endpoint, ConnectEndpoint) else None
         known = login.known() if login is not None and last.status != 407 else None
         schemes = [
@@ -129,6 +171,7 @@ class StepEndpoint:
             "offered": list(dict.fromkeys(schemes)),
             "scheme": known.title if known is not None else None,
         }
+        return [date for date in (first.date, last.date) if date is not None]
 
 
 def isName(host: str) -> bool:
@@ -158,7 +201,8 @@ class ResolvingStep:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         self.begun = True
-        looking: Deferred[Any] = succeed(None) if self.step.ok else self._lookUp()
+        looking: Deferred[Any] = succeed(None) if self.step.ok else maybeDeferred(self._lookUp)
+        looking.addErrback(asFinding, self.step)
         return looking.addCallback(lambda _: self._endpoint.connect(protocolFactory))
 
     def _lookUp(self) -> Deferred[None]:

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 
 from ptunnel import causes
 from ptunnel.causes import causeOf
-from ptunnel.check.report import Fault, Step, WayReport
-from ptunnel.check.steps import Greeting, ResolvingStep, StepEndpoint, isName, shown
+from ptunnel.check.report import Fault, Step, WayReport, bug
+from ptunnel.check.steps import Bug, Greeting, ResolvingStep, StepEndpoint, isName, shown
 from ptunnel.config import DIRECT, Settings, Tunnel
 from ptunnel.errors import CredentialsUnavailable, TargetFailed, TunnelError, noAnswer
 from ptunnel.handshake import authority
@@ -114,7 +114,8 @@ class Walk:
     def _greeted(self, said: bytes) -> None:
         greeting = self._greeting
         assert greeting is not None
-        tunnel, fault = self._tunnel, None
+        tunnel = self._tunnel
+        fault: TunnelError | None = None
         banner = Step("banner", self._target, ok=bool(said))
         greets = _GREETS if tunnel.tls is None else _GREETS_OVER_TLS
         if said:
@@ -122,16 +123,15 @@ class Walk:
             banner.facts["text"] = banner.detail
         elif greeting.brokenBy is not None and tunnel.tls is not None:
             banner.detail = "failed"
-            fault = self._fault(tlsFailure(greeting.brokenBy, self._target, target=True))
+            fault = tlsFailure(greeting.brokenBy, self._target, target=True)
         elif greeting.ending is not None:
             banner.detail = "closed"
             what = f"the tunnel to {self._target} stands, then the connection was closed"
-            fault = self._fault(TunnelError(what, cause=causes.TARGET_CLOSED.id))
+            fault = TunnelError(what, cause=causes.TARGET_CLOSED.id)
         elif tunnel.targetPort in greets and tunnel.starttls is None:
             banner.detail = "silence"
             what = f"the tunnel to {self._target} stands, then silence: no greeting within"
-            error = TunnelError(f"{what} {GREETING_WAIT:g} s", cause=causes.TARGET_SILENT.id)
-            fault = self._fault(error)
+            fault = TunnelError(f"{what} {GREETING_WAIT:g} s", cause=causes.TARGET_SILENT.id)
         if said or fault is not None:
             self._banner = banner
             if said:
@@ -139,24 +139,18 @@ class Walk:
         self._finish(fault)
 
     def _failed(self, reason: Failure) -> None:
-        if not self._done.called:
-            error = reason.value
-            if isinstance(error, TunnelError):
-                self._finish(self._fault(error))
-            else:
-                self._finish(Fault(f"a bug: {error!r}"))
+        self._finish(reason.value)
 
     def _expired(self) -> None:
         """The time is over while something is being connected."""
         try:
-            error = self._hung()
-        except Exception:
-            self._failed(Failure())
-        else:
-            self._finish(self._fault(error))
+            error: BaseException = self._hung()
+        except Exception as e:
+            error = e
+        self._finish(error)
 
     def _hung(self) -> TunnelError:
-        """What hangs, in the words of a session whose time is over."""
+        """The error for the step that is still pending at the deadline."""
         limit = round(self._limit, 2)
         within = f"within {limit:g} s"
         number = next((i for i, step in enumerate(self._steps) if not step.step.ok), None)
@@ -181,8 +175,11 @@ class Walk:
         last = number == len(self._steps) - 1  # with a proxy there are CONNECT and more behind it
         return noHandshake(hanging.step.subject, limit, target=last)
 
-    def _fault(self, error: TunnelError) -> Fault:
-        self._note()
+    def _fault(self, error: BaseException) -> Fault:
+        if isinstance(error, Bug):
+            return error.fault
+        if not isinstance(error, TunnelError):
+            return bug(error, self._where())
         cause = causeOf(error)
         hint = error.hint or (cause.hint if cause is not None else "")
         if cause in (causes.CERTIFICATE_EARLY, causes.CERTIFICATE_EXPIRED):
@@ -193,15 +190,22 @@ class Walk:
         message = f'{error.message}: "{body}"' if body else error.message
         return Fault(message, hint, cause.id if cause is not None else None)
 
-    def _note(self) -> None:
-        """What the proxies said of themselves."""
+    def _where(self) -> str:
+        """The step that is at work: the first one that was not taken, or what comes behind all."""
+        step = next((each.step for each in self._steps if not each.step.ok), self._banner)
+        return f"banner {self._target}" if step is None else f"{step.kind} {step.subject}"
+
+    def _note(self) -> Fault | None:
+        """Note what the proxies said of themselves. @return: what went wrong with that."""
         now = self._now()
         for step, below in zip(self._steps[1:], self._steps, strict=False):
             if isinstance(step, StepEndpoint) and isinstance(below, StepEndpoint):
-                step.answered(below)
-                for handshake in below.asked, below.answering:
-                    if handshake is not None and handshake.date is not None:
-                        self._apart.append(handshake.date.timestamp() - now)
+                try:
+                    dates = step.answered(below)
+                    self._apart += [date.timestamp() - now for date in dates]
+                except Exception as e:
+                    return bug(e, f"{step.step.kind} {step.step.subject}")
+        return None
 
     def _clockWrong(self, message: str) -> str:
         """The hint, where it is this machine's clock that a certificate's dates are wrong for."""
@@ -218,11 +222,22 @@ class Walk:
         much = f"{_long(abs(apart))} {'behind' if apart > 0 else 'ahead'}"
         return causes.CLOCK.hint.format(much=much, whom=whom)
 
-    def _finish(self, fault: Fault | None) -> None:
+    def _finish(self, error: BaseException | None) -> None:
+        """End the walk; whatever fails in telling what came of it is a finding too.
+
+        @param error: what ended it; None: it led to the target.
+        """
+        if self._done.called:
+            return
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._note()
-        self._done.callback(self._report(fault))
+        try:
+            wrong = self._note()
+            report = self._report(wrong if error is None else self._fault(error))
+        except Exception as e:
+            fault = bug(e, self._where())
+            report = WayReport(self._name, self._proxies, (), fault)
+        self._done.callback(report)
         if self._greeting is not None:
             self._greeting.close()
         elif self._connecting is not None:
