@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint types wheel bench clean
+.PHONY: demo test lint types wheel bench soak clean
 
 demo: $(STAMP)
 	$(BIN)/ptunnel demo
@@ -25,6 +25,12 @@ wheel: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python bench/run.py --picture bench/comparison.svg
+
+# SECONDS of load, and SEED of all that is random: python -m tests.soak --help
+SECONDS ?= 3600
+SEED ?=
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) build dist _trial_temp* .hypothesis .mypy_cache .ruff_cache
