@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +24,7 @@ class Outcome(NamedTuple):
     """All that can be told from outside about how an exchange ends.
 
     `said` is what the server got to read. `ending` is Ready(), the words of a refusal, or None.
+    `greeting` is what the client gets to see, once TLS stands.
     """
 
     said: list[bytes]
@@ -45,8 +46,8 @@ def talk(name: str, *turns: bytes | list[bytes]) -> Outcome:
                 elif reaction is not None:
                     ending = reaction
     except UpgradeRefused as e:
-        return Outcome(said, str(e), upgrade.greeting)
-    return Outcome(said, ending, upgrade.greeting)
+        return Outcome(said, str(e), b"")
+    return Outcome(said, ending, upgrade.greeting if ending else b"")
 
 
 def bytewise(turn: bytes) -> list[bytes]:
@@ -91,25 +92,25 @@ DOVECOT_IMAP = Script(
         b"ptunnel1 OK Begin TLS negotiation now.\r\n",
     ],
     [b"ptunnel1 STARTTLS\r\n"],
-    b"* OK Dovecot (Debian) ready.\r\n",
+    b"* OK ready\r\n",
 )
 DOVECOT_POP3 = Script(
     "pop3",
     [b"+OK Dovecot (Debian) ready.\r\n", b"+OK Begin TLS negotiation now.\r\n"],
     [b"STLS\r\n"],
-    b"+OK Dovecot (Debian) ready.\r\n",
+    b"+OK ready\r\n",
 )
 POSTFIX = Script(
     "smtp",
     [POSTFIX_GREETING, POSTFIX_OFFER, b"220 2.0.0 Ready to start TLS\r\n"],
     [EHLO, b"STARTTLS\r\n"],
-    POSTFIX_GREETING,
+    b"220 server.example ESMTP ready\r\n",
 )
 VSFTPD = Script(
     "ftp",
     [b"220 (vsFTPd 3.0.3)\r\n", b"234 Proceed with negotiation.\r\n"],
     [b"AUTH TLS\r\n"],
-    b"220 (vsFTPd 3.0.3)\r\n",
+    b"220 ready\r\n",
 )
 PUREFTPD_GREETING = (
     b"220---------- Welcome to Pure-FTPd [privsep] [TLS] ----------\r\n"
@@ -120,7 +121,7 @@ PUREFTPD_GREETING = (
     b"220 You will be disconnected after 15 minutes of inactivity.\r\n"
 )
 PUREFTPD = Script(
-    "ftp", [PUREFTPD_GREETING, b"234 AUTH TLS OK.\r\n"], [b"AUTH TLS\r\n"], PUREFTPD_GREETING
+    "ftp", [PUREFTPD_GREETING, b"234 AUTH TLS OK.\r\n"], [b"AUTH TLS\r\n"], VSFTPD.greeting
 )
 POSTGRESQL = Script("postgres", [b"S"], [b"\0\0\0\x08\x04\xd2\x16\x2f"])
 OPENLDAP = Script("ldap", [b"0\x0c\x02\x01\x01x\x07\x0a\x01\0\x04\0\x04\0"], [START_TLS])
@@ -249,12 +250,49 @@ class ScriptTests(SynchronousTestCase):
     def test_withoutTheLastByteThereIsNoTLS(self) -> None:
         for script in SCRIPTS:
             outcome = talk(script.name, *script.turns[:-1], script.turns[-1][:-1])
-            self.assertEqual(outcome, Outcome(script.said, None, script.greeting))
+            self.assertEqual(outcome, Outcome(script.said, None, b""))
 
     def test_theTurnBeforeTheLastIsNotTheLast(self) -> None:
         for script in SCRIPTS:
             outcome = talk(script.name, *script.turns[:-1])
             self.assertEqual(outcome.ending, None)
+
+
+class PlaintextTests(SynchronousTestCase):
+    """Whatever is said in clear, anyone between here and the server may have said."""
+
+    GREETINGS: ClassVar = {script.name: script.greeting for script in SCRIPTS}
+
+    @settings(deadline=None, max_examples=300)
+    @given(damaged())
+    def test_nothingOfItReachesTheClient(self, script: tuple[Script, list[bytes]]) -> None:
+        outcome = talk(script[0].name, *script[1])
+        if outcome.ending == Ready():
+            self.assertEqual(outcome.greeting, self.GREETINGS[script[0].name])
+
+    def test_whatALiarPutsIntoAGreetingIsNotShown(self) -> None:
+        ends = {
+            "imap": [b"ptunnel1 OK go\r\n"],
+            "pop3": [b"+OK go\r\n"],
+            "smtp": [POSTFIX_OFFER, b"220 go\r\n"],
+            "ftp": [b"234 go\r\n"],
+        }
+        for name, greeting in (
+            ("imap", b"* OK [CAPABILITY X] [CAPABILITY LOGINDISABLED] hi\r\n"),
+            ("imap", b"* OK [REFERRAL imap://evil.example/] hi\r\n"),
+            ("imap", b"* OK [ALERT] call \x1b]0;evil\x07\x00\r\n"),
+            ("imap", b"* OK [ALERT] first\r\n* OK [ALERT] second\r\n"),
+            ("pop3", b"+OK chosen <challenge@evil.example>\r\n"),
+            ("pop3", b"+OK \x1b[31m\x00\n"),
+            ("smtp", b"220-call evil.example\r\n220 \x08\x08 \xff\r\n"),
+            ("ftp", b"120 evil\r\n220-\x1b[2J\r\nfree\r\n220 \x00\r\n"),
+        ):
+            outcome = talk(name, greeting, *ends[name])
+            self.assertEqual((outcome.ending, outcome.greeting), (Ready(), self.GREETINGS[name]))
+
+    def test_thoseWhoseClientSpeaksFirstHaveNoGreeting(self) -> None:
+        silent = {name for name, greeting in self.GREETINGS.items() if not greeting}
+        self.assertEqual(silent, {"postgres", "ldap", "xmpp"})
 
 
 class CuttingTests(SynchronousTestCase):
@@ -420,7 +458,7 @@ class LimitTests(SynchronousTestCase):
     def test_asManyLinesAsTheLimitAreRead(self) -> None:
         answer = b"220-x\r\n" * (MAX_LINES - 2) + b"220 x\r\n"
         outcome = talk("ftp", answer, b"234 go\r\n")
-        self.assertEqual(outcome, Outcome([b"AUTH TLS\r\n"], Ready(), answer))
+        self.assertEqual(outcome, Outcome([b"AUTH TLS\r\n"], Ready(), VSFTPD.greeting))
 
     def test_moreBytesThanTheLimitAreRefused(self) -> None:
         for name, filler in self.FILLERS.items():

@@ -344,7 +344,7 @@ class GoodTargetTests(LastHopCase):
         config = "\n".join([corp, tunnel, "starttls = imap", TRUSTED])
         with self.dial(self.ptunnel("--config", self.write(config)).port) as client:
             client.sendall(SECRET)
-            expected = GREETING + SECRET
+            expected = b"* OK ready\r\n" + SECRET
             received = b""
             while len(received) < len(expected) and (data := client.recv(100)):
                 received += data

@@ -11,7 +11,12 @@ from ptunnel.starttls.upgrade import Ready, Upgrade, UpgradeRefused
 
 
 class Lines(Upgrade):
-    """Messages are lines. A line feed alone ends one too: nobody is helped by insisting."""
+    """Messages are lines. A line feed alone ends one too: nobody is helped by insisting.
+
+    @ivar _greeted: the server has said its greeting.
+    """
+
+    _greeted = False
 
     def _end(self) -> int:
         return self._until(b"\n", "a line")
@@ -21,21 +26,21 @@ class Imap(Lines):
     """IMAP (RFC 9051 section 6.2.1).
 
     STARTTLS is asked for without a look at the capabilities, which the greeting need not hold. The
-    client is shown none, for they are those of before TLS (section 7.1).
+    client is shown none of them, and asks the server for those of under TLS (section 6.2.1).
     """
 
     name = "imap"
     title = "IMAP"
     opening = b"*"
+    greeting = b"* OK ready\r\n"
 
     _TAG = b"ptunnel1"
     _UNTAGGED = re.compile(rb"\* ([A-Za-z0-9]+)(?: [^\r\n]*)?\r?\n")
     _TAGGED = re.compile(_TAG + rb" (OK|NO|BAD)(?: [^\r\n]*)?\r?\n", re.IGNORECASE)
-    _CAPABILITY = re.compile(rb"\A(\* OK )\[CAPABILITY [^\]\r\n]*\] ?", re.IGNORECASE)
 
     def _take(self, message: bytes) -> bytes | Ready | None:
-        if not self.greeting:
-            return self._greeted(message)
+        if not self._greeted:
+            return self._judge(message)
         if tagged := self._TAGGED.fullmatch(message):
             if tagged[1].upper() == b"OK":
                 return Ready()
@@ -44,7 +49,8 @@ class Imap(Lines):
             raise self._refused(message[2:])
         return None
 
-    def _greeted(self, message: bytes) -> bytes:
+    def _judge(self, message: bytes) -> bytes:
+        """@return: what the greeting is answered with."""
         status = self._status(message)
         if status == b"PREAUTH":
             # Section 6.2.1 allows STARTTLS to nobody who is authenticated; section 7.1.4 tells
@@ -54,9 +60,7 @@ class Imap(Lines):
             raise self._refused(message[2:])
         if status != b"OK":
             raise self._foreign(message)
-        shown = self._CAPABILITY.sub(rb"\1", message)
-        # RFC 3501 wants a text, and RFC 9051 allows that there is none.
-        self.greeting = b"* OK ready\r\n" if len(shown.split()) == 2 else shown
+        self._greeted = True
         return self._TAG + b" STARTTLS\r\n"
 
     def _status(self, message: bytes) -> bytes:
@@ -67,12 +71,17 @@ class Imap(Lines):
 
 
 class Pop3(Lines):
-    """POP3 (RFC 2595 section 4). The greeting's timestamp, for APOP, holds under TLS too."""
+    """POP3 (RFC 2595 section 4).
+
+    The client is not shown the greeting's timestamp, so it cannot use APOP: whoever could choose
+    the timestamp would learn about the password from the answer.
+    """
 
     name = "pop3"
     title = "POP3"
     request = "STLS"
     opening = b"+-"
+    greeting = b"+OK ready\r\n"
 
     _STATUS = re.compile(rb"(\+OK|-ERR)(?:[ \t][^\r\n]*)?\r?\n", re.IGNORECASE)
 
@@ -82,9 +91,9 @@ class Pop3(Lines):
             raise self._foreign(message)
         if status[1].upper() == b"-ERR":
             raise self._refused(message)
-        if self.greeting:
+        if self._greeted:
             return Ready()
-        self.greeting = message
+        self._greeted = True
         return b"STLS\r\n"
 
 
@@ -128,13 +137,14 @@ class Smtp(Replies):
 
     def __init__(self, host: str) -> None:
         super().__init__(host)
+        self.greeting = f"220 {host} ESMTP ready\r\n".encode()
         self._offered = False
 
     def _answered(self, code: int, lines: list[bytes]) -> bytes | Ready | None:
-        if not self.greeting:
+        if not self._greeted:
             if code != 220:
                 raise self._refused(b"".join(lines))
-            self.greeting = b"".join(lines)
+            self._greeted = True
             return self._EHLO
         if self._offered:
             if code != 220:
@@ -160,21 +170,17 @@ class Ftp(Replies):
     name = "ftp"
     title = "FTP"
     request = "AUTH TLS"
+    greeting = b"220 ready\r\n"
     _free = True
 
-    def __init__(self, host: str) -> None:
-        super().__init__(host)
-        self._asked = False
-
     def _answered(self, code: int, lines: list[bytes]) -> bytes | Ready | None:
-        if self._asked:
+        if self._greeted:
             if code != 234:
                 raise self._refused(b"".join(lines))
             return Ready()
-        self.greeting += b"".join(lines)
         if code == 120:  # "ready in a few minutes"; 220 will follow (RFC 959 section 5.4)
             return None
         if code != 220:
             raise self._refused(b"".join(lines))
-        self._asked = True
+        self._greeted = True
         return b"AUTH TLS\r\n"

@@ -53,8 +53,8 @@ class Upgrade(ABC):
     @cvar request: what asks for TLS, as the protocol names it.
     @cvar opening: what the server's first byte may be.
     @cvar prelude: answers the client until its bytes are the server's; mostly nothing has to.
-    @ivar greeting: once TLS stands, what the client is shown first: the server's greeting, which
-        the client has not seen; b"" where the client speaks first.
+    @ivar greeting: once TLS stands, what the client is shown first; b"" where the client speaks
+        first. It is ours: whatever the server said in clear, anyone on the way may have said.
     """
 
     name: ClassVar[str]
