@@ -28,7 +28,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from unittest import SkipTest
 from urllib.parse import unquote
 
@@ -46,10 +46,20 @@ NO_PROXY_SETTINGS = {k: v for k, v in os.environ.items() if not k.lower().endswi
 def required(name: str, folder: str = "") -> str:
     """The path of a program. Without it there is nothing to test, which is a failure under CI."""
     path = shutil.which(name, path=folder or f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if path is None:
-        problem = f"{name} is not installed"
-        raise AssertionError(problem) if os.environ.get("CI") else SkipTest(problem)
-    return path
+    return path or lacking(f"{name} is not installed")
+
+
+def lacking(problem: str) -> NoReturn:
+    """What a test is for is not there: it is skipped, and under CI it fails."""
+    raise AssertionError(problem) if os.environ.get("CI") else SkipTest(problem)
+
+
+def account(name: str) -> pwd.struct_passwd:
+    """A user, whom a package that is installed only in part has not made."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        lacking(f"there is no user {name}")
 
 
 def eventually(condition: Callable[[], T], what: str) -> T:
@@ -103,6 +113,7 @@ class Program:
     def start(self) -> None:
         """Start it, for the first time or after kill()."""
         if AM_ROOT:
+            account(self.user)
             self.folder.chmod(0o755)
             for path in (self.folder, *self.folder.rglob("*")):
                 shutil.chown(path, self.user)
@@ -389,6 +400,10 @@ class SquidWithTls(Squid):
         super().__init__()
 
     def listening(self) -> str:
+        squid = required("squid")
+        built = subprocess.run([squid, "-v"], check=True, capture_output=True, timeout=PATIENCE)
+        if b"--with-openssl" not in built.stdout:
+            lacking("squid was built without OpenSSL; Debian's squid-openssl has it")
         words = [f"https_port {HOST}:{self.port}"]
         for option, source in self._tls:  # copied to where Squid's user can read them
             words.append(f"{option}={shutil.copy(source, self.folder / option)}")
@@ -686,6 +701,8 @@ class Postfix(Program):
 
     DOMAIN = "smtp.test"
     user = "postfix"
+    LIBRARY = "/usr/lib/postfix/sbin"
+    PROGRAMS = ("master", "smtpd", "cleanup", "qmgr", "tlsmgr", "virtual", "postlogd")
     QUEUE = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming")
     QUEUE += ("maildrop", "pid", "private", "public", "saved", "trace")
 
@@ -698,9 +715,11 @@ class Postfix(Program):
 
     def arguments(self) -> list[str]:
         certificate, key = self._pair
+        for program in self.PROGRAMS:
+            required(program, self.LIBRARY)
         for name in ("data", "mail", *(f"queue/{name}" for name in self.QUEUE)):
             (self.folder / name).mkdir(parents=True)
-        owner = pwd.getpwnam(self.user)
+        owner = account(self.user)
         self.write(
             "main.cf",
             f"""
@@ -743,7 +762,7 @@ anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 """,
         )
-        return [required("master", "/usr/lib/postfix/sbin"), "-d", "-c", str(self.folder)]
+        return [required("master", self.LIBRARY), "-d", "-c", str(self.folder)]
 
     def mail(self) -> list[bytes]:
         """The messages that have come."""
