@@ -41,7 +41,7 @@ CONFIG_LAYERS = (
     ("proxies",),
     ("tls",),
     ("addresses", "files"),
-    ("words",),
+    ("words", "comments"),
     ("values",),
 )
 

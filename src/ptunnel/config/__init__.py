@@ -3,6 +3,7 @@
     values         what comes out
     addresses      targets, tunnels, proxies, where to listen, who may connect
     words          durations, numbers, names, headers; and how a mistake is quoted
+    comments       comments behind values, and secrets that look as if they had one
     files          config and password files as text
     tls            TLS to a proxy or a target
     proxies        a [proxy] of the config file: credentials, their source, chains

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ptunnel.config.addresses import parseHostPort, parseListen, parseNetworks
+from ptunnel.config.comments import hashHint, withoutComment
 from ptunnel.config.files import readText
 from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
 from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
@@ -82,8 +83,8 @@ class ConfigFile(NamedTuple):
 
 
 class _Parser(configparser.RawConfigParser):
-    # The inherited one ignores what stands behind the bracket.
-    SECTCRE = re.compile(r"\[(?P<header>[^]]+)\]$")
+    # The inherited one ignores what stands behind the bracket, which may be a comment only.
+    SECTCRE = re.compile(r"\[(?P<header>[^]]+)\](?:\s+;.*)?$")
 
 
 def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
@@ -131,7 +132,6 @@ def _sections(file: str, text: str) -> dict[str, Mapping[str, str]]:
     """The sections by their header, in order. No error quotes a line, which may be a password."""
     parser = _Parser(
         delimiters=("=",),
-        inline_comment_prefixes=(";",),
         empty_lines_in_values=False,
         default_section="]",  # which no header can be: [DEFAULT] is nothing special
     )
@@ -177,10 +177,14 @@ def _checkSection(where: str, kind: str, name: str) -> None:
 
 def _values(where: str, kind: str, section: Mapping[str, str]) -> dict[str, Any]:
     keys, values = _SECTIONS[kind], {}
-    for key, text in section.items():
+    for key, written in section.items():
         place = f"{where} {_key(key)}"
         if key not in keys:
             raise ConfigError(f"{place}: unknown key{suggest(key, keys)}")
+        try:
+            text = withoutComment(key, written)
+        except ConfigError as e:
+            raise ConfigError(f"{place}: {e}") from None
         if not text:
             raise ConfigError(f"{place}: the value is missing; write one, or leave the key out")
         if "\n" in text and key != "header":
@@ -189,7 +193,7 @@ def _values(where: str, kind: str, section: Mapping[str, str]) -> dict[str, Any]
         try:
             values[field] = parse(text)
         except ConfigError as e:
-            raise ConfigError(f"{place}: {e}") from None
+            raise ConfigError(f"{place}: {e}{hashHint(text)}") from None
     return values
 
 
