@@ -23,7 +23,7 @@ LAYERS = (
     ("route",),
     ("endpoint", "introduce", "target", "tcp", "splice"),
     ("tlsleg",),
-    ("login", "health", "sockets", "kernel", "inherited"),
+    ("login", "hops", "health", "sockets", "kernel", "inherited"),
     ("passwords", "watch", "producers", "unixport"),
     ("handshake", "config"),
     ("argv", "auth", "log", "starttls", "tls"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import re
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,6 +28,7 @@ from ptunnel.tap import Options
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 CONFIG = ROOT / "docs" / "config.md"
+EMBEDDING = ROOT / "docs" / "embedding.md"
 ERRORS = ROOT / "docs" / "errors.md"
 SAMPLE = ROOT / "conf" / "tunnels.ini"
 MANUAL = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -257,6 +260,29 @@ class ErrorPageTests(SynchronousTestCase):
 
 
 class EmbeddingTests(SynchronousTestCase):
+    def test_theExamplePassesMypyAsTheManualSetsItUp(self) -> None:
+        for name in "mypy", "mypy_zope":
+            if importlib.util.find_spec(name) is None:
+                raise SkipTest(f"{name} is not installed")
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        [config] = blocks(EMBEDDING, "toml")
+        [program] = blocks(README, "python")
+        (folder / "pyproject.toml").write_text(config, "utf-8")
+        (folder / "program.py").write_text(program, "utf-8")
+        wrong = program.replace("(target, name=", "(target, names=")
+        (folder / "wrong.py").write_text(wrong, "utf-8")
+        for name, code in ("program.py", 0), ("wrong.py", 1):
+            done = subprocess.run(
+                [sys.executable, "-m", "mypy", name],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=300,
+            )
+            self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+
     def test_theExampleCarriesBytesBothWays(self) -> None:
         [program] = blocks(README, "python")
         with contextlib.closing(TinyProxy()) as proxy:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import os
+import subprocess
+import sys
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
@@ -183,6 +189,100 @@ class FailureTests(TunnelCase):
         self.assertIsNone(self.client())
         client.end()
         self.assertIsNotNone(self.client())
+
+
+class EmbeddedTests(SynchronousTestCase):
+    """What a program that makes a TunnelFactory of its own relies on."""
+
+    def test_allowTakesTextsAndNetworks(self) -> None:
+        allow = ["10.0.0.0/8", "192.0.2.1", ipaddress.ip_network("2001:db8::/32")]
+        tunnel = TunnelFactory(FakeEndpoint(), allow=allow, reactor=Clock())
+        captureLog(self)
+        for host, served in (
+            ("10.1.2.3", True),
+            ("192.0.2.1", True),
+            ("192.0.2.2", False),
+            ("2001:db8::5", True),
+            ("::ffff:10.0.0.1", True),
+            ("::1", False),
+        ):
+            session = tunnel.buildProtocol(IPv4Address("TCP", host, 1))
+            self.assertEqual(session is not None, served, host)
+
+    def test_allowRefusesWhatIsNoNetworkAtOnce(self) -> None:
+        for allow, words in (
+            (["localhost"], "localhost"),
+            (["10.0.0.1/8"], "10.0.0.1/8 has host bits"),
+            (["fe80::1%eth0"], "zone"),
+            ([""], "allow: "),
+        ):
+            error = self.assertRaises(ValueError, TunnelFactory, FakeEndpoint(), allow=allow)
+            self.assertIn(words, str(error))
+
+    def test_allowRefusesOtherKindsAtOnce(self) -> None:
+        odd: list[Any] = ["10.0.0.0/8", b"10.0.0.0/8", None, 7]
+        odd += [[None], [7], [b"::1"], [["::1"]], [ipaddress.ip_address("::1")]]
+        odd.append(ipaddress.ip_network("10.0.0.0/8"))
+        for allow in odd:
+            error = self.assertRaises(TypeError, TunnelFactory, FakeEndpoint(), allow=allow)
+            self.assertIn("allow takes", str(error), allow)
+
+    @given(st.text())
+    def test_anyTextIsANetworkOrAValueError(self, text: str) -> None:
+        with contextlib.suppress(ValueError):
+            TunnelFactory(FakeEndpoint(), allow=[text], reactor=Clock())
+
+    def runProgram(self, program: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def test_nothingOfItInstallsAReactorBeforeItConnects(self) -> None:
+        done = self.runProgram(
+            "import sys\n"
+            "from ptunnel import *\n"
+            "login = Login(Credentials('alice', 'secret'))\n"
+            "endpoint = ConnectEndpoint(object(), 'host', 1, credentials=login)\n"
+            "TunnelFactory(TlsEndpoint(endpoint, TlsSettings(), 'host'), allow=['::1'])\n"
+            "assert 'twisted.internet.reactor' not in sys.modules\n"
+            "from twisted.internet import asyncioreactor\n"
+            "asyncioreactor.install()\n"
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    # A refusal, in a program that has set up logging as said.
+    REFUSED = (
+        "from twisted.internet.defer import fail\n"
+        "from twisted.internet.task import Clock\n"
+        "from twisted.internet.testing import StringTransport\n"
+        "from ptunnel import TunnelFactory\n"
+        "from ptunnel.errors import Unreachable\n"
+        "class Refusing:\n"
+        "    def connect(self, factory): return fail(Unreachable('the proxy is down'))\n"
+        "tunnel = TunnelFactory(Refusing(), name='imap', reactor=Clock())\n"
+        "tunnel.buildProtocol(None).makeConnection(StringTransport())\n"
+    )
+
+    def test_aRefusalIsSeenWhereNoLoggingIsSetUp(self) -> None:
+        done = self.runProgram(self.REFUSED)
+        [line] = done.stderr.splitlines()
+        self.assertIn("imap: a local client gets no tunnel: the proxy is down", line)
+
+    def test_aRefusalIsSeenOnceByTwistedsOwnLogging(self) -> None:
+        for begin in (
+            "import sys; from twisted.python import log; log.startLogging(sys.stderr)\n",
+            "import sys; from twisted.logger import *\n"
+            "globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)])\n",
+        ):
+            done = self.runProgram(begin + self.REFUSED)
+            lines = [line for line in done.stderr.splitlines() if "is down" in line]
+            self.assertEqual(len(lines), 1, done.stderr)
+            self.assertIn("imap: a local client gets no tunnel: the proxy is down", lines[0])
 
 
 class BugTests(TunnelCase):

@@ -36,6 +36,7 @@ from ptunnel.errors import (
     noAnswer,
 )
 from ptunnel.handshake import Challenged, Established, Handshake, authority, connectRequest
+from ptunnel.hops import hopOf
 from ptunnel.login import Login, Visit
 from ptunnel.sweep import Sweep, clockOf
 from ptunnel.tls import tlsFailure
@@ -89,19 +90,21 @@ class ConnectEndpoint:
             Login where several endpoints are to share what was found out.
         @param headers: further header fields for this proxy.
         @param timeout: seconds for the whole attempt, with DNS, TCP and TLS; None: no limit.
-        @param hop: what failures call the proxy; as a rule its `host:port`.
+        @param hop: what failures call the proxy; "": its `host:port`, where its endpoint tells it.
         @param reactor: the clock of the timeout; None: the reactor.
         @raise ValueError: for a target or a header that cannot stand in a request.
         """
         self._proxyEndpoint = proxyEndpoint
         self.host = host
         self.port = port
-        self.hop = hop
+        self.hop = hop = hop or hopOf(proxyEndpoint)
         self._timeout = timeout
         self._clock = reactor
         self._sweep: Sweep | None = None
         if isinstance(credentials, Credentials):
             credentials = Login(credentials, hop=hop, reactor=reactor)
+        elif credentials is not None and not credentials.hop:
+            credentials.hop = hop
         self.login = credentials
         self._fields = [(name.encode(), value.encode()) for name, value in headers]
         self._request = connectRequest(host, port, self._fields)

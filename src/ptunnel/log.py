@@ -7,6 +7,7 @@ a connection anything; and here rather than in an observer, so that it holds und
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any, TextIO, cast
 
@@ -17,6 +18,7 @@ from twisted.logger import (
     LogLevel,
     formatEvent,
     globalLogBeginner,
+    globalLogPublisher,
 )
 from zope.interface import implementer
 
@@ -35,6 +37,18 @@ _TWISTED = {
 }
 
 
+@implementer(ILogObserver)
+def _publish(event: LogEvent) -> None:
+    """Publish an event. In a program that has set up no logging Twisted shows nothing below
+    critical: as Python's own logging does, warnings and errors then go to standard error.
+    """
+    globalLogPublisher(event)
+    # Twisted has no public name for this; None once a program has begun to log.
+    unheard = getattr(globalLogBeginner, "_temporaryObserver", None) is not None
+    if unheard and event["log_level"] >= LogLevel.warn:
+        Lines(sys.stderr)(event)
+
+
 class Log:
     """Lines from a level on, as events of twisted.logger.
 
@@ -43,7 +57,7 @@ class Log:
 
     def __init__(self, level: str = "info") -> None:
         self._threshold = LEVELS.index(level)
-        self._logger = Logger(namespace=_NAMESPACE)
+        self._logger = Logger(namespace=_NAMESPACE, observer=_publish)
         self.sessions = self._threshold <= LEVELS.index("info")
 
     def debug(self, subject: str, text: str, **fields: Any) -> None:

@@ -90,14 +90,13 @@ class Login:
         @param scheme: "auto", or the only one that is to be used: "basic", which is sent unasked,
             "digest", "ntlm" or "negotiate".
         @param host: the proxy's name, for which a Kerberos ticket is asked.
-        @param hop: what failures call the proxy.
+        @param hop: what failures call the proxy; "": as the first ConnectEndpoint calls it.
         @param reactor: clock and threads; None: the reactor.
         """
         self.reader = Given(credentials) if isinstance(credentials, Credentials) else credentials
         self.wanted = scheme
         self.host = host
         self.hop = hop
-        self.who = f"the proxy {hop}" if hop else "the proxy"
         self._accepted: Scheme | None = None
         self._prober: Visit | None = None
         self._reactor = reactor
@@ -106,6 +105,11 @@ class Login:
         self._rejected: Credentials | None = None
         self._until = 0.0
         self._backOff = 0.0
+
+    @property
+    def who(self) -> str:
+        """What failures call the proxy, with the article."""
+        return f"the proxy {self.hop}" if self.hop else "the proxy"
 
     def visit(self, target: str) -> Visit:
         """One attempt at a tunnel. @param target: `host:port`, as CONNECT writes it."""

@@ -8,7 +8,8 @@ proxies and a test's fake are one thing to it.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -47,7 +48,7 @@ class TunnelFactory(ServerFactory):
         idleTimeout: float | None = 3600.0,
         halfCloseTimeout: float | None = 60.0,
         maxConnections: int | None = None,
-        allow: Sequence[Network] = (),
+        allow: Iterable[str | Network] = (),
         inKernel: bool = True,
         prelude: Callable[[], Prelude] | None = None,
         log: Log | None = None,
@@ -59,13 +60,15 @@ class TunnelFactory(ServerFactory):
         @param idleTimeout: seconds without a byte after which a session is closed; None: never.
         @param halfCloseTimeout: the same once one side has ended.
         @param maxConnections: how many clients are served at once; more are closed at once.
-        @param allow: networks whose clients are served; empty: all. Clients of a Unix socket are
-            always served.
+        @param allow: networks whose clients are served, such as "10.0.0.0/8" or "::1"; empty: all.
+            Clients of a Unix socket are always served.
         @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
         @param prelude: makes what has to be said to each client before it is joined.
-        @param reactor: the clock; None: the reactor.
+        @param log: None: events from level "info" on.
+        @param reactor: the clock; None: the reactor, which is not imported before the first client.
+        @raise TypeError: for what is no network and no text in `allow`.
+        @raise ValueError: for a text there that is no network.
         """
-        clock = clockOf(reactor)
         self.name = name
         self.endpoint = endpoint
         self.idleTimeout = idleTimeout
@@ -73,14 +76,21 @@ class TunnelFactory(ServerFactory):
         self.inKernel = inKernel
         self.prelude = prelude
         self.log = log or Log()
-        self.clock = clock
-        self.sweep = Sweep.fine(clock, idleTimeout, halfCloseTimeout)
+        self._reactor = reactor
         self.outgoing = _OutgoingFactory()
         self.sessions: set[Session] = set()
         self._maxConnections = maxConnections
-        self._allow = tuple(allow)
+        self._allow = _networks(allow)
         self._full = False
         self._drained: Deferred[None] | None = None
+
+    @cached_property
+    def clock(self) -> IReactorTime:
+        return clockOf(self._reactor)
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep.fine(self.clock, self.idleTimeout, self.halfCloseTimeout)
 
     def buildProtocol(self, addr: IAddress | None) -> Session | None:
         """A session for a client, or None for one that is not to be served."""
@@ -292,6 +302,26 @@ class _Outgoing(Protocol):
 class _OutgoingFactory(Factory):
     noisy = False
     protocol = _Outgoing
+
+
+def _networks(allow: Iterable[str | Network]) -> tuple[Network, ...]:
+    """The networks of `allow`, or TypeError or ValueError for what is none."""
+    if isinstance(allow, str) or not isinstance(allow, Iterable):
+        raise TypeError(f"allow takes a list of networks, such as ['10.0.0.0/8'], not {allow!r}")
+    return tuple(map(_network, allow))
+
+
+def _network(item: str | Network) -> Network:
+    if isinstance(item, Network):
+        return item
+    if not isinstance(item, str):
+        raise TypeError(f"allow takes networks and texts such as '10.0.0.0/8', not {item!r}")
+    if "%" in item:  # a zone, which the addresses of clients come with or without
+        raise ValueError(f"allow: {item!r} has a zone")
+    try:
+        return ipaddress.ip_network(item)
+    except ValueError as e:
+        raise ValueError(f"allow: {e}") from None
 
 
 def _show(address: IAddress | None) -> str:
