@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import log as module
-from ptunnel.log import LEVELS, Lines, Log, beginLogging
+from ptunnel.log import LEVELS, Lines, Log, beginLogging, lostLine
 
 from .fakes import anyText, observe, said
 
@@ -180,40 +180,17 @@ class JSONTests(LinesTestCase):
         self.assertEqual((value["tunnel"], value["message"]), (subject, text))
 
 
-class Broken(io.StringIO):
-    """A stream that whoever reads it has left."""
+class LostTests(LinesTestCase):
+    def test_aLineSaysHowManyWereLost(self) -> None:
+        self.assertTrue(lostLine(2, "so").endswith(" warning 2 lines were lost so"))
+        self.assertTrue(lostLine(1, "so", worker="w").endswith(" warning w: 1 line was lost so"))
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
-
-    def write(self, text: str) -> int:
-        raise self.error
-
-
-class StreamTests(LinesTestCase):
-    EVENT: LogEvent = {"log_level": LogLevel.info, "log_time": 0.0, "log_format": "é\udcff"}
-
-    def test_eachLineIsFlushed(self) -> None:
-        raw = io.BytesIO()
-        stream = io.TextIOWrapper(raw, encoding="utf-8")
-        Lines(stream)({"log_level": LogLevel.info, "log_time": 0.0, "log_format": "now"})
-        self.assertTrue(raw.getvalue().endswith(b" now\n"))
-
-    def test_aBrokenStreamIsSurvived(self) -> None:
-        for error in (BrokenPipeError(), OSError("disk full"), ValueError("closed")):
-            Lines(Broken(error))(self.EVENT)
-
-    def test_aClosedStreamIsSurvived(self) -> None:
-        self.stream.close()
-        Lines(self.stream)(self.EVENT)
-
-    def test_whatAStreamsEncodingLacksIsEscaped(self) -> None:
-        for encoding, text in (("ascii", r"\xe9\udcff"), ("utf-8", r"é\udcff")):
-            raw = io.BytesIO()
-            stream = io.TextIOWrapper(raw, encoding=encoding)
-            Lines(stream)(self.EVENT)
-            self.assertTrue(raw.getvalue().decode(encoding).endswith(f" {text}\n"), raw.getvalue())
+    def test_itIsAnObjectWhereTheOthersAre(self) -> None:
+        value = json.loads(lostLine(2, "so", asJSON=True))
+        self.assertEqual(
+            (value["level"], value["message"], value["lost"]),
+            ("warning", "2 lines were lost so", 2),
+        )
 
 
 class BeginTests(LinesTestCase):

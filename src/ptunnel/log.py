@@ -1,4 +1,4 @@
-"""What ptunnel says: lines about tunnels, from a level on. Used by route, tunnel, service and cli.
+"""What ptunnel says: lines about tunnels, from a level on.
 
 The level is looked at before anything is formatted, because a line that nobody sees must not cost
 a connection anything; and here rather than in an observer, so that it holds under twistd too.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from typing import Any, TextIO, cast
 
 from twisted.logger import (
@@ -21,6 +22,8 @@ from twisted.logger import (
     globalLogPublisher,
 )
 from zope.interface import implementer
+
+from ptunnel.spool import unblock
 
 LEVELS = ("debug", "info", "notice", "warning", "error", "none")
 """From the most talkative on. Sessions are "info", listening lines "notice"."""
@@ -92,7 +95,7 @@ class Log:
 
 @implementer(ILogObserver)
 class Lines:
-    """Writes events to a stream, each as one line and at once, as text or as JSON."""
+    """Writes events to a stream, each as one line, as text or as JSON."""
 
     def __init__(self, stream: TextIO, *, asJSON: bool = False, worker: str = "") -> None:
         """@param worker: what the process is called, where there are several."""
@@ -101,15 +104,31 @@ class Lines:
         self._worker = worker
 
     def __call__(self, event: LogEvent) -> None:
-        line = self._format(event, self._worker) + "\n"
-        try:
-            try:
-                self._stream.write(line)
-            except UnicodeEncodeError as e:
-                self._stream.write(line.encode(e.encoding, "backslashreplace").decode(e.encoding))
-            self._stream.flush()
-        except (OSError, ValueError):
-            pass  # whoever read it has gone; the tunnels go on
+        self._stream.write(self._format(event, self._worker) + "\n")
+
+
+def standardLines(name: str, *, asJSON: bool = False, worker: str = "") -> Lines:
+    """Lines on a standard stream, which from now on makes nobody wait.
+
+    @param name: "stdout" or "stderr".
+    """
+    lost = partial(lostLine, asJSON=asJSON, worker=worker)
+    return Lines(unblock(name, lost), asJSON=asJSON, worker=worker)
+
+
+def lostLine(count: int, why: str, *, asJSON: bool = False, worker: str = "") -> str:
+    """The line about lines that were not written."""
+    lines = "1 line was" if count == 1 else f"{count} lines were"
+    event = {
+        "log_namespace": _NAMESPACE,
+        "log_level": LogLevel.warn,
+        "log_time": time.time(),
+        "log_format": "{text}",
+        "subject": "",
+        "text": f"{lines} lost {why}",
+        "fields": {"lost": count},
+    }
+    return (_asJSON if asJSON else _asText)(event, worker)
 
 
 def beginLogging(lines: Lines, level: str) -> None:

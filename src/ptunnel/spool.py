@@ -1,0 +1,226 @@
+"""Text streams that never make their writer wait: logs on standard output and standard error.
+
+A thread does the writing, because no other way is safe for pipes, terminals, sockets and files
+alike and leaves the descriptor's flags, which other processes share, as they are.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import os
+import select
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TextIO, cast
+
+# Bytes that wait while nobody reads them: some 2,500 lines. Later ones are dropped.
+LIMIT = 256 * 1024
+# Seconds at the end of the process: for a reader that takes nothing, and for one that is slow.
+STUCK, SLOW = 0.25, 2.0
+
+UNREAD = "because nobody read them"
+
+Describe = Callable[[int, str], str]
+
+
+class Spool(io.TextIOBase):
+    """Writes whole lines to a descriptor, in order, from a thread of its own.
+
+    Lines beyond L{LIMIT}, and those that cannot be written, are dropped and counted; a line says
+    how many as soon as it can be written.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        describe: Describe,
+        encoding: str = "utf-8",
+        write: Callable[[int, bytes], int] = os.write,
+    ) -> None:
+        """
+        @param describe: makes the line about lost lines, from their number and the reason.
+        @param write: as C{os.write}.
+        """
+        self._descriptor = descriptor
+        self._describe = describe
+        self._encoding = encoding
+        self._write = write
+        self._partial = ""
+        # Re-entrant: a signal handler may write while the code that it interrupts does.
+        self._changed = threading.Condition(threading.RLock())
+        self._waiting: deque[bytes | int] = deque()  # a number: that many lines were dropped here
+        self._size = 0
+        self._thread: threading.Thread | None = None
+        self._busy = False
+        self._progress = 0
+        # The thread's own
+        self._lost = 0
+        self._why = UNREAD
+        self._cut = False
+
+    # As a text stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        """Take some text; whole lines go on their way. It neither waits nor fails."""
+        with self._changed:
+            lines, end, self._partial = (self._partial + text).rpartition("\n")
+            if end:
+                self._add((lines + end).encode(self._encoding, "backslashreplace"))
+        return len(text)
+
+    def finish(self) -> None:
+        """Wait until all is written, for as long as somebody reads it, but for L{SLOW} at most."""
+        end = time.monotonic() + SLOW
+        with self._changed:
+            if self._partial:
+                self.write("\n")
+            while not self._done() and time.monotonic() < end:
+                goesOn = partial(self._goesOn, self._progress)
+                if not self._changed.wait_for(goesOn, STUCK):
+                    return
+
+    def _done(self) -> bool:
+        return not (self._waiting or self._busy)
+
+    def _goesOn(self, progress: int) -> bool:
+        return self._done() or self._progress != progress
+
+    def _add(self, data: bytes) -> None:
+        if self._size + len(data) > LIMIT or not self._started():
+            lines = data.count(b"\n")
+            last = self._waiting[-1] if self._waiting else None
+            if isinstance(last, int):
+                self._waiting[-1] = last + lines
+            else:
+                self._waiting.append(lines)
+        else:
+            self._waiting.append(data)
+            self._size += len(data)
+        self._changed.notify_all()
+
+    def _started(self) -> bool:
+        """Start the thread if it does not run; False where the system has none to give."""
+        if self._thread is None or not self._thread.is_alive():
+            thread = threading.Thread(target=self._run, name="log", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+        return True
+
+    # In the thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                while not self._waiting:
+                    self._changed.wait()
+                items, self._waiting = self._waiting, deque()
+                self._size = 0
+                self._busy = True
+            self._writeAll(items)
+
+    def _writeAll(self, items: deque[bytes | int]) -> None:
+        fine, lines = True, []
+        for item in items:
+            if isinstance(item, bytes):
+                lines.append(item)
+                continue
+            if lines:
+                fine, lines = self._put(b"".join(lines)), []
+            self._lost += item
+        if lines:
+            fine = self._put(b"".join(lines))
+        if self._lost and fine:
+            self._put(b"")
+
+    def _put(self, data: bytes) -> bool:
+        """Write some lines, behind the one about those that were lost before them."""
+        start = b"\n" if self._cut else b""
+        if self._lost:
+            line = self._describe(self._lost, self._why) + "\n"
+            start += line.encode(self._encoding, "backslashreplace")
+        whole, sent = start + data, 0
+        try:
+            while sent < len(whole):
+                sent += self._some(whole[sent : sent + 65536])
+                with self._changed:
+                    self._progress += 1
+                    self._changed.notify_all()
+        except OSError as e:  # a full disk may have room again later
+            if sent:
+                self._cut = whole[sent - 1 : sent] != b"\n"
+            if sent >= len(start):
+                self._lost = 0
+            self._lost += data[max(sent - len(start), 0) :].count(b"\n")
+            self._why = f"({(e.strerror or str(e)).lower()})"
+            return False
+        self._lost, self._why, self._cut = 0, UNREAD, False
+        return True
+
+    def _some(self, data: bytes) -> int:
+        while True:
+            try:
+                return self._write(self._descriptor, data)
+            except BlockingIOError:  # whoever shares the descriptor has made it so
+                poll = select.poll()
+                poll.register(self._descriptor, select.POLLOUT)
+                poll.poll()
+
+
+_spools: list[Spool] = []
+
+
+def unblock(name: str, describe: Describe) -> TextIO:
+    """Put a Spool in the place of a standard stream, for the rest of the process.
+
+    @param name: "stdout" or "stderr".
+    @return: the stream that stands there now: itself where it has no descriptor.
+    """
+    stream = getattr(sys, name)
+    try:
+        descriptor = stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        if stream is None:  # it was closed at the start, and its number may be a socket's by now
+            stream = open(os.devnull, "w")  # noqa: SIM115
+            setattr(sys, name, stream)
+        return cast(TextIO, stream)
+    if isinstance(stream, Spool):
+        stream._describe = describe
+        return cast(TextIO, stream)
+    with contextlib.suppress(OSError, ValueError):
+        stream.flush()
+    spool = Spool(descriptor, describe, stream.encoding)
+    if not _spools:
+        atexit.register(finishAll)
+    _spools.append(spool)
+    setattr(sys, name, spool)
+    return cast(TextIO, spool)
+
+
+def finishAll() -> None:
+    """Let what was written to the standard streams come out, without waiting for a stuck reader."""
+    for spool in _spools:
+        spool.finish()
