@@ -18,6 +18,7 @@ LAYERS = (
     ("demo",),
     ("tap", "tour", "stdio", "check", "hosts"),
     ("workers",),
+    ("process",),
     ("ptunnel", "service", "clientstring", "littleproxy", "talk"),
     ("tunnel",),
     ("route",),
@@ -28,8 +29,8 @@ LAYERS = (
     ("handshake", "config"),
     ("argv", "auth", "log", "starttls", "tls"),
     ("sweep", "transports"),
-    ("errors",),
-    ("causes", "_version"),
+    ("errors", "spool"),
+    ("causes", "_folder", "_version"),
 )
 
 # The same within the folder config; "config" is what the others import of it.

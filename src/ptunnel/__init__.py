@@ -10,6 +10,7 @@ docs/embedding.md is their manual, and ptunnel.errors has what they fail with.
 
 # All at once: a name that is looked up late, and is that of a module too, such as splice, would
 # sometimes be the one and sometimes the other.
+from ptunnel import _folder as _folder
 from ptunnel._version import __version__
 from ptunnel.auth import Credentials
 from ptunnel.endpoint import ConnectEndpoint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +12,9 @@ from twisted.internet.error import ConnectError
 
 from ptunnel.config import Settings, loadConnect, parseDuration
 from ptunnel.errors import ConfigError, ListenError, reasonOf
-from ptunnel.log import Lines, Log, beginLogging
+from ptunnel.log import Log, beginLogging, lostLine, standardLines
 from ptunnel.splice import Ended
+from ptunnel.spool import unblock
 from ptunnel.tap import Options, ProxyOptions, mistake
 
 
@@ -86,21 +86,23 @@ class HostsOptions(Options):
 
 def run(words: Sequence[str]) -> int:
     """Listen and tunnel, in the foreground, until a signal."""
+    unblock("stderr", lostLine)
     options = Options()
     options.parseOptions(words)
     settings = options.settings
 
     from twisted.internet import reactor as installed  # after the mistakes
 
-    from ptunnel.service import handleSignals
+    from ptunnel.process import adopt, handleSignals
     from ptunnel.workers import serviceFor
 
     reactor: Any = installed
-    beginLogging(Lines(sys.stdout, asJSON=settings.logFormat == "json"), settings.logLevel)
+    adopt(reactor)
+    beginLogging(standardLines("stdout", asJSON=settings.logFormat == "json"), settings.logLevel)
     log = Log(settings.logLevel)
     try:
-        service = serviceFor(reactor, settings, log, lambda line: print(line, flush=True))
-        handleSignals(reactor, service, signal.SIGINT, signal.SIGTERM)
+        service = serviceFor(reactor, settings, log, print)
+        handleSignals(reactor, service, log)
         service.startService()
     except ConfigError as e:
         mistake(str(e))
@@ -109,7 +111,7 @@ def run(words: Sequence[str]) -> int:
         return 1
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
-    return 0
+    return service.exitCode
 
 
 def connect(words: Sequence[str]) -> int:
@@ -126,11 +128,13 @@ def connect(words: Sequence[str]) -> int:
 
     from twisted.internet import reactor as installed
 
+    from ptunnel.process import adopt
     from ptunnel.route import Routes
     from ptunnel.stdio import relay
 
     reactor: Any = installed
-    beginLogging(Lines(sys.stderr), settings.logLevel)
+    adopt(reactor)
+    beginLogging(standardLines("stderr"), settings.logLevel)
     log = Log(settings.logLevel)
     for warning in settings.warnings:
         log.warning("", warning)
@@ -177,9 +181,11 @@ def check(words: Sequence[str]) -> int:
     from twisted.internet import reactor as installed
 
     from ptunnel.check import Check, TunnelReport, asDocument, asText, summary, wantsColour
+    from ptunnel.process import adopt
 
     reactor: Any = installed
-    beginLogging(Lines(sys.stderr), settings.logLevel)
+    adopt(reactor)
+    beginLogging(standardLines("stderr"), settings.logLevel)
     log = Log(settings.logLevel)
     for warning in settings.warnings:
         log.warning("", warning)
@@ -206,11 +212,6 @@ def check(words: Sequence[str]) -> int:
         checking.addCallback(done).addErrback(failed).addBoth(end)
 
     def end(_: object) -> None:
-        if reactor.getThreadPool().working:
-            # The system's resolver hangs, and its threads would hold the process up past the
-            # deadline: nothing can stop them.
-            sys.stderr.flush()
-            os._exit(codes[0])
         if reactor.running:
             reactor.stop()
 

@@ -73,7 +73,10 @@ def main(words: Sequence[str], *, size: int = SIZE) -> int:
 
     from twisted.internet import reactor as installed
 
+    from ptunnel.process import adopt
+
     reactor: Any = installed
+    adopt(reactor)
     tour = Tour(reactor, size, Log("info" if keep else "none"))
     results: list[bool | Failure] = []
 

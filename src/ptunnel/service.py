@@ -1,12 +1,11 @@
-"""From settings to a running service: bind, serve, drain. Used by tap and cli."""
+"""From settings to a running service: bind, serve, drain."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
-import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IListeningPort,
     IReactorTime,
     IStreamServerEndpoint,
@@ -49,6 +49,8 @@ from ptunnel.unixport import UnixEndpoint
 BACKLOG = 4096
 # Descriptors that are not for sessions: ports, logs, pipes, the reactor's own.
 SPARE = 200
+# Seconds in which everything has ended that was aborted. A stop waits no longer.
+GRACE = 1.0
 
 
 class TunnelService(Service):
@@ -119,10 +121,14 @@ class PtunnelService(MultiService):
 
     `privilegedStartService` binds every port, and raises L{ListenError} where one cannot be, with
     none left bound. `stopService` gives a Deferred: the ports are closed, sessions may end within
-    the drain timeout, and the rest is aborted.
+    the drain timeout, and the rest is aborted. It fires L{GRACE} after that at the latest.
 
     @ivar stopping: whether it is on its way to its end.
+    @ivar drainTimeout: seconds that sessions get in a stop; None: all that they want.
+    @ivar exitCode: what its process is to end with.
     """
+
+    exitCode = 0
 
     def __init__(
         self,
@@ -137,7 +143,10 @@ class PtunnelService(MultiService):
         self._reactor = reactor
         self._settings = settings
         self._log = log or Log(settings.logLevel)
-        self._bound = self.stopping = False
+        self.drainTimeout = settings.drainTimeout
+        self._bound = self.stopping = self._aborted = False
+        self._stopped: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
         routes = Routes(reactor, settings, self._log)
         self.tunnels: list[TunnelService] = []
         most = _mostConnections()
@@ -177,36 +186,74 @@ class PtunnelService(MultiService):
             return  # whoever bound the ports has said all this
         for warning in self._settings.warnings:
             self._log.warning("", warning)
+        self.announce()
+
+    def announce(self) -> None:
+        """Log where the tunnels listen."""
         for tunnel in self.tunnels:
             tunnel.announce()
 
-    def stopService(self) -> Deferred[Any]:
+    def stopService(self) -> Deferred[None]:
         self._bound = False
         self.stopping = True
         super().stopService()
         closing = [tunnel.stopListening() for tunnel in self.tunnels]
+        if self._aborted:
+            self._abortSessions()
         draining = [tunnel.factory.drain() for tunnel in self.tunnels]
-        waiting = sum(
+        stopped = self._stopped = Deferred()
+        limit = self.drainTimeout
+        if waiting := self._waitedFor():
+            within = "" if limit is None else f", for at most {limit:g} s"
+            self._log.notice("", f"stopping: waiting for {_sessions(waiting)}{within}")
+        if self._aborted:
+            self._within(GRACE, self._giveUp)
+        elif limit is not None:
+            self._within(limit, self.abort)
+        done = DeferredList([d for d in [*closing, *draining] if d is not None])
+        done.addCallback(lambda _: self._finished())
+        return stopped
+
+    def abort(self) -> None:
+        """End all sessions at once; those of clients too that come before it is stopped."""
+        self._aborted = True
+        self._abortSessions()
+        self._within(GRACE, self._giveUp)
+
+    def _abortSessions(self) -> None:
+        left = sum(len(tunnel.factory.sessions) for tunnel in self.tunnels)
+        if left:
+            self._log.warning("", f"aborting what has not ended: {_sessions(left)}")
+        for tunnel in self.tunnels:
+            try:
+                tunnel.factory.abort()
+            except Exception as e:
+                trace = Failure().getTraceback()
+                self._log.error("", f"a bug: {e!r}", traceback=trace)
+
+    def _waitedFor(self) -> int:
+        return sum(
             session.turnedAway is None
             for tunnel in self.tunnels
             for session in tunnel.factory.sessions
         )
-        done: Deferred[Any] = DeferredList([d for d in [*closing, *draining] if d is not None])
-        if waiting:
-            limit = self._settings.drainTimeout
-            within = "" if limit is None else f", for at most {limit:g} s"
-            self._log.notice("", f"stopping: waiting for {_sessions(waiting)}{within}")
-            if limit is not None:
-                timer = self._reactor.callLater(limit, self.abort)
-                done.addBoth(_cancel, timer)
-        return done
 
-    def abort(self) -> None:
-        """End all sessions at once."""
+    def _within(self, seconds: float, then: Callable[[], None]) -> None:
+        """Let something happen unless a stop ends within so many seconds."""
+        _cancel(self._timer)
+        if self._stopped is not None:
+            self._timer = self._reactor.callLater(seconds, then)
+
+    def _giveUp(self) -> None:
         left = sum(len(tunnel.factory.sessions) for tunnel in self.tunnels)
-        self._log.warning("", f"aborting what has not ended: {_sessions(left)}")
-        for tunnel in self.tunnels:
-            tunnel.factory.abort()
+        self._log.error("", f"{_sessions(left)} did not end when aborted: stopping all the same")
+        self._finished()
+
+    def _finished(self) -> None:
+        _cancel(self._timer)
+        stopped, self._stopped = self._stopped, None
+        if stopped is not None:
+            stopped.callback(None)
 
 
 def _mostConnections() -> int:
@@ -225,10 +272,9 @@ def _sessions(count: int) -> str:
     return f"{count} session" if count == 1 else f"{count} sessions"
 
 
-def _cancel(result: Any, timer: Any) -> Any:
-    if timer.active():
+def _cancel(timer: IDelayedCall | None) -> None:
+    if timer is not None and timer.active():
         timer.cancel()
-    return result
 
 
 def _where(tunnel: Tunnel) -> str:
@@ -271,23 +317,3 @@ def _misread(listen: EndpointListen, error: Exception) -> str:
     if "invalid literal for int()" in str(error):
         return "something that must be a number is none"
     return reasonOf(error)
-
-
-def handleSignals(reactor: Any, service: PtunnelService, *numbers: signal.Signals) -> None:
-    """The first one drains, the second one aborts; Twisted's own handlers have no use for that."""
-    stopped = False
-
-    def stop() -> None:
-        nonlocal stopped
-        if stopped:
-            service.abort()
-        else:
-            stopped = True
-            reactor.stop()
-
-    def handle() -> None:
-        for number in numbers:
-            signal.signal(number, lambda *_: reactor.callFromThread(stop))
-
-    handle()  # whoever waits for a listening line may send one at once
-    reactor.callWhenRunning(handle)  # the reactor has put its own in place

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import getopt
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,7 +20,8 @@ from ptunnel.argv import hideArguments
 from ptunnel.auth import Secret
 from ptunnel.config import CommandLine, Settings, loadSettings
 from ptunnel.errors import ConfigError, PtunnelError
-from ptunnel.log import Log
+from ptunnel.log import Log, lostLine
+from ptunnel.spool import unblock
 
 if TYPE_CHECKING:
     from ptunnel.service import PtunnelService
@@ -190,15 +193,34 @@ def makeService(options: Options) -> PtunnelService:
 
     @param options: parsed.
     """
-    from twisted.internet import reactor  # twistd chooses it with --reactor
+    from twisted.internet import reactor as installed  # twistd chooses it with --reactor
 
+    from ptunnel.process import adopt, handleSignals, leave, leaveBySignal
     from ptunnel.workers import serviceFor
 
+    reactor: Any = installed
+    adopt(reactor)
+    if options.parent is not None and options.parent.get("nodaemon"):
+        for name in "stdout", "stderr":  # a daemon's are nowhere, and it forks
+            unblock(name, lostLine)
     log = Log(options.settings.logLevel)
     try:
         service = serviceFor(reactor, options.settings, log, _relay)
     except ConfigError as e:
         mistake(str(e))
+
+    stoppedBy: list[int] = []
+    reactor.callWhenRunning(handleSignals, reactor, service, log, remember=stoppedBy.append)
+
+    def end() -> None:
+        """What twistd would do, which knows no exit code but 0, with what was logged."""
+        if service.exitCode:
+            leave(service.exitCode)
+        for number in stoppedBy:
+            if number != signal.SIGHUP:
+                leaveBySignal(number)
+
+    atexit.register(end)
     start = service.privilegedStartService
 
     def startInOneLine() -> None:
