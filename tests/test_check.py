@@ -798,6 +798,27 @@ class LoopbackTests(TestCase):
         self.assertEqual((done.returncode, done.stderr), (1, ""))
         self.assertIn("cannot reach the proxy proxy.invalid:8080: timed out", done.stdout)
 
+    def test_anOutputThatTakesNothingIsALineAtMost(self) -> None:
+        reading, gone = os.pipe()
+        os.close(reading)
+        full = os.open("/dev/full", os.O_WRONLY)
+        for output, said in (
+            (gone, r"\A\Z"),
+            (full, r"\A\S+ error +cannot write .* no space .*\n\Z"),
+        ):
+            self.addCleanup(os.close, output)
+            for more in [], ["--json"]:
+                done = subprocess.run(
+                    [sys.executable, "-m", "ptunnel", "check", "-d", *more, f"0:{LOOPBACK}:1"],
+                    stdout=output,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    timeout=50,
+                    check=False,
+                )
+                self.assertEqual(done.returncode, 1)
+                self.assertRegex(done.stderr, said)
+
     async def ptunnel(self, *words: str) -> tuple[int, str, str]:
         """Exit code, output and errors of the command."""
         out, err, code = await getProcessOutputAndValue(

@@ -193,16 +193,30 @@ def check(words: Sequence[str]) -> int:
     asJSON, quiet = bool(options["json"]), settings.logLevel == "none"
     codes = [1]  # until it is known better
 
+    unwritten: list[OSError] = []
+
+    def say(text: str) -> None:
+        if unwritten:
+            return
+        try:
+            show(text)
+        except OSError as e:
+            unwritten.append(e)
+            # What is left in its buffer would fail again at the exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(e, BrokenPipeError):  # such as `ptunnel check | head`
+                log.error("", f"cannot write to standard output: {reasonOf(e)}")
+
     def found(report: TunnelReport) -> None:
         if not (asJSON or quiet):
-            show(f"{asText(report, colour)}\n")
+            say(f"{asText(report, colour)}\n")
 
     def done(reports: Sequence[TunnelReport]) -> None:
         if asJSON:
-            show(json.dumps(asDocument(reports, reactor.seconds() - began), indent=2))
+            say(json.dumps(asDocument(reports, reactor.seconds() - began), indent=2))
         elif not quiet:
-            show(summary(reports))
-        codes[0] = 0 if all(report.ok for report in reports) else 1
+            say(summary(reports))
+        codes[0] = 0 if all(report.ok for report in reports) and not unwritten else 1
 
     def failed(reason: Any) -> None:
         log.error("", f"a bug: {reason.value!r}", traceback=reason.getTraceback())
