@@ -246,7 +246,7 @@ class WarningTests(ProxyCase):
                 self.read(text, mode=0o604).warnings,
                 (
                     f"{self.path}: [proxy corp]: the password can be read by others than "
-                    "the file's owner",
+                    "the file's owner; chmod 600 helps",
                 ),
             )
             self.assertEqual(self.read(text, mode=0o600).warnings, ())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ptunnel.config.values import PasswordFile
+from ptunnel.config.words import printable
 from ptunnel.errors import ConfigError
 
 # No config or password comes near this; what does is another file, or has no end.
@@ -23,11 +24,13 @@ CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
 class FileText(NamedTuple):
     """
     @ivar isOpen: whether the file is open to others than its owner.
+    @ivar isShared: whether others than its owner may change it.
     @ivar isPipe: whether it can be read only once.
     """
 
     text: str
     isOpen: bool
+    isShared: bool
     isPipe: bool
 
 
@@ -39,7 +42,8 @@ def readText(path: str, *, pipes: bool = False) -> FileText:
     """
     try:
         with open(path, "rb", opener=_openAtOnce) as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
+            mode = status.st_mode
             isPipe = stat.S_ISFIFO(mode)
             if not stat.S_ISREG(mode) and not (pipes and (isPipe or path == os.devnull)):
                 raise ConfigError("not a regular file")
@@ -59,7 +63,23 @@ def readText(path: str, *, pipes: bool = False) -> FileText:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError("not UTF-8") from None
-    return FileText(text, stat.S_ISREG(mode) and bool(mode & 0o077), isPipe)
+    isRegular = stat.S_ISREG(mode)
+    isShared = isRegular and bool(mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return FileText(text, isRegular and isOpen(status), isShared, isPipe)
+
+
+def isOpen(status: os.stat_result) -> bool:
+    """Whether a secret in a file is open to others than its owner, as ssh sees it.
+
+    Of a file that is not ours, with which group it is shared was another's decision.
+    """
+    own = status.st_uid == os.geteuid()
+    return bool(status.st_mode & (stat.S_IRWXO | (stat.S_IRWXG if own else 0)))
+
+
+def openFileWarning(where: str, path: str) -> str:
+    """The line about a file with a secret that is open to others."""
+    return f'{where}: "{printable(path)}" can be read by others than its owner; chmod 600 helps'
 
 
 def readPassword(path: str, *, pipes: bool = False) -> FileText:

@@ -28,6 +28,8 @@ from ptunnel.config.words import (
 )
 from ptunnel.errors import ConfigError
 
+# Header fields whose value is a secret by their name, such as Cookie or X-Api-Key.
+_SECRET_HEADER = re.compile("auth|cookie|credential|key|pass|secret|session|token", re.IGNORECASE)
 # A `listen` that leaves the address to us.
 AUTO = "auto"
 
@@ -94,7 +96,7 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
     """
     file = printable(path)
     try:
-        text, isOpen, isPipe = readText(path, pipes=True)
+        text, isOpen, isShared, isPipe = readText(path, pipes=True)
     except ConfigError as e:
         raise ConfigError(f"{file}: {e}") from None
     folder = "" if isPipe else os.path.dirname(path)
@@ -102,6 +104,8 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
     proxies: dict[str, Proxy] = {}
     tunnels: dict[str, Draft] = {}
     warnings: list[str] = []
+    if isShared:
+        warnings.append(f"{file}: others than its owner can change it; chmod go-w helps")
     for header, section in _sections(file, text).items():
         kind, _, name = header.partition(" ")
         where = f"{file}: [{printable(header)}]"
@@ -112,10 +116,10 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
         elif kind == "proxy":
             _require(where, values, "url")
             proxies[name] = makeProxy(Section(where, name, values, folder, environ, warnings))
-            if isOpen and ("password" in values or values["url"].username is not None):
-                warnings.append(
-                    f"{where}: the password can be read by others than the file's owner"
-                )
+            secret = _secretOf(values)
+            if isOpen and secret:
+                what = f"the {secret} can be read by others than the file's owner"
+                warnings.append(f"{where}: {what}; chmod 600 helps")
         else:
             _require(where, values, "listen", "target")
             listen, target = values.pop("listen"), values.pop("target")
@@ -195,6 +199,14 @@ def _values(where: str, kind: str, section: Mapping[str, str]) -> dict[str, Any]
         except ConfigError as e:
             raise ConfigError(f"{place}: {e}{hashHint(text)}") from None
     return values
+
+
+def _secretOf(values: Mapping[str, Any]) -> str:
+    """What a [proxy] holds that nobody else is to read; "" where there is nothing."""
+    if "password" in values or values["url"].password:
+        return "password"
+    names = [name for name, _ in values.get("headers", ()) if _SECRET_HEADER.search(name)]
+    return f"header {names[0]}" if names else ""
 
 
 def _require(where: str, values: Mapping[str, Any], *keys: str) -> None:

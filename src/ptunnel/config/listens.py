@@ -6,15 +6,20 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
 from ptunnel.config.ini import Draft
-from ptunnel.config.values import DIRECT, Listen, Proxy, TcpListen, Tunnel, hostPort
+from ptunnel.config.values import DIRECT, EndpointListen, Listen, Proxy, TcpListen, Tunnel, hostPort
 from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
 
 _LOCALHOST = {ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")}
+
+# Endpoint strings that listen on every address but where they name an interface.
+_TCP_STRING = re.compile(r"(?:haproxy:)?(?:tcp[46]?|ssl):")
+_INTERFACE = re.compile(r":interface=((?:\\.|[^:])+)")
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -123,6 +128,44 @@ def _places(host: str, *, asListen: bool) -> set[_Address | str]:
 
 def _isLoopback(place: _Address | str) -> bool:
     return isinstance(place, _Address) and place.is_loopback
+
+
+def openListen(tunnel: Tunnel, proxies: Mapping[str, Proxy]) -> str:
+    """What is wrong where anyone who reaches a tunnel acts under our name; "" where nothing is.
+
+    @param proxies: by name.
+    """
+    if tunnel.allow or not _isBeyondLoopback(tunnel.listen):
+        return ""
+    used = [proxies[name] for name in tunnel.via if name != DIRECT]
+    for proxy in used:
+        if proxy.through is not None:
+            used.append(proxies[proxy.through])
+    who = next((f"the proxy {proxy.name}" for proxy in used if _knowsUs(proxy)), "")
+    if tunnel.tls is not None and tunnel.tls.certFile is not None:
+        who = "the target"
+    if not who:
+        return ""
+    where = show(str(tunnel.listen))
+    what = f"whoever reaches {where} is you to {who}"
+    return f"{what}; write allow = NETWORKS, or listen on 127.0.0.1"
+
+
+def _knowsUs(proxy: Proxy) -> bool:
+    hasCertificate = proxy.tls is not None and proxy.tls.certFile is not None
+    return proxy.username is not None or proxy.auth == "negotiate" or hasCertificate
+
+
+def _isBeyondLoopback(listen: Listen) -> bool:
+    """Whether other machines may reach it, as far as the text says."""
+    if isinstance(listen, TcpListen):
+        host = listen.host
+    elif isinstance(listen, EndpointListen) and _TCP_STRING.match(listen.description):
+        interface = _INTERFACE.search(listen.description)
+        host = interface[1].replace("\\:", ":").strip("[]") if interface else "0.0.0.0"
+    else:
+        return False
+    return not isLocalhost(host) and not _isLoopback(addressOf(host) or host)
 
 
 def checkLoops(tunnels: Iterable[tuple[str, Tunnel]], proxies: Iterable[tuple[str, Proxy]]) -> None:

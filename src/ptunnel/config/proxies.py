@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ptunnel.auth import Secret
 from ptunnel.config.addresses import makeCredentials, parseProxy
-from ptunnel.config.files import isCredential, passwordFile, readPassword
+from ptunnel.config.files import isCredential, openFileWarning, passwordFile, readPassword
 from ptunnel.config.tls import PROXY_TLS_KEYS, locate, makeTls
 from ptunnel.config.values import (
     PasswordCommand,
@@ -111,11 +111,6 @@ def checkThrough(file: str, proxies: Mapping[str, Proxy]) -> None:
             chain.append(following)
 
 
-def openFileWarning(where: str, path: str) -> str:
-    """The line about a password file that is open to others."""
-    return f'{where}: "{printable(path)}" can be read by others than its owner; chmod 600 helps'
-
-
 def _credentials(section: Section, auth: str) -> tuple[str | None, PasswordSource | None]:
     where, values = section.where, section.values
     url: Proxy = values["url"]
@@ -160,7 +155,7 @@ def _source(section: Section, key: str) -> tuple[PasswordSource, str]:
     if key == "password-file":
         try:
             source = passwordFile(text, section.folder, environ)
-            password, isOpen, _ = readPassword(source.path)
+            password, isOpen, *_ = readPassword(source.path)
         except ConfigError as e:
             raise ConfigError(f'{where}: "{printable(text)}": {e}') from None
         if isOpen and not isCredential(source.path, environ):
@@ -178,7 +173,7 @@ def _tls(section: Section) -> TlsSettings | None:
                 what = "only TLS has a use for it; write url = https://..."
                 raise ConfigError(f"{where} {key}: {what}")
         return None
-    tls = makeTls(locate(where, values, section.folder), base)
+    tls = makeTls(locate(where, values, section.folder), base, section.warnings)
     if not tls.verify:
         section.warnings.append(
             f"{where}: verify = no: anyone between here and the proxy can read the password and "

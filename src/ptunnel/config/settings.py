@@ -16,7 +16,7 @@ from ptunnel.config.addresses import (
     parseTunnel,
 )
 from ptunnel.config.environment import environmentProxy, isBypassed
-from ptunnel.config.files import isCredential, passwordFile, readPassword
+from ptunnel.config.files import isCredential, openFileWarning, passwordFile, readPassword
 from ptunnel.config.ini import (
     SERVICE_KEYS,
     TUNNEL_KEYS,
@@ -24,8 +24,7 @@ from ptunnel.config.ini import (
     Draft,
     readConfigFile,
 )
-from ptunnel.config.listens import checkLoops, listensOf
-from ptunnel.config.proxies import openFileWarning
+from ptunnel.config.listens import checkLoops, listensOf, openListen
 from ptunnel.config.tls import tunnelTls, withoutTls
 from ptunnel.config.values import (
     DIRECT,
@@ -119,6 +118,7 @@ def _settings(
     warnings = list(file.warnings)
     credentials = _credentials(commandLine, environ, warnings)
     own = _optionProxies(commandLine, file)
+    _warnOfUrls(own.values(), warnings)
     fromEnvironment = None
     default = tuple(own) or file.service.get("via") or tuple(file.proxies)
     if not default and not all("via" in draft.values for draft in drafts):
@@ -149,6 +149,11 @@ def _settings(
     checkLoops(
         zip((draft.where for draft in drafts), tunnels, strict=True),
         ((_place(proxy, commandLine, file), proxy) for proxy in proxies.values()),
+    )
+    warnings += (
+        f"{draft.where} listen: {warning}"
+        for draft, tunnel in zip(drafts, tunnels, strict=True)
+        if (warning := openListen(tunnel, proxies))
     )
     service = _fields(file.service, SERVICE_KEYS)
     if commandLine.verbosity:
@@ -210,6 +215,16 @@ def _optionProxies(commandLine: CommandLine, file: ConfigFile) -> dict[str, Prox
     return proxies
 
 
+def _warnOfUrls(proxies: Iterable[Proxy], warnings: list[str]) -> None:
+    """About passwords in the URLs of -p."""
+    for proxy in proxies:
+        if proxy.password:
+            warnings.append(
+                f"-p: {show(proxy.name)}: the URL shows its password to every user of this "
+                "machine, in the process list; use -U and --password-file"
+            )
+
+
 def _credentials(
     commandLine: CommandLine, environ: Mapping[str, str], warnings: list[str]
 ) -> tuple[str, PasswordSource] | None:
@@ -226,7 +241,7 @@ def _credentials(
         try:
             file = passwordFile(path, "", environ)
             # The shell's <(...) can be read only once.
-            text, isOpen, isPipe = readPassword(file.path, pipes=True)
+            text, isOpen, _, isPipe = readPassword(file.path, pipes=True)
         except ConfigError as e:
             raise ConfigError(f'--password-file: "{printable(path)}": {e}') from None
         password = Secret(text)

@@ -6,12 +6,13 @@ TLS is spoken, because a default that nothing uses may name one that is not ther
 
 from __future__ import annotations
 
-import os.path
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ptunnel.config.addresses import parseHost
+from ptunnel.config.files import isOpen
 from ptunnel.config.values import STARTTLS
 from ptunnel.config.words import Keys, choice, parseAlpn, parseYesNo, printable
 from ptunnel.errors import ConfigError
@@ -66,10 +67,11 @@ def locate(where: str, values: Mapping[str, Any], folder: str, prefix: str = "")
     return located
 
 
-def makeTls(values: Mapping[str, Any], base: TlsSettings) -> TlsSettings:
+def makeTls(values: Mapping[str, Any], base: TlsSettings, warnings: list[str]) -> TlsSettings:
     """
     @param values: as L{locate} gives them.
     @param base: what counts where they say nothing.
+    @param warnings: to which one about a key that is open to others is added.
     @raise ConfigError: for the first file that is of no use.
     """
     fields = {field: values[field] for field in _FIELDS if field in values}
@@ -86,6 +88,11 @@ def makeTls(values: Mapping[str, Any], base: TlsSettings) -> TlsSettings:
             check(tls)
     except TlsFileError as e:
         raise ConfigError(f"{files[e.field].place}: {e.message}") from None
+    key: TlsFile | None = files.get("keyFile") or files.get("certFile")
+    if key is not None and isOpen(os.stat(key.path)):
+        warning = f"{key.place}: the key can be read by others than its owner; chmod 600 helps"
+        if warning not in warnings:  # of a default, another tunnel has said it
+            warnings.append(warning)
     return tls
 
 
@@ -110,7 +117,7 @@ def tunnelTls(
 
     @param own: the values of its section, located.
     @param defaults: those of [ptunnel], located.
-    @param warnings: to which one about `tls-verify` is added.
+    @param warnings: to which ours are added.
     @raise ConfigError: for a key without TLS, or a file that is of no use.
     """
     values = {**defaults, **own}
@@ -123,7 +130,7 @@ def tunnelTls(
                 what = "only TLS has a use for it; write tls = yes, or starttls = PROTOCOL"
                 raise ConfigError(f"{where} {key}: {what}")
         return {"tls": None, "starttls": None}
-    tls = makeTls(values, TlsSettings())
+    tls = makeTls(values, TlsSettings(), warnings)
     if not tls.verify:
         warnings.append(
             f"{where}: tls-verify = no: anyone between here and the target can pose as it, and "
