@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import io
@@ -30,6 +31,7 @@ README = ROOT / "README.md"
 CONFIG = ROOT / "docs" / "config.md"
 EMBEDDING = ROOT / "docs" / "embedding.md"
 ERRORS = ROOT / "docs" / "errors.md"
+SECURITY = ROOT / "docs" / "security.md"
 SAMPLE = ROOT / "conf" / "tunnels.ini"
 MANUAL = [README, *sorted((ROOT / "docs").glob("*.md"))]
 PATIENCE = 20.0
@@ -174,6 +176,39 @@ class LinkTests(SynchronousTestCase):
 def anchors(page: Path) -> list[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
     return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
+class SecurityTests(SynchronousTestCase):
+    """docs/security.md names a test for each promise, and there are such tests."""
+
+    def promises(self) -> list[list[str]]:
+        text = SECURITY.read_text("utf-8")
+        return [
+            row
+            for heading in re.findall(r"^## Against .*$", text, re.MULTILINE)
+            for row in tables(SECURITY, heading)[1:]
+            if row[0].strip("-")
+        ]
+
+    def test_eachPromiseNamesATest(self) -> None:
+        promises = self.promises()
+        self.assertGreater(len(promises), 20)
+        for promise, tests in promises:
+            self.assertTrue(code(tests), promise)
+
+    def test_eachTestThatIsNamedIsThere(self) -> None:
+        for name in {name for _, tests in self.promises() for name in code(tests)}:
+            module, kind, test = name.rsplit(".", 2)
+            path = ROOT.joinpath("tests", *module.split(".")).with_suffix(".py")
+            self.assertTrue(path.exists(), name)
+            names = [
+                method.name
+                for found in ast.parse(path.read_text("utf-8")).body
+                if isinstance(found, ast.ClassDef) and found.name == kind
+                for method in found.body
+                if isinstance(method, ast.FunctionDef)
+            ]
+            self.assertIn(test, names, name)
 
 
 class ReferenceTests(SynchronousTestCase):

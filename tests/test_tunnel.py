@@ -116,6 +116,20 @@ class ConnectingTests(TunnelCase):
         useReactor(self, self.clock)
         self.assertIs(TunnelFactory(self.endpoint).clock, self.clock)
 
+    def test_whatAClientSaysChoosesNoOtherTarget(self) -> None:
+        for words in (
+            b"CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n",
+            b"GET http://elsewhere.example/ HTTP/1.1\r\n\r\n",
+            b"\x05\x01\x00",
+            b"\x04\x01\x01\xbb\xc0\x00\x02\x07alice\x00",
+            b"PROXY TCP4 192.0.2.9 192.0.2.8 1 2\r\n",
+        ):
+            self.setUp()
+            client, there = self.connected()
+            client.receive(words)
+            self.assertEqual((there.sent, client.sent), (words, b""))
+            self.assertEqual(len(self.endpoint.attempts), 1)
+
 
 class FailureTests(TunnelCase):
     def test_itIsOneWarningThatNamesTunnelClientAndCause(self) -> None:
