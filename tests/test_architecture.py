@@ -38,7 +38,7 @@ CONFIG_LAYERS = (
     ("config",),
     ("settings",),
     ("listens",),
-    ("ini", "environment"),
+    ("ini", "environment", "bypass"),
     ("proxies",),
     ("tls",),
     ("addresses", "files"),

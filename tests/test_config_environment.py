@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.config.environment import environmentProxy, isBypassed
+from ptunnel.config.bypass import bypassWarnings, isBypassed
+from ptunnel.config.environment import environmentProxy
 from ptunnel.errors import ConfigError
 
 
@@ -50,11 +53,11 @@ class EnvironmentProxyTests(SynchronousTestCase):
 class NoProxyTests(SynchronousTestCase):
     def assertBypassed(self, entries: str, *hosts: str) -> None:
         for host in hosts:
-            self.assertTrue(isBypassed({"no_proxy": entries}, host), (entries, host))
+            self.assertTrue(isBypassed({"no_proxy": entries}, host, 993), (entries, host))
 
     def assertNotBypassed(self, entries: str, *hosts: str) -> None:
         for host in hosts:
-            self.assertFalse(isBypassed({"no_proxy": entries}, host), (entries, host))
+            self.assertFalse(isBypassed({"no_proxy": entries}, host, 993), (entries, host))
 
     def test_aSuffixMatchesOnLabelBoundaries(self) -> None:
         for entry in "example.com", ".example.com", "*.example.com", "EXAMPLE.com", "example.com.":
@@ -81,10 +84,53 @@ class NoProxyTests(SynchronousTestCase):
         self.assertNotBypassed("10.0.0.0/8 fd00::/8", "11.0.0.1", "fe80::1", "host")
 
     def test_lowerCaseComesFirstAndEmptyIsUnset(self) -> None:
-        self.assertFalse(isBypassed({"no_proxy": "a", "NO_PROXY": "b"}, "b"))
-        self.assertTrue(isBypassed({"no_proxy": "", "NO_PROXY": "b"}, "b"))
-        self.assertFalse(isBypassed({}, "b"))
+        self.assertFalse(isBypassed({"no_proxy": "a", "NO_PROXY": "b"}, "b", 1))
+        self.assertTrue(isBypassed({"no_proxy": "", "NO_PROXY": "b"}, "b", 1))
+        self.assertFalse(isBypassed({}, "b", 1))
+
+    def test_anEntryWithAPortIsForThatPort(self) -> None:
+        for entry, host in (
+            ("example.com:993", "a.example.com"),
+            ("10.0.0.0/8:993", "10.1.2.3"),
+            ("10.0.0.1:993", "10.0.0.1"),
+            ("[2001:db8::1]:993", "2001:db8::1"),
+            ("[2001:db8::/32]:993", "2001:db8::1"),
+            ("[2001:db8::]/32:993", "2001:db8::1"),
+        ):
+            self.assertBypassed(entry, host)
+            self.assertNotBypassed(entry.replace(":993", ":994"), host)
+            self.assertEqual(bypassWarnings({"no_proxy": entry}), [])
+
+    def test_anEntryInBracketsIsAnAddress(self) -> None:
+        for entry in "[2001:db8::1]", "[2001:db8::]/32", "2001:DB8::1", "2001:db8::/32":
+            self.assertBypassed(entry, "2001:db8::1")
+            self.assertNotBypassed(entry, "2001:db9::1", "host")
+
+    def test_anInternationalNameIsTheOneInAscii(self) -> None:
+        self.assertBypassed("bücher.example", "www.xn--bcher-kva.example")
+
+    def test_anEntryThatMatchesNothingIsWarnedOf(self) -> None:
+        for entry in (
+            *("http://example.com", "10.0.0.0/33", "10.*", "192.168.", "example.com:0"),
+            *("example.com:99999", "a:b", "<local>", "[::1", "fe80::1%eth0", "*.", "ex?mple.com"),
+        ):
+            [warning] = bypassWarnings({"NO_PROXY": f"good.example,{entry}"})
+            self.assertEqual(
+                warning,
+                f'NO_PROXY: "{entry}" matches nothing; write a name, an address, a network such '
+                "as 10.0.0.0/8, or one of them with :PORT",
+            )
+            self.assertNotBypassed(entry, "example.com", "10.0.0.1", "192.168.0.1", "::1")
+        good = "*, example.com .example.com *.example.com 10.0.0.0/8 10.1.2.3/8 ::1 fd00::/8"
+        self.assertEqual(bypassWarnings({"no_proxy": good, "NO_PROXY": "http://x"}), [])
+
+    @given(st.text(), st.text(), st.integers(1, 65535))
+    def test_anEntryWithAWarningMatchesNothing(self, entry: str, host: str, port: int) -> None:
+        environ = {"no_proxy": entry}
+        entries = [e for e in re.split(r"[,\s]+", entry) if e]
+        if len(bypassWarnings(environ)) == len(entries):
+            self.assertFalse(isBypassed(environ, host, port))
 
     @given(st.text(), st.text())
     def test_noEntryIsAnError(self, entries: str, host: str) -> None:
-        isBypassed({"no_proxy": entries}, host)
+        isBypassed({"no_proxy": entries}, host, 993)

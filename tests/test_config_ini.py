@@ -179,6 +179,10 @@ class FileTests(IniTestCase):
         self.write("tunnels.ini", b"[tunnel caf\xe9]")
         self.assertUnreadable("not UTF-8")
 
+    def test_whatPowerShellWrites(self) -> None:
+        self.write("tunnels.ini", (PROXY + TUNNEL).encode("utf-16"))
+        self.assertUnreadable("UTF-16; it must be text in UTF-8")
+
     def test_aFileWithoutEnd(self) -> None:
         self.write("tunnels.ini", b";" * (1024 * 1024 + 1))
         self.assertUnreadable("larger than 1048576 bytes")

@@ -121,7 +121,13 @@ class CredentialsTests(ProxyCase):
             ("empty", b"", "the file is empty"),
             ("newline", b"\r\n", "the file is empty"),
             ("binary", b"\x80\0", "a binary file; it must be text in UTF-8"),
-            ("lines", CANARY.encode() + b"\n\n", "more than one line"),
+            (
+                "lines",
+                CANARY.encode() + b"\nx\n",
+                "more than one line; it must be the password alone",
+            ),
+            ("second", b"\n" + CANARY.encode(), "the first line is empty"),
+            ("wide", CANARY.encode("utf-16"), "UTF-16; it must be text in UTF-8"),
             ("latin", CANARY.encode() + b"\xe9", "not UTF-8"),
         ):
             if data is not None:
@@ -263,6 +269,26 @@ class WarningTests(ProxyCase):
             ),
         )
         self.assertEqual(self.read(TLS_PROXY + "verify = yes\n").warnings, ())
+
+    def test_aPasswordFileThatLooksLikeUserAndPassword(self) -> None:
+        for name, text, count in (
+            ("alice", f"alice:{CANARY}", 1),
+            ("CORP\\alice", f"Alice:{CANARY}", 1),
+            ("alice@corp.example", f"alice:{CANARY}", 1),
+            ("alice", f"alicex:{CANARY}", 0),
+            ("alice", "alice", 0),
+            ("alice", ":alice", 0),
+        ):
+            self.write("pw", text.encode())
+            warnings = self.read(PROXY + f"username = {name}\npassword-file = pw\n").warnings
+            expected = (
+                f"{self.path}: [proxy corp] password-file: it begins with the user name and a "
+                "colon; it must be the password alone",
+            )
+            self.assertEqual(warnings, expected * count)
+        environ = {"WORD": f"alice:{CANARY}"}
+        warnings = self.read(PROXY + "username = alice\npassword-env = WORD\n", environ).warnings
+        self.assertEqual(len(warnings), 1)
 
 
 class ReprTests(ProxyCase):

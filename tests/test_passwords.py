@@ -201,7 +201,7 @@ class FileTests(ReaderCase):
         return self.reader(PasswordFile(self.path)).read()
 
     def test_itIsTheLineInIt(self) -> None:
-        for data in b"x y", b"x y\n", b"x y\r\n", b"\xef\xbb\xbfx y\n":
+        for data in b"x y", b"x y\n", b"x y\r\n", b"\xef\xbb\xbfx y\n", b"x y\n\n \r\n\n":
             self.write(data)
             self.assertRead(self.read(), "x y")
 
@@ -211,7 +211,8 @@ class FileTests(ReaderCase):
         for data, reason in (
             (b"", "the file is empty"),
             (b"\n", "the file is empty"),
-            (f"{CANARY}\n\n".encode(), "more than one line"),
+            (f"{CANARY}\nx\n".encode(), "more than one line; it must be the password alone"),
+            (b"\nx\n", "the first line is empty"),
             (f"{CANARY}\0".encode(), "a binary file; it must be text in UTF-8"),
             (f"{CANARY}\t".encode(), "a password must not hold control characters (RFC 7617)"),
             (CANARY.encode() + b"\xe9", "not UTF-8"),
@@ -299,7 +300,7 @@ class CommandTests(ReaderCase):
         return reading, self.reactor.processes[-1]
 
     def test_itIsTheLineThatItPrints(self) -> None:
-        for output in b"x y", b"x y\n", b"x y\r\n":
+        for output in b"x y", b"x y\n", b"x y\r\n", b"x y\n\n":
             reading, process = self.run_()
             process.end(output, b"a word of warning\n")
             self.assertRead(reading, "x y")
@@ -339,8 +340,10 @@ class CommandTests(ReaderCase):
             ({"signal": 15, "errors": b"bye"}, "died of signal 15: bye"),
             ({}, "printed nothing"),
             ({"output": b"\n", "errors": b"locked"}, "printed nothing: locked"),
-            ({"output": f"{CANARY}\n\n".encode()}, "more than one line"),
-            ({"output": f"{CANARY}\na\n".encode(), "errors": b"a"}, "more than one line"),
+            (
+                {"output": f"{CANARY}\na\n".encode(), "errors": b"a"},
+                "more than one line; it must be the password alone",
+            ),
             (
                 {"output": CANARY.encode() + b"\xe9"},
                 "a password must be text that UTF-8 can carry",

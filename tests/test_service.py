@@ -146,6 +146,11 @@ class EndpointStringTests(MemoryCase):
             self.assertIn(words, str(error))
             self.assertIn(f'[tunnel a] listen: "{description}"', str(error))
 
+    def test_itNamesTheFileThatItStandsIn(self) -> None:
+        listening = tunnel("a", EndpointListen("tcp:x"), where="x.ini: [tunnel a]")
+        error = self.assertRaises(ConfigError, self.make, listening)
+        self.assertTrue(str(error).startswith('x.ini: [tunnel a] listen: "tcp:x": '), str(error))
+
 
 class RoutesTests(MemoryCase):
     def test_aClientIsCarriedThroughTheProxyToTheTarget(self) -> None:

@@ -294,7 +294,7 @@ def _serverEndpoint(reactor: Any, tunnel: Tunnel, descriptor: int | None) -> ISt
             return cast(IStreamServerEndpoint, serverFromString(listening, listen.description))
         except Exception as e:  # whatever its parser, perhaps of some other package, raises
             raise ConfigError(
-                f'[tunnel {tunnel.name}] listen: "{listen.description}": {_misread(listen, e)}'
+                f'{tunnel.place} listen: "{listen.description}": {_misread(listen, e)}'
             ) from None
     if isinstance(listen, UnixListen):
         return UnixEndpoint(reactor, listen.path, listen.mode, BACKLOG)

@@ -67,7 +67,7 @@ def serviceFor(
     for tunnel in settings.tunnels:
         if not isinstance(tunnel.listen, TcpListen):
             raise ConfigError(
-                f'[tunnel {tunnel.name}] listen: "{tunnel.listen}": workers can share a port, but '
+                f'{tunnel.place} listen: "{tunnel.listen}": workers can share a port, but '
                 "no Unix socket and no endpoint string; set workers = 1"
             )
     return Supervisor(reactor, settings, log, emit)

@@ -9,7 +9,8 @@
     proxies        a [proxy] of the config file: credentials, their source, chains
     ini            the config file
     listens        `auto`, addresses that are taken, ways that lead back to one of them
-    environment    https_proxy and no_proxy, as curl reads them
+    environment    https_proxy, as curl reads it
+    bypass         no_proxy, as curl reads it
     settings       all of them together
 
 Every mistake is a L{ConfigError} of one line, and none of them shows a password. Used by service,

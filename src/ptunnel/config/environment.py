@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Mapping
 
 from ptunnel.config.addresses import PROXY_PORT, parseProxy
@@ -22,27 +20,3 @@ def environmentProxy(environ: Mapping[str, str]) -> Proxy | None:
             except ConfigError as e:
                 raise ConfigError(f"{variable}: {e}") from None
     return None
-
-
-def isBypassed(environ: Mapping[str, str], host: str) -> bool:
-    """Whether no_proxy (or NO_PROXY) wants this target to be reached without a proxy.
-
-    @param host: a name in ASCII, or an address without brackets.
-    """
-    entries = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    host = host.lower().removesuffix(".")
-    return any(_matches(entry, host) for entry in re.split(r"[,\s]+", entries.lower()) if entry)
-
-
-def _matches(entry: str, host: str) -> bool:
-    if entry == "*":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        suffix = entry.removeprefix("*").removeprefix(".").removesuffix(".")
-        return bool(suffix) and f".{host}".endswith(f".{suffix}")
-    try:
-        return address in ipaddress.ip_network(re.sub(r"[\[\]]", "", entry), strict=False)
-    except ValueError:
-        return False

@@ -5,6 +5,7 @@ The errors say only what is wrong; whoever knows which file it is puts its name 
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Mapping
@@ -55,6 +56,8 @@ def readText(path: str, *, pipes: bool = False) -> FileText:
         raise ConfigError("not a file name") from None
     if isPipe and not data:
         raise ConfigError("nothing came through the pipe")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError("UTF-16; it must be text in UTF-8")
     if b"\0" in data:
         raise ConfigError("a binary file; it must be text in UTF-8")
     if len(data) > MAX_FILE:
@@ -84,7 +87,7 @@ def openFileWarning(where: str, path: str) -> str:
 
 def readPassword(path: str, *, pipes: bool = False) -> FileText:
     """
-    @return: what is in the file, without one newline at its end.
+    @return: what stands in the file's first line.
     @raise ConfigError: as L{readText}, and where it is empty or has more than one line.
     """
     file = readText(path, pipes=pipes)
@@ -95,14 +98,26 @@ def readPassword(path: str, *, pipes: bool = False) -> FileText:
 
 
 def oneLine(text: str) -> str:
-    """The text without one newline at its end.
+    """The first line. Empty ones behind it are no matter.
 
-    @raise ConfigError: where there are more lines.
+    @raise ConfigError: where there are others, or where it is the empty one.
     """
-    text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
-    if "\n" in text or "\r" in text:
-        raise ConfigError("more than one line")
-    return text
+    first, newline, more = text.partition("\n")
+    first = first.removesuffix("\r") if newline else first
+    if not first and more.strip():
+        raise ConfigError("the first line is empty")
+    if more.strip() or "\r" in first:
+        raise ConfigError("more than one line; it must be the password alone")
+    return first
+
+
+def pairWarning(where: str, username: str, password: str) -> str:
+    """The line about what looks like `user:password`; "" where it does not."""
+    name = username.rpartition("\\")[2].partition("@")[0].lower()
+    start = password.partition(":")
+    if not start[1] or start[0].lower() not in (username.lower(), name):
+        return ""
+    return f"{where}: it begins with the user name and a colon; it must be the password alone"
 
 
 def passwordFile(name: str, folder: str, environ: Mapping[str, str]) -> PasswordFile:

@@ -13,11 +13,18 @@ from typing import Any, NamedTuple
 
 from ptunnel.auth import Secret
 from ptunnel.config.addresses import makeCredentials, parseProxy
-from ptunnel.config.files import isCredential, openFileWarning, passwordFile, readPassword
+from ptunnel.config.files import (
+    isCredential,
+    openFileWarning,
+    pairWarning,
+    passwordFile,
+    readPassword,
+)
 from ptunnel.config.tls import PROXY_TLS_KEYS, locate, makeTls
 from ptunnel.config.values import (
     PasswordCommand,
     PasswordEnv,
+    PasswordFile,
     PasswordKeyring,
     PasswordSource,
     Proxy,
@@ -133,6 +140,10 @@ def _credentials(section: Section, auth: str) -> tuple[str | None, PasswordSourc
         makeCredentials(username, text)
     except ConfigError as e:
         raise ConfigError(f"{where} {' and '.join(['username', *given])}: {e}") from None
+    if isinstance(source, PasswordFile | PasswordEnv):
+        warning = pairWarning(f"{where} {given[0]}", username, text)
+        if warning:
+            section.warnings.append(warning)
     return username, source
 
 

@@ -15,8 +15,15 @@ from ptunnel.config.addresses import (
     parseProxy,
     parseTunnel,
 )
-from ptunnel.config.environment import environmentProxy, isBypassed
-from ptunnel.config.files import isCredential, openFileWarning, passwordFile, readPassword
+from ptunnel.config.bypass import bypassWarnings, isBypassed
+from ptunnel.config.environment import environmentProxy
+from ptunnel.config.files import (
+    isCredential,
+    openFileWarning,
+    pairWarning,
+    passwordFile,
+    readPassword,
+)
 from ptunnel.config.ini import (
     SERVICE_KEYS,
     TUNNEL_KEYS,
@@ -125,6 +132,8 @@ def _settings(
         fromEnvironment = environmentProxy(environ)
         if fromEnvironment is None and not commandLine.direct:
             raise ConfigError(_NO_PROXY)
+    if fromEnvironment is not None:
+        warnings += bypassWarnings(environ)
     if own and all("via" in draft.values for draft in drafts):
         warnings.append("-p is not used: every tunnel has a via of its own")
     others = {fromEnvironment.name: fromEnvironment} if fromEnvironment else own
@@ -135,7 +144,7 @@ def _settings(
     def via(draft: Draft) -> tuple[str, ...]:
         names: tuple[str, ...] = draft.values.get("via") or default
         if not names and fromEnvironment:
-            bypassed = isBypassed(environ, draft.target[0])
+            bypassed = isBypassed(environ, *draft.target)
             names = (DIRECT,) if bypassed else (fromEnvironment.name,)
         return (*names, DIRECT) if commandLine.direct and DIRECT not in names else names
 
@@ -179,7 +188,7 @@ def _tunnel(
     fields |= tunnelTls(draft.where, draft.values, defaults, warnings)
     fields["via"] = via
     host, port = draft.target
-    return Tunnel(draft.name, listen, host, port, **fields)
+    return Tunnel(draft.name, listen, host, port, where=draft.where, **fields)
 
 
 def _place(proxy: Proxy, commandLine: CommandLine, file: ConfigFile) -> str:
@@ -266,6 +275,10 @@ def _credentials(
         makeCredentials(username, password)
     except ConfigError as e:
         raise ConfigError(f"-U and {option}: {e}") from None
+    if path is not None:
+        warning = pairWarning(option, username, text)
+        if warning:
+            warnings.append(warning)
     return username, source
 
 

@@ -126,6 +126,7 @@ class Tunnel:
     @ivar tls: how TLS is spoken with the target; None: the bytes go as they are.
     @ivar starttls: one of STARTTLS, in which TLS is asked for first; None: it is spoken from the
         first byte on, or not at all.
+    @ivar where: what a mistake in it is said to be in: its config file and section, or its TUNNEL.
     """
 
     name: str
@@ -141,6 +142,12 @@ class Tunnel:
     kernelSplice: bool = True
     tls: TlsSettings | None = None
     starttls: str | None = None
+    where: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> str:
+        """What an error message calls it."""
+        return self.where or f"[tunnel {self.name}]"
 
 
 @dataclass(frozen=True, slots=True)
