@@ -239,7 +239,8 @@ class RunTests(CommandCase):
             file.write("[tunnel a]\nlisten = nonsense:1:2\ntarget = a.example:1\n")
         end = self.assertRaises(SystemExit, self.run_, "-c", path)
         self.assertEqual(end.code, 2)
-        self.assertIn('ptunnel: [tunnel a] listen: "nonsense:1:2": ', self.err.getvalue())
+        start = f'ptunnel: {path}: [tunnel a] listen: "nonsense:1:2": '
+        self.assertTrue(self.err.getvalue().startswith(start), self.err.getvalue())
         self.assertEqual(self.reactor.tcpServers, [])
 
     def test_signalsAreHandledBeforeTheFirstLineIsWritten(self) -> None:
