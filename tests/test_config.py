@@ -123,7 +123,7 @@ class TunnelTests(SettingsTestCase):
             "or a config file that has a [tunnel NAME]"
         )
         self.assertWrong(message, direct=True)
-        self.assertWrong(message, file=PROXIES)
+        self.assertWrong(f"FILE: {message}", file=PROXIES)
 
     def test_mistakesInWordsNameTheOption(self) -> None:
         self.assertWrong(

@@ -138,8 +138,8 @@ def _listening(path: str, mode: int, backlog: int) -> tuple[socket.socket, _File
 
 def _bind(skt: socket.socket, path: str, mode: int) -> None:
     """Bind, with a file that has never more permissions than the mode."""
-    # The umask is that of all threads, so it is only ever narrowed.
-    before = os.umask(0o777)
+    # The umask is that of all threads, so others are only ever shut out by it.
+    before = os.umask(0o077)
     try:
         os.umask(before | (0o777 & ~mode))
         skt.bind(path)

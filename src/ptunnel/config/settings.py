@@ -69,7 +69,8 @@ def loadSettings(commandLine: CommandLine, environ: Mapping[str, str]) -> Settin
     names = {draft.name for draft in file.tunnels}
     drafts = (*file.tunnels, *_tunnelWords(commandLine, names))
     if not drafts:
-        raise ConfigError(_NOTHING)
+        place = f"{printable(commandLine.configFile)}: " if commandLine.configFile else ""
+        raise ConfigError(place + _NOTHING)
     return _settings(commandLine, environ, file, drafts)
 
 
