@@ -313,7 +313,9 @@ class BugTests(MemoryCase):
         """The first one's fault is this bug; the second one is well; nothing is left."""
         self.reactor.advance(30)
         fault = self.faultOf()
-        self.assertRegex(fault.message, f"^{where}: a bug in ptunnel: {kind} at \\w+.py:\\d+$")
+        # Where it was raised, unless an old Twisted has taken the traceback away.
+        place = r"( at \w+\.py:\d+)?$"
+        self.assertRegex(fault.message, f"^{where}: a bug in ptunnel: {kind}{place}")
         self.assertIn("report", fault.hint)
         self.assertIsNone(self.reports[1].ways[0].fault)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
