@@ -140,9 +140,10 @@ class Side:
         shown = self.shown.setdefault(kind, [])
         if len(shown) < SHOWN:
             shown.append(what)
-            lately = ", ".join(self.faults.log[-3:])
-            print(f"DEVIATION {time.strftime('%T')} {self.name}: {kind}: {what}", flush=True)
-            print(f"          after {lately}", flush=True)
+            lately = f"; lately: {', '.join(self.faults.log[-3:])}" if self.faults.log else ""
+            print(
+                f"DEVIATION {time.strftime('%T')} {self.name}: {kind}: {what}{lately}", flush=True
+            )
 
     async def load(self, seconds: float, rate: float) -> None:
         """Clients at a rate, for a time; fires when the last of them has gone."""
@@ -232,6 +233,8 @@ async def soak(seconds: float, rate: float, seed: int, folder: Path) -> int:
     """@return: how many deviations there were."""
     shim = folder / "shim.so"
     compiler = os.environ.get("CC", "cc")
+    if shutil.which(compiler) is None:
+        raise SystemExit(f"the clock and the resolver of a soak want a C compiler; no {compiler}")
     command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(shim), str(HERE / "shim.c"), "-ldl"]
     subprocess.run(command, check=True)
     sides = [

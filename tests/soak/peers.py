@@ -226,6 +226,7 @@ class BadProxy(Proxy):
             self._endless,
             self._ask,
             self._cut,
+            self._end,
         ]
         await chance.choice(kinds)(chance, reader, writer)
 
@@ -294,6 +295,11 @@ class BadProxy(Proxy):
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         await asyncio.sleep(chance.choice([0, 0.001, 0.1]))
         reset(writer)
+
+    async def _end(self, chance: random.Random, _: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        if chance.random() < 0.5:  # else the end comes in the same read
+            await asyncio.sleep(0.001)
 
 
 @dataclass
