@@ -32,7 +32,7 @@ from ptunnel.config import (
 from ptunnel.errors import ConfigError, ListenError
 from ptunnel.log import Log
 from ptunnel.route import Routes
-from ptunnel.service import PtunnelService
+from ptunnel.service import GRACE, PtunnelService
 from tests.loopback import MemoryTCP, Peer, captureLog, freePort, lines, takenPort
 
 PROXY = Proxy("corp", "192.0.2.8", 3128)
@@ -276,6 +276,47 @@ class StoppingTests(MemoryCase):
         done = self.service.stopService()
         self.service.abort()
         self.assertTrue(client.lost)
+        self.successResultOf(done)
+
+    def test_aStopEndsThoughASessionDoesNotWhenItIsAborted(self) -> None:
+        self.start(drainTimeout=5.0)
+        clients = self.client(0), self.client(0)
+        stuck = next(
+            session
+            for session in self.service.tunnels[0].factory.sessions
+            if session.transport is clients[0]
+        )
+
+        def bug() -> None:
+            raise ZeroDivisionError("in here")
+
+        self.patch(stuck, "abort", bug)
+        done = self.service.stopService()
+        self.reactor.advance(5.0)
+        self.assertNoResult(done)
+        self.assertTrue(clients[1].lost)
+        self.assertIn("error: a: a bug: ZeroDivisionError('in here')", lines(self.events))
+        self.reactor.advance(GRACE)
+        self.successResultOf(done)
+        self.assertIn("1 session did not end when aborted", lines(self.events)[-1])
+
+    def test_whatIsAbortedBeforeTheStopGetsNoTimeToDrain(self) -> None:
+        # Both signals may come in one turn of the reactor.
+        self.start()
+        self.service.abort()
+        client = self.client()
+        self.successResultOf(self.service.stopService())
+        self.assertTrue(client.lost)
+
+    def test_aSecondSignalEndsAStopWithoutADrainTimeoutToo(self) -> None:
+        self.start(drainTimeout=None)
+        self.client()
+        [session] = self.service.tunnels[0].factory.sessions
+        self.patch(session, "abort", lambda: None)
+        done = self.service.stopService()
+        self.service.abort()
+        self.assertNoResult(done)
+        self.reactor.advance(GRACE)
         self.successResultOf(done)
 
     def test_nothingIsScheduledWhenItHasStopped(self) -> None:

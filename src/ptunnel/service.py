@@ -225,11 +225,7 @@ class PtunnelService(MultiService):
         if left:
             self._log.warning("", f"aborting what has not ended: {_sessions(left)}")
         for tunnel in self.tunnels:
-            try:
-                tunnel.factory.abort()
-            except Exception as e:
-                trace = Failure().getTraceback()
-                self._log.error("", f"a bug: {e!r}", traceback=trace)
+            tunnel.factory.abort()
 
     def _waitedFor(self) -> int:
         return sum(

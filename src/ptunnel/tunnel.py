@@ -125,7 +125,11 @@ class TunnelFactory(ServerFactory):
     def abort(self) -> None:
         """End all sessions at once."""
         for session in tuple(self.sessions):
-            session.abort()
+            try:
+                session.abort()
+            except Exception as e:  # the others are to end all the same
+                trace = Failure().getTraceback()
+                self.log.error(self.name, f"a bug: {e!r}", traceback=trace)
 
     def ended(self, session: Session) -> None:
         self.sessions.discard(session)
