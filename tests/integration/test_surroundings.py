@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -140,32 +141,50 @@ class LogTests(SurroundingsCase):
 
 
 class ClockTests(SurroundingsCase):
-    def started(self, offset: str, target: str, *more: str) -> Ptunnel:
-        config = self.write(f"[tunnel a]\nlisten = {HOST}:0\ntarget = {target}\n" + "\n".join(more))
+    def started(self, offset: str, proxy: Peer, timeout: str) -> Ptunnel:
+        config = self.write(
+            f"[proxy p]\nurl = {at(proxy)}\n[tunnel a]\nlisten = {HOST}:0\n"
+            f"target = a.example:1\nconnect-timeout = {timeout}\n"
+        )
         command = sys.executable, "-c", CLOCK, offset
         return self.ptunnel("run", "--config", config, command=command)
 
     def test_setBackItDelaysNoTimeout(self) -> None:
+        asked, end = threading.Event(), threading.Event()
+        self.addCleanup(end.set)
+
         def silent(client: socket.socket) -> None:
             client.recv(65536)
-            client.recv(1)
+            asked.set()
+            end.wait()
 
-        proxy = f"[proxy p]\nurl = {at(self.peer(silent))}"
-        tunnel = self.started("-3600", "a.example:1", "connect-timeout = 1s", proxy)
+        tunnel = self.started("-3600", self.peer(silent), "1s")
         client = self.dial(tunnel.port)
+        self.assertTrue(asked.wait(PATIENCE))
         tunnel.process.send_signal(signal.SIGUSR2)
         self.assertEqual(client.recv(1), b"")
 
-    def test_setForwardItEndsNoSession(self) -> None:
-        tunnel = self.started("7200", at(self.peer(echo)), "via = direct")
+    def test_setForwardItEndsNothing(self) -> None:
+        asked, go = threading.Semaphore(0), threading.Event()
+        self.addCleanup(go.set)
+
+        def late(client: socket.socket) -> None:
+            client.recv(65536)
+            asked.release()
+            go.wait(PATIENCE)
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            echo(client)
+
+        tunnel = self.started("7200", self.peer(late), "1h")
         client = self.dial(tunnel.port)
-        for ping in b"one", b"two", b"three":
-            client.sendall(ping)
-            self.assertEqual(client.recv(100), ping)
-            tunnel.process.send_signal(signal.SIGUSR2)
-            again = self.dial(tunnel.port)  # the reactor has had a turn, and its timers theirs
-            again.sendall(ping)
-            self.assertEqual(again.recv(100), ping)
+        self.assertTrue(asked.acquire(timeout=PATIENCE))
+        tunnel.process.send_signal(signal.SIGUSR2)
+        for _ in range(3):  # for each of them the reactor has turned, and its timers too
+            self.dial(tunnel.port)
+            self.assertTrue(asked.acquire(timeout=PATIENCE))
+        go.set()
+        client.sendall(b"ping")
+        self.assertEqual(client.recv(100), b"ping")
 
 
 class ResolverTests(SurroundingsCase):
@@ -275,9 +294,10 @@ class SignalTests(SurroundingsCase):
         command = "/bin/sh", "-c", shell, "sh", *self.command
         target = self.peer(echo)
         tunnel = self.ptunnel("-d", f"0:{at(target)}", command=command)
+        status = Path(f"/proc/{tunnel.process.pid}/status").read_text()
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
         for number in signal.SIGINT, signal.SIGHUP:
-            tunnel.process.send_signal(number)
-        self.assertEchoes(tunnel.port)
+            self.assertTrue(ignored >> (number - 1) & 1, number)
         tunnel.process.terminate()
         self.assertEqual(tunnel.process.wait(PATIENCE), self.code)
 
