@@ -10,6 +10,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -285,11 +286,16 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep logs and configs")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
+    for number in signal.SIGINT, signal.SIGTERM:  # one in the background ignores the first
+        signal.signal(number, signal.default_int_handler)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # writing to who has gone is no news
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
     folder = Path(tempfile.mkdtemp(prefix="ptunnel-soak-"))
     try:
         deviations = asyncio.run(soak(options.seconds, options.rate, seed, folder))
+    except KeyboardInterrupt:
+        print("stopped before its end")
+        return 1
     finally:
         if options.keep:
             print(f"logs and configs are in {folder}")
