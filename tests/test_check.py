@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -592,6 +592,19 @@ class Silent(Protocol):
         type(self).asked()
 
 
+class SecureMail(Protocol):
+    """An IMAP server that begins TLS when it is spoken to."""
+
+    def connectionMade(self) -> None:
+        cast(Any, self.transport).write(b"* OK theirs\r\n")
+
+    def dataReceived(self, data: bytes) -> None:
+        transport, pair = cast(Any, self.transport), authority.server(LOOPBACK)
+        if b"STARTTLS" in data:
+            transport.write(b"ptunnel1 OK go\r\n")
+            transport.startTLS(DefaultOpenSSLContextFactory(pair.key, pair.cert))
+
+
 def serve(kind: type[Protocol]) -> Factory:
     factory = Factory.forProtocol(kind)
     factory.noisy = False
@@ -715,6 +728,21 @@ class LoopbackTests(TestCase):
         )
         self.assertEqual([(s.kind, s.ok) for s in others], [("connect", True), ("banner", True)])
         self.assertEqual(list(schema.faults(asDocument([report], 1), SCHEMA)), [])
+
+    def test_ourOwnGreetingIsNotShownAsTheTargets(self) -> Deferred[None]:
+        return self.run_(self.starttls())
+
+    async def starttls(self) -> None:
+        tls = TlsSettings(caFile=authority.authority().cert)
+        port = self.reactor.listen(serve(SecureMail))
+        secured = tunnel("mail", LOOPBACK, port, DIRECT, tls=tls, starttls="imap")
+        try:
+            [report] = await Check(self.reactor, Settings((secured,), {}), 30).run()
+        finally:
+            await self.stop()
+        steps = [(step.kind, step.ok) for step in report.ways[0].steps]
+        self.assertEqual(steps, [("tcp", True), ("starttls", True)])
+        self.assertIsNone(report.ways[0].fault)
 
     def test_aWrongClockIsToldFromAWrongCertificate(self) -> Deferred[None]:
         return self.run_(self.wrongClock())

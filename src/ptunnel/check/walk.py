@@ -115,6 +115,9 @@ class Walk:
         greeting = self._greeting
         assert greeting is not None
         tunnel = self._tunnel
+        if said and tunnel.starttls is not None:
+            self._finish(None)  # that greeting is ours, and not the target's
+            return
         fault: TunnelError | None = None
         banner = Step("banner", self._target, ok=bool(said))
         greets = _GREETS if tunnel.tls is None else _GREETS_OVER_TLS
