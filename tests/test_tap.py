@@ -279,7 +279,8 @@ class MakeServiceTests(OptionsCase):
         self.assertEqual(end.code, 2)
         self.assertEqual(
             self.err.getvalue(),
-            "ptunnel: [tunnel a] listen: \"nonsense:1:2\": Unknown endpoint type: 'nonsense'\n",
+            f'ptunnel: {path}: [tunnel a] listen: "nonsense:1:2": '
+            "Unknown endpoint type: 'nonsense'\n",
         )
         self.assertEqual(self.reactor.tcpServers, [])
 

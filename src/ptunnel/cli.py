@@ -128,12 +128,13 @@ def connect(words: Sequence[str]) -> int:
 
     from twisted.internet import reactor as installed
 
-    from ptunnel.process import adopt
+    from ptunnel.process import adopt, ignoreUserSignals
     from ptunnel.route import Routes
     from ptunnel.stdio import relay
 
     reactor: Any = installed
     adopt(reactor)
+    ignoreUserSignals()
     beginLogging(standardLines("stderr"), settings.logLevel)
     log = Log(settings.logLevel)
     for warning in settings.warnings:

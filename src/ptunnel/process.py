@@ -75,6 +75,17 @@ def withoutCurrentFolder(path: Iterable[str], package: str) -> list[str]:
     return [entry for entry in whole if entry == ours or os.path.realpath(entry) != folder]
 
 
+def ignoreUserSignals() -> None:
+    """Let SIGUSR1 and SIGUSR2 do nothing, unless somebody handles them."""
+    for number in signal.SIGUSR1, signal.SIGUSR2:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, nothing)
+
+
+def nothing(number: int, frame: object) -> None:
+    """A handler in the place of SIG_IGN, which the commands that are started would inherit."""
+
+
 class Stoppable(Protocol):
     """What handleSignals stops.
 
@@ -133,11 +144,9 @@ class _Signals:
         ends = self._drain if self._isWorker else self._end
         signal.signal(signal.SIGTERM, ends)
         signal.signal(signal.SIGALRM, self._lastResort)
-        self._unlessIgnored(signal.SIGINT, self._nothing if self._isWorker else self._end)
-        self._unlessIgnored(signal.SIGHUP, self._nothing if self._isWorker else self._hangUp)
-        for number in signal.SIGUSR1, signal.SIGUSR2:
-            if signal.getsignal(number) == signal.SIG_DFL:
-                signal.signal(number, self._nothing)
+        self._unlessIgnored(signal.SIGINT, nothing if self._isWorker else self._end)
+        self._unlessIgnored(signal.SIGHUP, nothing if self._isWorker else self._hangUp)
+        ignoreUserSignals()
 
     def _unlessIgnored(self, number: signal.Signals, handler: Any) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -151,9 +160,6 @@ class _Signals:
             signal.signal(number, signal.SIG_IGN)
 
     # The handlers
-
-    def _nothing(self, number: int, frame: object) -> None:
-        """Not SIG_IGN, which the commands that are started would inherit."""
 
     def _hangUp(self, number: int, frame: object) -> None:
         if not self._stopping:

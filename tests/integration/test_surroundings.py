@@ -314,6 +314,25 @@ class TwistdSignalTests(SignalTests):
         return twistd()
 
 
+class ConnectSignalTests(SurroundingsCase):
+    def test_thoseThatMeanNothingCutNothingOff(self) -> None:
+        process = self.start(
+            *(*RUN, "connect", "-d", at(self.peer(echo))),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        for number in signal.SIGUSR1, signal.SIGUSR2:
+            process.stdin.write(b"ping")
+            process.stdin.flush()
+            self.assertEqual(process.stdout.read(4), b"ping")
+            process.send_signal(number)
+        process.stdin.close()
+        self.assertEqual(process.stdout.read(), b"")
+        process.stdout.close()
+        self.assertEqual(process.wait(PATIENCE), 0)
+
+
 class StuckTests(SurroundingsCase):
     """A bug keeps the reactor from ending."""
 
