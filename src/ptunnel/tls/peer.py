@@ -4,6 +4,7 @@ check.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, cast
@@ -31,14 +32,24 @@ class Peer:
 
 
 def peerOf(transport: ITransport) -> Peer:
-    """@param transport: one that TLS is spoken over, its handshake done."""
+    """Say who is there; what cannot be read of a certificate is left out.
+
+    @param transport: one that TLS is spoken over, its handshake done.
+    """
     connection: Connection = cast(Any, transport).getHandle()
     certificate = connection.get_peer_certificate()
+    names: tuple[str, ...] = ()
+    notAfter: datetime | None = None
+    if certificate is not None:  # it is read as it was sent, where it is not verified
+        with contextlib.suppress(ValueError):
+            names = namesOf(certificate)
+        with contextlib.suppress(ValueError):
+            notAfter = momentOf(certificate.get_notAfter())
     return Peer(
         version=connection.get_protocol_version_name(),
         cipher=connection.get_cipher_name() or "",
-        names=() if certificate is None else namesOf(certificate),
-        notAfter=None if certificate is None else momentOf(certificate.get_notAfter()),
+        names=names,
+        notAfter=notAfter,
     )
 
 
