@@ -30,18 +30,19 @@ LAYERS = (
     ("argv", "auth", "log", "starttls", "tls"),
     ("sweep", "transports"),
     ("errors", "spool"),
-    ("causes", "_folder", "_version"),
+    ("causes", "terminal", "_folder", "_version"),
 )
 
 # The same within the folder config; "config" is what the others import of it.
 CONFIG_LAYERS = (
     ("config",),
     ("settings",),
-    ("listens",),
+    ("listens", "options"),
     ("ini", "environment", "bypass"),
     ("proxies",),
     ("tls",),
     ("addresses", "files"),
+    ("slips",),
     ("words", "comments"),
     ("values",),
 )

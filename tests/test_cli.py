@@ -18,7 +18,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel import __version__, cli, service, stdio
+from ptunnel import __version__, cli, service, stdio, terminal
 from ptunnel.config.listens import autoAddresses
 from ptunnel.errors import ListenError, Unreachable
 from ptunnel.log import Lines
@@ -77,6 +77,7 @@ class CommandCase(SynchronousTestCase):
         self.reactor = FakeReactor()
         useReactor(self, self.reactor)
         self.events = captureLog(self)
+        self.patch(terminal, "askPassword", lambda prompt: "")
         self.begun: list[tuple[Any, str]] = []
 
         def beginLogging(observer: Lines, level: str) -> None:
@@ -140,6 +141,17 @@ class DispatchTests(CommandCase):
             ["hosts"],
             ["hosts", "-c", "/nowhere/tunnels.ini"],
             ["hosts", "-p", "127.0.0.1:9993", TUNNEL],
+            ["chekc"],
+            ["conect", "-p", "p:1", "a:1"],
+            ["HELP"],
+            ["help", "chekc"],
+            ["help", "nonsense"],
+            ["connect", "-p", "p:1", "https://a:1"],
+            ["connect", "-p", "p:1", "a", "1", "b"],
+            ["check", "-p", "p:1", "-H", "nonsense", TUNNEL],
+            ["check", "--deadline", "x", "-p", "p:1", TUNNEL],
+            ["demo", "--frobnicate"],
+            ["-p", "p:1", "-U", "alice", TUNNEL],
         ):
             end = self.assertRaises(SystemExit, cli.main, words)
             self.assertEqual(end.code, 2, words)
@@ -157,12 +169,34 @@ class DispatchTests(CommandCase):
             (["connect", "-h"], "Usage: ptunnel connect [options] HOST:PORT"),
             (["check", "-h"], "Usage: ptunnel check [options] [TUNNEL ...]"),
             (["hosts", "-h"], "Usage: ptunnel hosts [options] [TUNNEL ...]"),
+            (["demo", "-h"], "Usage: ptunnel demo"),
+            (["help"], "Usage: ptunnel [options] [TUNNEL ...]"),
+            (["help", "run"], "Usage: ptunnel [options] [TUNNEL ...]"),
+            (["help", "help"], "Usage: ptunnel [options] [TUNNEL ...]"),
+            (["help", "connect"], "Usage: ptunnel connect [options] HOST:PORT"),
+            (["help", "check"], "Usage: ptunnel check [options] [TUNNEL ...]"),
+            (["help", "demo"], "Usage: ptunnel demo"),
+            (["version"], f"ptunnel {__version__}\n"),
         ):
             self.out.truncate(0)
             self.out.seek(0)
             end = self.assertRaises(SystemExit, cli.main, words)
             self.assertEqual(end.code, 0)
             self.assertTrue(self.out.getvalue().startswith(start), self.out.getvalue())
+
+    def test_aWordThatIsNearlyACommandIsMetWithIt(self) -> None:
+        for words, command in (
+            (["chekc", "--json"], "check"),
+            (["conect"], "connect"),
+            (["host"], "hosts"),
+            (["hlep"], "help"),
+            (["help", "dmeo"], "demo"),
+            (["Version"], "version"),
+        ):
+            self.err.truncate(0)
+            self.err.seek(0)
+            self.assertRaises(SystemExit, cli.main, words)
+            self.assertIn(f"did you mean {command}?", self.err.getvalue())
 
     def test_helpNamesTheOtherCommands(self) -> None:
         self.assertRaises(SystemExit, cli.main, ["-h"])
@@ -178,6 +212,13 @@ class HostsTests(CommandCase):
         self.assertEqual(self.out.getvalue(), "127.0.0.9  imap.example\n")
         self.assertEqual((self.err.getvalue(), self.begun), ("", []))
         self.assertEqual((self.reactor.tcpServers, self.reactor.ran), ([], False))
+
+    def test_itAsksForNoPasswordThatItDoesNotNeed(self) -> None:
+        def ask(prompt: str) -> str:
+            raise AssertionError("asked")
+
+        self.patch(terminal, "askPassword", ask)
+        self.assertEqual(cli.main(["hosts", "-p", "p:1", "-U", "alice", TUNNEL]), 0)
 
     def test_whereALineCannotLeadACommentStands(self) -> None:
         path = self.mktemp()
@@ -301,6 +342,12 @@ class ConnectTests(CommandCase):
         self.endpoints[0].connect(None)
         self.assertEqual(self.reactor.tcpClients[0][:2], ("192.0.2.8", 3128))
         self.assertEqual(lines(self.events), [])
+
+    def test_theTargetMayBeTwoWordsAsGitAndSshGiveIt(self) -> None:
+        code = cli.main(["connect", "-p", "192.0.2.8:3128", "2001:db8::5", "22"])
+        self.assertEqual(code, 0)
+        self.endpoints[0].connect(None)
+        self.assertEqual(self.reactor.tcpClients[0][:2], ("192.0.2.8", 3128))
 
     def test_itLogsToStandardErrorBecauseOutputIsTheTargets(self) -> None:
         self.connect()

@@ -223,14 +223,14 @@ class ViaTests(SettingsTestCase):
 
     def test_mistakesInProxiesNameTheOptionAndHideThePassword(self) -> None:
         self.assertWrong(
-            '-p: "***@proxy": a port is missing; '
+            '-p: "alice:***@proxy": a port is missing; '
             "write host:port, http://host:port or https://host:port, "
             "for example proxy.example.com:3128",
             WORD,
             proxies=(f"alice:{CANARY}@proxy",),
         )
         self.assertWrong(
-            'https_proxy: "ftp://***@proxy": not a proxy\'s scheme; '
+            'https_proxy: "ftp://alice:***@proxy": not a proxy\'s scheme; '
             "write host:port, http://host:port or https://host:port, "
             "for example proxy.example.com:3128",
             WORD,
@@ -317,6 +317,46 @@ class CredentialsTests(SettingsTestCase):
             proxies=("p:1",),
             passwordFile=self.write("pw", CANARY),
         )
+
+    def test_aUserWithoutAPasswordIsAskedForIt(self) -> None:
+        asked: list[str] = []
+
+        def ask(username: str) -> str:
+            asked.append(username)
+            return CANARY
+
+        commandLine = CommandLine(tunnels=(WORD,), proxies=("p:1",), username="alice")
+        settings = loadSettings(commandLine, {}, ask)
+        self.assertEqual(whose(settings.proxies["p:1"]), ("alice", Secret(CANARY)))
+        settings = loadConnect(commandLine, {}, "a.example", "1", ask=ask)
+        self.assertEqual(whose(settings.proxies["p:1"]), ("alice", Secret(CANARY)))
+        self.assertEqual(asked, ["alice", "alice"])
+
+    def test_nobodyIsAskedWhereThereIsAPasswordOrAMistake(self) -> None:
+        def ask(username: str) -> str:
+            raise AssertionError("asked")
+
+        known = CommandLine(
+            tunnels=(WORD,), proxies=("p:1",), username="alice", password=Secret("x")
+        )
+        loadSettings(known, {}, ask)
+        for commandLine in (
+            CommandLine(tunnels=("nonsense",), proxies=("p:1",), username="alice"),
+            CommandLine(tunnels=(WORD,), proxies=("p",), username="alice"),
+            CommandLine(tunnels=(WORD,), proxies=("bob:x@p:1",), username="alice"),
+            CommandLine(tunnels=(WORD,), proxies=("p:1",), username="alice:x"),
+            CommandLine(tunnels=(WORD,), username="alice"),
+        ):
+            self.assertRaises(ConfigError, loadSettings, commandLine, {}, ask)
+
+    def test_anAnswerThatNoProxyCouldBeSentIsAMistakeThatDoesNotShowIt(self) -> None:
+        commandLine = CommandLine(tunnels=(WORD,), proxies=("p:1",), username="alice")
+        for answer, what in ("", "a password is missing"), (f"{CANARY}\0", "control characters"):
+            error = self.assertRaises(
+                ConfigError, loadSettings, commandLine, {}, lambda _, answer=answer: answer
+            )
+            self.assertIn(what, str(error))
+            self.assertNotIn(CANARY, str(error))
 
     def test_twoPasswordsAreTooMany(self) -> None:
         self.assertWrong(
@@ -448,6 +488,45 @@ url = other:1
         self.assertEqual(settings.tunnels[0].via, ("far", "middle", "near", "other"))
 
 
+class HeaderTests(SettingsTestCase):
+    """-H."""
+
+    def test_theFieldsAreForTheProxiesOfTheCommandLineInOrder(self) -> None:
+        lines = "X-Team: mail", "X-Site:north", "X-Team: all"
+        fields = ("X-Team", "mail"), ("X-Site", "north"), ("X-Team", "all")
+        settings = self.load(WORD, file=PROXIES, proxies=("p:1", "q:1"), headers=lines)
+        for name in "p:1", "q:1":
+            self.assertEqual(settings.proxies[name].headers, fields)
+
+    def test_orForTheEnvironments(self) -> None:
+        settings = self.load(WORD, environ={"https_proxy": "p:1"}, headers=("A: b",))
+        self.assertEqual(settings.proxies["p:1"].headers, (("A", "b"),))
+
+    def test_butNotForThoseOfTheFile(self) -> None:
+        message = (
+            "-H: there is no proxy to use it for; it is for those of -p, or else the "
+            "environment's; a [proxy] of a config file has the key header"
+        )
+        self.assertWrong(message, WORD, file=PROXIES, headers=("A: b",))
+        self.assertWrong(message, WORD, direct=True, headers=("A: b",))
+
+    def test_aMistakeShowsNoValue(self) -> None:
+        for line, reason in (
+            (CANARY, "not a header; write Name: value"),
+            (f" X: {CANARY}", "not a header; write Name: value"),
+            (f"X: {CANARY}\nY: z", '"X": the value must be ASCII without control characters'),
+            (
+                f"Proxy-Authorization: {CANARY}",
+                '"Proxy-Authorization": not allowed: give username and password-file instead',
+            ),
+        ):
+            self.assertWrong(f"-H: {reason}", WORD, proxies=("p:1",), headers=(line,))
+
+    def test_noReprShowsOne(self) -> None:
+        commandLine = CommandLine(tunnels=(WORD,), proxies=("p:1",), headers=(f"X: {CANARY}",))
+        self.assertNotIn(CANARY, repr(commandLine) + repr(loadSettings(commandLine, {})))
+
+
 class LogLevelTests(SettingsTestCase):
     def test_theOptionsComeBeforeTheFile(self) -> None:
         file = "[ptunnel]\nlog-level = warning\n" + TUNNEL
@@ -484,6 +563,17 @@ class ConnectTests(SettingsTestCase):
         environ = {"https_proxy": "p:1", "no_proxy": "host"}
         self.assertEqual(loadConnect(CommandLine(), environ, "host:22").tunnels[0].via, ("direct",))
         self.assertEqual(loadConnect(CommandLine(), environ, "h:22").tunnels[0].via, ("p:1",))
+
+    def test_theTargetMayBeTwoWords(self) -> None:
+        for host, port, name in (
+            ("host", "22", "host:22"),
+            ("2001:db8::5", "22", "[2001:db8::5]:22"),
+            ("::1", "22", "[::1]:22"),
+        ):
+            (tunnel,) = loadConnect(CommandLine(direct=True), {}, host, port).tunnels
+            self.assertEqual((tunnel.name, tunnel.targetPort), (name, 22))
+        error = self.assertRaises(ConfigError, loadConnect, CommandLine(), {}, "host", "ssh")
+        self.assertTrue(str(error).startswith('HOST PORT: "host:ssh": the port must be a'))
 
     def test_aMistakeInTheTargetIsNamed(self) -> None:
         error = self.assertRaises(ConfigError, loadConnect, CommandLine(), {}, "host")

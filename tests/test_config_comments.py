@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.auth import Secret
 from ptunnel.config import PasswordCommand, PasswordEnv
-from ptunnel.config.comments import withoutComment
+from ptunnel.config.comments import commentsLast, withoutComment
 from ptunnel.errors import ConfigError
 from tests.test_config_ini import CANARY, IniTestCase
 
@@ -131,3 +131,39 @@ class AnyValueTests(SynchronousTestCase):
         cut = withoutComment("target", text)
         self.assertTrue(text.startswith(cut))
         self.assertNotRegex(cut, r"(^|\s);")
+
+
+class ListTests(IniTestCase):
+    """Comments on lines of their own within a list of header fields."""
+
+    def headers(self, lines: str) -> tuple[tuple[str, str], ...]:
+        return self.read(f"{START}{lines}").proxies["corp"].headers
+
+    def test_theyDoNotEndIt(self) -> None:
+        for comment in "; one", "    # two", "    ;three: 3", "#", "    ; four\n; five":
+            lines = f"header = A: b\n{comment}\n    C: d\n{comment}\n    E: f\n{comment}\n"
+            self.assertEqual(self.headers(lines), (("A", "b"), ("C", "d"), ("E", "f")))
+
+    def test_aFieldBehindACommentOnlyIsFound(self) -> None:
+        self.assertEqual(self.headers("header =\n    ; ours\n    A: b\n"), (("A", "b"),))
+
+    def test_anotherKeyBehindOneEndsIt(self) -> None:
+        # As in the sample, where keys stand indented among comments.
+        for key in "    auth = none", "auth = none":
+            proxy = self.read(f"{START}header = A: b\n    ; more\n{key}\n").proxies["corp"]
+            self.assertEqual((proxy.headers, proxy.auth), ((("A", "b"),), "none"))
+
+    def test_anErrorBehindItHasItsLine(self) -> None:
+        text = f"{START}header = A: b\n; one\n    C: d\n; two\nnonsense\n"
+        error = self.assertRaises(ConfigError, self.read, text)
+        self.assertEqual(str(error), f"{self.path}: line 7: neither [section] nor key = value")
+
+    @given(st.lists(st.sampled_from(["", "header = A: b", "  C: d", "  x = y", "; e", "  # f"])))
+    def test_allLinesAreThereAndOnlyCommentsMove(self, lines: list[str]) -> None:
+        moved = commentsLast("\n".join(lines)).split("\n") if lines else []
+        self.assertEqual(sorted(moved), sorted(lines))
+
+        def others(lines: list[str]) -> list[str]:
+            return [line for line in lines if not line.lstrip().startswith((";", "#"))]
+
+        self.assertEqual(others(moved), others(lines))

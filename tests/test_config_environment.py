@@ -24,6 +24,15 @@ class EnvironmentProxyTests(SynchronousTestCase):
             environ[variable] = ""
         self.assertIsNone(environmentProxy(environ))
 
+    def test_blanksAndLineEndsAroundItDoNotCount(self) -> None:
+        for text in " http://p:1", "http://p:1\n", "\tp:1/ \r\n", "p:1 ":
+            proxy = environmentProxy({"https_proxy": text})
+            assert proxy is not None
+            self.assertEqual(proxy.name, "p:1")
+        proxy = environmentProxy({"https_proxy": " \n", "ALL_PROXY": "q:1"})
+        assert proxy is not None
+        self.assertEqual(proxy.name, "q:1")
+
     def test_httpProxyIsNotForTunnels(self) -> None:
         self.assertIsNone(environmentProxy({"http_proxy": "p:1", "HTTP_PROXY": "p:1"}))
 
@@ -44,7 +53,7 @@ class EnvironmentProxyTests(SynchronousTestCase):
         )
         self.assertEqual(
             str(error),
-            'ALL_PROXY: "socks5://***@proxy:1080": socks proxies are not supported yet; '
+            'ALL_PROXY: "socks5://alice:***@proxy:1080": socks proxies are not supported yet; '
             "write host:port, http://host:port or https://host:port, "
             "for example proxy.example.com:3128",
         )

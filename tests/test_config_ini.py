@@ -333,7 +333,8 @@ class ValueTests(IniTestCase):
     def test_aMistakeInAProxysURLHidesItsPassword(self) -> None:
         self.assertWrong(
             f"[proxy corp]\nurl = socks5://alice:{CANARY}@proxy:443\n",
-            '[proxy corp] url: "socks5://***@proxy:443": socks proxies are not supported yet; '
+            '[proxy corp] url: "socks5://alice:***@proxy:443": socks proxies are not '
+            "supported yet; "
             "write host:port, http://host:port or https://host:port, "
             "for example proxy.example.com:3128",
         )

@@ -25,7 +25,7 @@ from ptunnel.config import (
     parseProxy,
     parseTunnel,
 )
-from ptunnel.config.addresses import parseHost
+from ptunnel.config.addresses import parseHost, parseHostAndPort
 from ptunnel.config.words import (
     choice,
     parseAlpn,
@@ -105,10 +105,16 @@ class ShowTests(SynchronousTestCase):
     def test_longTextIsShortened(self) -> None:
         self.assertEqual(show("x" * 1000), '"' + "x" * 77 + '..."')
 
-    def test_whatStandsBeforeAnAtSignIsHidden(self) -> None:
-        self.assertEqual(show(f"http://alice:{CANARY}@proxy:1"), '"http://***@proxy:1"')
-        self.assertEqual(show(f"alice:{CANARY}@proxy:1"), '"***@proxy:1"')
-        self.assertEqual(show(f"http://a:{CANARY}/@{CANARY}@proxy"), '"http://***@proxy"')
+    def test_aPasswordBeforeAnAtSignIsHidden(self) -> None:
+        self.assertEqual(show(f"http://alice:{CANARY}@proxy:1"), '"http://alice:***@proxy:1"')
+        self.assertEqual(show(f"alice:{CANARY}@proxy:1"), '"alice:***@proxy:1"')
+        self.assertEqual(show(f"http://a:{CANARY}/@{CANARY}@proxy"), '"http://a:***@proxy"')
+        self.assertEqual(show(f"a@b.c:{CANARY}@proxy"), '"a@b.c:***@proxy"')
+        self.assertEqual(show(f" 'http://a:{CANARY}@proxy"), '" \'http://a:***@proxy"')
+
+    def test_nothingElseIs(self) -> None:
+        for text in "alice@host:22", "http://alice@proxy:1", "http://proxy:1 # x", "a:b":
+            self.assertEqual(show(text), f'"{text}"')
 
     @given(st.text(), st.text().filter(lambda text: "@" not in text))
     def test_noPasswordIsShownWhereverItsAtSignStands(self, before: str, after: str) -> None:
@@ -156,7 +162,7 @@ class HostPortTests(WordsTestCase):
             self.assertWrong(parseHostPort, f"{host}:1", "not a valid IPv4 address")
 
     def test_aHostHasNoSchemeUserPathSpaceOrControl(self) -> None:
-        for host in [*"*@?#%", "h/p", "h h", " h", "h\r\nX", "h\0", "a..b", "-a", "%41", "u@h"]:
+        for host in [*"*@?#%", "h/p", "h h", "h\r\nX", "h\0", "a..b", "-a", "%41", "u@h"]:
             self.assertWrong(parseHostPort, f"{host}:1", "not a host name or address")
         for text in "http://host:1", "http://host", "[::1", "h]:1", "[::1]x:1", "a:b:1":
             self.assertRaises(ConfigError, parseHostPort, text)
@@ -270,8 +276,12 @@ class ProxyTests(WordsTestCase):
         self.assertWrong(parseProxy, "ftp://p:1", "not a proxy's scheme")
 
     def test_aPathIsRefused(self) -> None:
-        for text in "http://p:1/x", "http://p:1//", "http://p/?x", "p:1/", "http:/p:1":
+        for text in "http://p:1/x", "http://p:1//", "http://p/?x", "p:1//", "p:1/x", "http:/p:1":
             self.assertRaises(ConfigError, parseProxy, text)
+
+    def test_aLoneSlashBehindItIsNone(self) -> None:
+        for text in "p:1/", "http://p:1/", "u:p@p:1/":
+            self.assertEqual(parseProxy(text).name, "p:1")
 
     def test_whatEndsAnAuthorityMustBeEncodedInAPassword(self) -> None:
         self.assertWrong(parseProxy, "http://a:p/w@proxy:1", "in a user or password, write / as")
@@ -288,6 +298,17 @@ class ProxyTests(WordsTestCase):
             self.assertNotIn(CANARY, str(error))
             self.assertIn(':***": ', str(error))
 
+    def test_whatStandsBehindThePortIsShownAndNamed(self) -> None:
+        for behind, reason in (
+            (" # comment", "a # and what stands behind it are read as part of it"),
+            (" ; comment", "a ; and what stands behind it are read as part of it"),
+            ("\r", "a carriage return stands behind it"),
+            (",q:1", "not a host and a port"),
+        ):
+            error = self.assertRaises(ConfigError, parseProxy, f"http://p:1{behind}")
+            shown = f"http://p:1{behind}".replace("\r", "\\r")
+            self.assertTrue(str(error).startswith(f'"{shown}": {reason}'), str(error))
+
     @given(words, words)
     @example("\r", "")
     @example("%ff", "proxy:1")
@@ -301,6 +322,83 @@ class ProxyTests(WordsTestCase):
                 self.assertIsNone(e.__cause__)
             else:
                 self.assertNotIn(CANARY, repr(proxy))
+
+
+class SlipTests(WordsTestCase):
+    """What stands around an address and is no part of it is named for what it is."""
+
+    parsers = (
+        (parseHostPort, "imap.example:993"),
+        (parseHost, "imap.example"),
+        (parseListenHost, "127.0.0.1"),
+        (parseTunnel, "9993:imap.example:993"),
+        (parseProxy, "http://proxy.example:3128"),
+        (parseListen, "127.0.0.1:9993"),
+        (parseNetworks, "10.0.0.0/8"),
+    )
+
+    def assertNamed(self, before: str, behind: str, reason: str) -> None:
+        for parse, text in self.parsers:
+            parse(text)
+            self.assertWrong(parse, f"{before}{text}{behind}", reason)
+
+    def test_whiteSpace(self) -> None:
+        for blank in " ", "\t", "\u00a0", "\u200b", "\ufeff", "  ":
+            self.assertNamed(blank, "", "white space stands before it; take it out")
+            self.assertNamed("", blank, "white space stands behind it; take it out")
+
+    def test_lineEnds(self) -> None:
+        self.assertNamed("", "\n", "a line break stands behind it")
+        self.assertNamed("", "\r", "a carriage return stands behind it, as in files from Windows")
+        self.assertNamed("", "\r\n", "a carriage return stands behind it, as in files from Windows")
+
+    def test_quotes(self) -> None:
+        for before, behind in ("'", "'"), ('"', '"'), ("\u201c", "\u201d"), ("", '"'), ("'", ""):
+            self.assertNamed(before, behind, "quotes stand around it, and are read as part of it")
+
+    def test_comments(self) -> None:
+        for mark in "#", ";":
+            self.assertNamed("", f" {mark} mail", f"a {mark} and what stands behind it")
+
+    def test_butQuotesAndMarksMayBePartOfAPassword(self) -> None:
+        proxy = parseProxy("'a:b ;c'@proxy:1")
+        self.assertEqual((proxy.username, proxy.password), ("'a", Secret("b ;c'")))
+
+    def test_aURLWhereNoneBelongs(self) -> None:
+        for parse, text in (
+            (parseHostPort, "https://imap.example:993"),
+            (parseHostPort, "https://imap.example/"),
+            (parseTunnel, "9993:https://imap.example:993"),
+            (parseListen, "127.0.0.1:http://x"),
+        ):
+            error = str(self.assertRaises(ConfigError, parse, text))
+            self.assertRegex(error, r"https?:// does not belong here; write ", text)
+
+
+class TwoWordsTests(WordsTestCase):
+    """A target as git's gitproxy and ssh's %h %p have it."""
+
+    @given(hosts, ports)
+    def test_hostAndPortComeBack(self, host: str, port: int) -> None:
+        self.assertEqual(parseHostAndPort(host, str(port)), (host, port))
+
+    def test_bracketsAreNotNeededAndNoHarm(self) -> None:
+        for host in "2001:DB8::5", "[2001:db8::5]":
+            self.assertEqual(parseHostAndPort(host, "22"), ("2001:db8::5", 22))
+        self.assertEqual(parseHostAndPort("::1", "22"), ("::1", 22))
+
+    @given(words, words)
+    def test_anythingIsATargetOrOneLineOfConfigError(self, host: str, port: str) -> None:
+        try:
+            found, number = parseHostAndPort(host, port)
+        except ConfigError as e:
+            self.assertTrue(str(e).isprintable(), repr(str(e)))
+        else:
+            self.assertEqual(parseHostPort(hostPort(found, number)), (found, number))
+
+    def test_aPortInTheHostIsAMistake(self) -> None:
+        for host, port in ("host:22", "22"), ("host", "ssh"), ("host", ""), ("", "22"):
+            self.assertRaises(ConfigError, parseHostAndPort, host, port)
 
 
 class DurationTests(WordsTestCase):
@@ -396,7 +494,7 @@ class ListenTests(WordsTestCase):
             (":9993", "a host is missing"),
             ("*:9993", "not a host name or address"),
             ("fe80::1:9993", "an IPv6 address needs brackets"),
-            ("tcp:9993\n", "the port must be a number from 0 to 65535"),
+            ("tcp:9993\n", "a line break stands behind it"),
             ("tcp:99\x7f", "an endpoint string must hold no control characters"),
         ):
             self.assertWrong(parseListen, text, reason)

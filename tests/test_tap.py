@@ -15,7 +15,7 @@ from twisted.plugin import getPlugins
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel import __version__
+from ptunnel import __version__, tap, terminal
 from ptunnel.auth import Secret
 from ptunnel.config import DIRECT, PasswordFile, TcpListen
 from ptunnel.errors import ListenError
@@ -122,6 +122,28 @@ class OptionsTests(OptionsCase):
             (proxy.username, proxy.password), ("alice", PasswordFile(os.path.abspath(path)))
         )
 
+    def test_aUserWithoutAPasswordIsAskedForItOnTheTerminal(self) -> None:
+        prompts: list[str] = []
+
+        def askPassword(prompt: str) -> str:
+            prompts.append(prompt)
+            return "se-cret"
+
+        self.patch(terminal, "askPassword", askPassword)
+        proxy = self.parse("-p", "p:1", "-U", "alice", TUNNEL).settings.proxies["p:1"]
+        self.assertEqual(proxy.password, Secret("se-cret"))
+        self.assertEqual(prompts, ["Password of alice for the proxy: "])
+
+    def test_headersAreForTheProxyAndHiddenFromTheProcessList(self) -> None:
+        hidden: list[str] = []
+        self.patch(tap, "hideArguments", hidden.extend)
+        words = "-p", "p:1", "-H", "X-Team: mail", "--header=X-Key: c4n4ry", TUNNEL
+        options = self.parse(*words)
+        headers = (("X-Team", "mail"), ("X-Key", "c4n4ry"))
+        self.assertEqual(options.settings.proxies["p:1"].headers, headers)
+        self.assertEqual(hidden, ["X-Team: mail", "X-Key: c4n4ry"])
+        self.assertNotIn("c4n4ry", repr(options) + repr(options.commandLine()))
+
     def test_noReprOfTheOptionsShowsAPassword(self) -> None:
         options = self.parse(
             "-p", "http://bob:c4n4ry@p:1", "-p", "q:1", "-U", "a", "-Pc4n4ry", TUNNEL
@@ -167,6 +189,7 @@ class OptionsTests(OptionsCase):
         for words in (
             "-c, --config",
             "-p, --proxy",
+            "-H, --header",
             "-U, --user",
             "-P, --password",
             "--password-file",
@@ -213,6 +236,25 @@ class MistakeTests(OptionsCase):
     def test_noProxy(self) -> None:
         self.assertTrue(self.mistake(TUNNEL).startswith("no proxy: "))
 
+    def test_aSecondConfigFile(self) -> None:
+        for words in ("-c", "a", "-c", "b"), ("--config=a", "-cb"), ("-c", "", "--config", "b"):
+            line = self.mistake(*words, TUNNEL)
+            self.assertEqual(line, "-c: given twice; put all of it into one config file")
+
+    def test_aWordThatIsNearlyACommandOrStandsBehindOptions(self) -> None:
+        for word, command in ("chekc", "check"), ("Hosts", "hosts"), ("conect", "connect"):
+            line = self.mistake("-p", "p:1", word)
+            self.assertEqual(
+                line, f'"{word}": neither a command nor a TUNNEL; did you mean {command}?'
+            )
+        line = self.mistake("-p", "p:1", "check", TUNNEL)
+        self.assertEqual(line, '"check": a command must be the first word, before all options')
+
+    def test_aUserWithoutAPasswordWhereThereIsNoTerminal(self) -> None:
+        self.patch(terminal, "askPassword", lambda prompt: "")
+        line = self.mistake("-p", "p:1", "-U", "alice", TUNNEL)
+        self.assertEqual(line, '-U: "alice": a password is missing; use --password-file')
+
     def test_aConfigFileThatIsNotThere(self) -> None:
         self.assertIn("/nonexistent/tunnels.ini", self.mistake("-c", "/nonexistent/tunnels.ini"))
 
@@ -238,6 +280,16 @@ class PluginTests(OptionsCase):
         server.parseOptions(["-n", "ptunnel", TUNNEL, "-p", "p:1"])
         self.assertEqual(server.subCommand, "ptunnel")
         self.assertEqual(server.subOptions.settings.tunnels[0].via, ("p:1",))
+
+    def test_underTwistdNobodyIsAskedForAPasswordUnlessItStaysInTheForeground(self) -> None:
+        self.patch(terminal, "askPassword", lambda prompt: "se-cret")
+        words = ["ptunnel", TUNNEL, "-p", "p:1", "-U", "alice"]
+        server = ServerOptions()
+        self.assertRaises(SystemExit, server.parseOptions, words)
+        self.assertIn("a password is missing", self.err.getvalue())
+        server = ServerOptions()
+        server.parseOptions(["-n", *words])
+        self.assertEqual(server.subOptions.settings.proxies["p:1"].password, Secret("se-cret"))
 
     def test_aMistakeUnderTwistdIsOneLineAndExitCode2(self) -> None:
         server = ServerOptions()

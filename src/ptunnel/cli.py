@@ -6,25 +6,38 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.error import ConnectError
 
-from ptunnel.config import Settings, loadConnect, parseDuration
+from ptunnel.config import CommandLine, Settings, loadConnect, parseDuration, show
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Log, beginLogging, lostLine, standardLines
 from ptunnel.splice import Ended
 from ptunnel.spool import unblock
-from ptunnel.tap import Options, ProxyOptions, mistake
+from ptunnel.tap import COMMANDS, Options, ProxyOptions, commandHint, mistake
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """@return: the exit code: 0 done, 1 failed, 2 (by SystemExit) a mistake in the options."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"run": run, "connect": connect, "check": check, "hosts": hosts, "demo": demo}
+    commands = {
+        "run": run,
+        "connect": connect,
+        "check": check,
+        "hosts": hosts,
+        "demo": demo,
+        "help": help_,
+        "version": version,
+    }
     command = commands.get(words[0]) if words else None
     try:
-        return run(words) if command is None else command(words[1:])
+        if command is not None:
+            return command(words[1:])
+        if hint := commandHint(words[0]) if words else "":
+            mistake(hint)
+        return run(words)
     except KeyboardInterrupt:  # before the reactor handles it
         return 130
     except BrokenPipeError:  # --help | head
@@ -35,17 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class ConnectOptions(ProxyOptions):
     """The options of `ptunnel connect`."""
 
-    synopsis = "connect [options] HOST:PORT"
+    synopsis = "connect [options] HOST:PORT | HOST PORT"
     longdesc = (
         "Standard input and output through the proxy, for example as "
-        'ssh -o ProxyCommand="ptunnel connect -p proxy:3128 %h:%p" '
+        'ssh -o ProxyCommand="ptunnel connect -p proxy:3128 %h %p" '
     )
     settings: Settings
 
     def postOptions(self) -> None:
-        if len(self.words) != 1:
-            raise ConfigError("connect takes one argument: HOST:PORT")
-        self.settings = loadConnect(self.commandLine(), os.environ, self.words[0])
+        if len(self.words) not in (1, 2):
+            raise ConfigError("connect takes a target: HOST:PORT, or HOST PORT")
+        self.settings = loadConnect(self.commandLine(), os.environ, *self.words, ask=self.ask)
 
 
 class CheckOptions(Options):
@@ -82,6 +95,12 @@ class HostsOptions(Options):
         "Print the lines of a hosts file with which clients reach the tunnels under their targets' "
         "own names. Nothing is started or changed."
     )
+
+    def commandLine(self) -> CommandLine:
+        line = super().commandLine()
+        # Nothing is asked here that it does not need.
+        needsNone = line.password is None and line.passwordFile is None
+        return replace(line, username=None) if needsNone else line
 
 
 def run(words: Sequence[str]) -> int:
@@ -200,7 +219,7 @@ def check(words: Sequence[str]) -> int:
         if unwritten:
             return
         try:
-            show(text)
+            output(text)
         except OSError as e:
             unwritten.append(e)
             # What is left in its buffer would fail again at the exit.
@@ -236,7 +255,7 @@ def check(words: Sequence[str]) -> int:
     return codes[0]
 
 
-def show(text: str) -> None:
+def output(text: str) -> None:
     """Print, in whatever encoding the output has."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
@@ -258,6 +277,19 @@ def demo(words: Sequence[str]) -> int:
     from ptunnel.demo import main
 
     return main(words)
+
+
+def help_(words: Sequence[str]) -> int:
+    """The same as --help, of a command that may be named."""
+    name = words[0] if words else "run"
+    if name not in COMMANDS:
+        mistake(commandHint(name) or f"{show(name)}: not a command; see ptunnel help")
+    return main(["run" if name in ("help", "version") else name, "--help"])
+
+
+def version(words: Sequence[str]) -> int:
+    """The same as --version."""
+    return main(["--version"])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from twisted.python import usage
 from ptunnel._version import __version__
 from ptunnel.argv import hideArguments
 from ptunnel.auth import Secret
-from ptunnel.config import CommandLine, Settings, loadSettings
+from ptunnel.config import CommandLine, Settings, loadSettings, printable, show
 from ptunnel.errors import ConfigError, PtunnelError
 from ptunnel.log import Log, lostLine
 from ptunnel.spool import unblock
@@ -31,13 +31,35 @@ if TYPE_CHECKING:
 _PASSWORD = re.compile(r"(?s)(?:[^:@/]*://)?[^:@]*:(.+)@")
 
 
+COMMANDS = ("run", "connect", "check", "hosts", "demo", "help", "version")
+
+
+def commandHint(word: str) -> str:
+    """The error for a word that is no TUNNEL and may be meant as a command; "" for any other."""
+    import difflib  # slow to import, and for errors only
+
+    if ":" in word or word.startswith("-"):
+        return ""
+    if word in COMMANDS:
+        return f"{show(word)}: a command must be the first word, before all options"
+    close = difflib.get_close_matches(word.lower(), COMMANDS, n=1)
+    if not close:
+        return ""
+    return f"{show(word)}: neither a command nor a TUNNEL; did you mean {close[0]}?"
+
+
 class ProxyOptions(usage.Options):
     """The options that say which proxy, as whom, and how much is logged."""
 
     synopsis: str
     optParameters = [
-        ["config", "c", None, "An INI file with proxies and tunnels."],
-        ["user", "U", None, "User name for the proxies of -p or of the environment."],
+        [
+            "user",
+            "U",
+            None,
+            "User name for the proxies of -p or of the environment; without a password it is "
+            "asked for on the terminal.",
+        ],
         [
             "password",
             "P",
@@ -51,7 +73,9 @@ class ProxyOptions(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
+        self["config"] = None
         self.proxies: list[str] = []
+        self.headers: list[str] = []
         self.words: list[str] = []
         self.verbosity = 0
 
@@ -67,9 +91,9 @@ class ProxyOptions(usage.Options):
             hideArguments(self._secrets())
 
     def _secrets(self) -> list[str]:
-        """Passwords as they were typed."""
+        """Passwords as they were typed, and header fields, which may be some too."""
         typed = [match[1] for proxy in self.proxies if (match := _PASSWORD.match(proxy))]
-        return typed + ([self["password"].reveal()] if self["password"] else [])
+        return typed + self.headers + ([self["password"].reveal()] if self["password"] else [])
 
     def _inOrder(self, words: Sequence[str]) -> list[str]:
         try:
@@ -96,6 +120,20 @@ class ProxyOptions(usage.Options):
         self.proxies.append(proxy)
 
     opt_p = opt_proxy
+
+    def opt_config(self, file: str) -> None:
+        """An INI file with proxies and tunnels."""
+        if self["config"] is not None:
+            raise usage.UsageError("-c: given twice; put all of it into one config file")
+        self["config"] = file
+
+    opt_c = opt_config
+
+    def opt_header(self, field: str) -> None:
+        """A header field, Name: value, for the proxies of -p or of the environment; repeatable."""
+        self.headers.append(field)
+
+    opt_H = opt_header
 
     def opt_quiet(self) -> None:
         """Log nothing, not even errors."""
@@ -126,10 +164,19 @@ class ProxyOptions(usage.Options):
     def parseArgs(self, *words: str) -> None:
         self.words = list(words)
 
+    def ask(self, username: str) -> str:
+        """Ask on the terminal for a password; "" where there is none. A daemon asks nobody."""
+        if self.parent is not None and not self.parent.get("nodaemon"):
+            return ""
+        from ptunnel.terminal import askPassword  # seldom needed
+
+        return askPassword(f"Password of {printable(username)} for the proxy: ")
+
     def commandLine(self) -> CommandLine:
         return CommandLine(
             configFile=self["config"],
             proxies=tuple(self.proxies),
+            headers=tuple(self.headers),
             username=self["user"],
             password=self["password"],
             passwordFile=self["password-file"],
@@ -149,7 +196,7 @@ class Options(ProxyOptions):
         "Listen on local ports and carry each connection through an HTTP proxy. TUNNEL is "
         "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets; "
         "LOCAL_PORT 0 picks a free one. Other commands: ptunnel connect, ptunnel check, "
-        "ptunnel hosts, ptunnel demo."
+        "ptunnel hosts, ptunnel demo; ptunnel help COMMAND."
     )
     optParameters = [["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."]]
     optFlags = [
@@ -158,7 +205,10 @@ class Options(ProxyOptions):
     settings: Settings
 
     def postOptions(self) -> None:
-        self.settings = loadSettings(self.commandLine(), os.environ)
+        for word in self.words:
+            if hint := commandHint(word):
+                raise ConfigError(hint)
+        self.settings = loadSettings(self.commandLine(), os.environ, self.ask)
 
     def commandLine(self) -> CommandLine:
         return dataclasses.replace(

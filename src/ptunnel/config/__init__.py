@@ -2,6 +2,7 @@
 
     values         what comes out
     addresses      targets, tunnels, proxies, where to listen, who may connect
+    slips          what stands around an address and is no part of it, named for what it is
     words          durations, numbers, names, headers; and how a mistake is quoted
     comments       comments behind values, and secrets that look as if they had one
     files          config and password files as text
@@ -11,6 +12,7 @@
     listens        `auto`, addresses that are taken, ways that lead back to one of them
     environment    https_proxy, as curl reads it
     bypass         no_proxy, as curl reads it
+    options        the proxies of -p, -H, -U and its password
     settings       all of them together
 
 Every mistake is a L{ConfigError} of one line, and none of them shows a password. Used by service,
@@ -48,7 +50,7 @@ from ptunnel.config.values import (
     UnixListen,
     hostPort,
 )
-from ptunnel.config.words import parseDuration, parseHeaders, printable
+from ptunnel.config.words import parseDuration, parseHeaders, printable, show
 
 __all__ = [
     "DIRECT",
@@ -87,4 +89,5 @@ __all__ = [
     "parseTunnel",
     "printable",
     "readPassword",
+    "show",
 ]

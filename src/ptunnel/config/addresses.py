@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ptunnel.auth import Credentials, Secret
+from ptunnel.config.slips import BLANKS, QUOTES, addressing, checkAround, checkNoScheme
 from ptunnel.config.values import (
     EndpointListen,
     Listen,
@@ -23,7 +24,7 @@ from ptunnel.config.values import (
     UnixListen,
     hostPort,
 )
-from ptunnel.config.words import quoting, show
+from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
 from ptunnel.tls import TlsSettings
 
@@ -36,7 +37,10 @@ PROXY_TLS = TlsSettings(alpn=("http/1.1",))
 MAX_UNIX_PATH = 107
 
 _HOST_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([^:\[\]]*))?", re.DOTALL)
-_NO_PORT = re.compile(r"^((?:[^:@]*://)?[^:@\[]*:)(?![0-9]*(?:/|$))[^@]*$")
+# What stands in place of a port and is none, nor one with a slip behind it.
+_NO_PORT = re.compile(
+    rf"(?s)^((?:[^:@]*://)?[^:@\[]*:)(?![0-9]*(?:/|\Z)|[0-9]{{1,5}}[,{BLANKS}{QUOTES}])[^@]*\Z"
+)
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _ENDPOINT = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):.+")
 # Endpoint types that, with nothing but a port behind them, look like a host and a port.
@@ -91,6 +95,7 @@ def _host(text: str, form: str) -> str:
 
 
 def _hostPort(text: str, form: str, default: int | None = None, low: int = 1) -> tuple[str, int]:
+    checkNoScheme(text, form)
     match = _HOST_PORT.fullmatch(text)
     if match is None or (match[2] and "/" in match[2]):
         if _isIPv6(text) or _isIPv6(text.rpartition(":")[0]):
@@ -104,7 +109,7 @@ def _hostPort(text: str, form: str, default: int | None = None, low: int = 1) ->
     return host, default
 
 
-@quoting
+@addressing
 def parseHostPort(text: str) -> tuple[str, int]:
     """A target: a name or an address, and a port (RFC 9110 section 9.3.6).
 
@@ -113,26 +118,34 @@ def parseHostPort(text: str) -> tuple[str, int]:
     return _hostPort(text, _TARGET)
 
 
-@quoting
+def parseHostAndPort(host: str, port: str) -> tuple[str, int]:
+    """The same in two words, as git's gitproxy and ssh's `%h %p` give it: an IPv6 address has no
+    brackets there.
+    """
+    return parseHostPort(f"[{host}]:{port}" if _isIPv6(host) else f"{host}:{port}")
+
+
+@addressing
 def parseHost(text: str) -> str:
     """The name that a certificate is to be for, or an address; an IPv6 one without brackets."""
     form = "a name or an address, for example proxy.example.com"
     return _host(f"[{text}]" if _isIPv6(text) else text, form)
 
 
-@quoting
+@addressing
 def parseListenHost(text: str) -> str:
     """An address to listen on; an IPv6 one with or without brackets."""
     return _host(f"[{text}]" if _isIPv6(text) else text, "an address, for example 127.0.0.1 or ::1")
 
 
-@quoting
+@addressing
 def parseTunnel(word: str, listenHost: str = "127.0.0.1") -> tuple[TcpListen, str, int]:
     """A TUNNEL of the command line.
 
     @param listenHost: where it listens if the word names no LISTEN_HOST.
     @return: where to listen, and the target's host and port.
     """
+    checkNoScheme(word, _TUNNEL)
     parts = re.split(r":(?![^\[]*\])", word)
     if len(parts) not in (3, 4):
         raise ConfigError(f"not a tunnel; write {_TUNNEL}")
@@ -148,7 +161,7 @@ def parseTunnel(word: str, listenHost: str = "127.0.0.1") -> tuple[TcpListen, st
 
 
 def parseProxy(text: str, *, defaultPort: int | None = None) -> Proxy:
-    """`host:port` or `http[s]://[user[:password]@]host[:port][/]`, the userinfo percent-decoded.
+    """`host:port[/]` or `http[s]://[user[:password]@]host[:port][/]`, the userinfo percent-decoded.
 
     An https one is verified by the system's roots.
 
@@ -156,6 +169,7 @@ def parseProxy(text: str, *, defaultPort: int | None = None) -> Proxy:
     @return: a proxy whose name is `host:port`.
     """
     try:
+        checkAround(text)
         return _proxy(text, defaultPort)
     except ConfigError as e:
         # Of a URL that was cut off before its @, what looks like the port is a password.
@@ -167,7 +181,7 @@ def _proxy(text: str, defaultPort: int | None) -> Proxy:
     scheme, isURL, rest = text.partition("://")
     scheme = scheme.lower() if isURL else ""
     if not isURL:
-        rest = text
+        rest = text.removesuffix("/")
     elif scheme not in ("http", "https"):
         isSocks = scheme.startswith("socks")
         what = "socks proxies are not supported yet" if isSocks else "not a proxy's scheme"
@@ -202,7 +216,7 @@ def makeCredentials(username: str, password: Secret | str) -> Credentials:
         raise ConfigError(str(e)) from None
 
 
-@quoting
+@addressing
 def parseListen(text: str) -> Listen:
     """Where a tunnel listens.
 
@@ -251,7 +265,7 @@ def parseUnix(text: str) -> UnixListen:
     return UnixListen(os.path.normpath(path), mode)
 
 
-@quoting
+@addressing
 def parseNetworks(text: str) -> tuple[Network, ...]:
     """Addresses and networks in CIDR notation, separated by commas."""
     return tuple(_network(item.strip()) for item in text.split(","))

@@ -11,6 +11,9 @@ _HASH = re.compile(r"(?:^|\s)#")
 # What cannot be taken for a part of a header, as it is set off to both sides.
 _SET_OFF = re.compile(r"(?:\s\s|.?\t);(?:\s|$)")
 
+_HEADER_KEY = re.compile(r"\s*header\s*=", re.IGNORECASE)
+_FIELD = re.compile(r"\s+[^\s:=;#]+:")
+
 _OWN_LINE = "put a comment on a line of its own"
 _NO_HASH = f"a comment behind a value begins with ;, not with #; or {_OWN_LINE}"
 
@@ -22,6 +25,26 @@ def withoutComment(key: str, text: str) -> str:
     @raise ConfigError: where that may be no comment but the end of a secret; it quotes nothing.
     """
     return "\n".join(_line(key, line) for line in text.split("\n"))
+
+
+def commentsLast(text: str) -> str:
+    """A config file's text, in which comments within a list of header fields stand behind it: to
+    the parser they would end it. The number of lines is the same.
+    """
+    lines: list[str] = []
+    held: list[str] = []  # comments that a field may follow
+    inList = False
+    for line in text.split("\n"):
+        if inList and line.lstrip().startswith(("#", ";")):
+            held.append(line)
+            continue
+        if inList and held and _FIELD.match(line):
+            lines.append(line)
+            continue
+        lines += [*held, line]
+        held = []
+        inList = bool(_HEADER_KEY.match(line) or (inList and _FIELD.match(line)))
+    return "\n".join([*lines, *held])
 
 
 def hashHint(text: str) -> str:

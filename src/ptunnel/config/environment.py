@@ -12,9 +12,11 @@ _PROXY_VARIABLES = "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"
 
 
 def environmentProxy(environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy of the first of these variables that is neither unset nor empty."""
+    """The proxy of the first of these variables that is neither unset nor empty. Blanks and line
+    breaks around it, which stay behind when it is read from a file, do not count.
+    """
     for variable in _PROXY_VARIABLES:
-        if text := environ.get(variable):
+        if text := environ.get(variable, "").strip():
             try:
                 return parseProxy(text, defaultPort=PROXY_PORT)
             except ConfigError as e:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ptunnel.config.addresses import parseHostPort, parseListen, parseNetworks
-from ptunnel.config.comments import hashHint, withoutComment
+from ptunnel.config.comments import commentsLast, hashHint, withoutComment
 from ptunnel.config.files import readText
 from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
 from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
@@ -140,7 +140,7 @@ def _sections(file: str, text: str) -> dict[str, Mapping[str, str]]:
         default_section="]",  # which no header can be: [DEFAULT] is nothing special
     )
     try:
-        parser.read_string(text)
+        parser.read_string(commentsLast(text))
     except configparser.DuplicateOptionError as e:
         where = f"{file}: [{printable(e.section)}] {_key(e.option)}"
         raise ConfigError(f"{where}: given twice, again in line {e.lineno}") from None

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from ptunnel.auth import Secret
 from ptunnel.config.addresses import (
-    makeCredentials,
+    parseHostAndPort,
     parseHostPort,
     parseListenHost,
-    parseProxy,
     parseTunnel,
 )
 from ptunnel.config.bypass import bypassWarnings, isBypassed
 from ptunnel.config.environment import environmentProxy
-from ptunnel.config.files import (
-    isCredential,
-    openFileWarning,
-    pairWarning,
-    passwordFile,
-    readPassword,
-)
 from ptunnel.config.ini import (
     SERVICE_KEYS,
     TUNNEL_KEYS,
@@ -32,13 +22,21 @@ from ptunnel.config.ini import (
     readConfigFile,
 )
 from ptunnel.config.listens import checkLoops, listensOf, openListen
+from ptunnel.config.options import (
+    Ask,
+    credentials,
+    nobody,
+    optionProxies,
+    warnOfUrls,
+    withCredentials,
+    withHeaders,
+)
 from ptunnel.config.tls import tunnelTls, withoutTls
 from ptunnel.config.values import (
     DIRECT,
     CommandLine,
     EndpointListen,
     Listen,
-    PasswordSource,
     Proxy,
     Settings,
     Tunnel,
@@ -57,12 +55,15 @@ _NO_PROXY = (
 )
 
 
-def loadSettings(commandLine: CommandLine, environ: Mapping[str, str]) -> Settings:
+def loadSettings(
+    commandLine: CommandLine, environ: Mapping[str, str], ask: Ask = nobody
+) -> Settings:
     """The settings of `run` and `check`.
 
     A tunnel's via is its own; else the -p proxies; else that of [ptunnel]; else every [proxy]; else
     the environment's.
 
+    @param ask: called where there is a user without a password.
     @raise ConfigError: for the first mistake; one line, which names the place and the text.
     """
     file = _configFile(commandLine, environ)
@@ -71,25 +72,34 @@ def loadSettings(commandLine: CommandLine, environ: Mapping[str, str]) -> Settin
     if not drafts:
         place = f"{printable(commandLine.configFile)}: " if commandLine.configFile else ""
         raise ConfigError(place + _NOTHING)
-    return _settings(commandLine, environ, file, drafts)
+    return _settings(commandLine, environ, file, drafts, ask)
 
 
-def loadConnect(commandLine: CommandLine, environ: Mapping[str, str], target: str) -> Settings:
-    """The settings of `connect HOST:PORT`: one tunnel, which listens on `stdio:`.
+def loadConnect(
+    commandLine: CommandLine, environ: Mapping[str, str], *target: str, ask: Ask = nobody
+) -> Settings:
+    """The settings of `connect`: one tunnel, which listens on `stdio:`.
 
     Of a config file it uses the proxies and the defaults, and not the tunnels.
 
-    @param target: HOST:PORT.
+    @param target: HOST:PORT, or HOST and PORT.
+    @param ask: called where there is a user without a password.
     @raise ConfigError: for the first mistake; one line, which names the place and the text.
     """
+    where = "HOST:PORT" if len(target) == 1 else "HOST PORT"
     try:
-        hostAndPort = parseHostPort(target)
+        if len(target) == 1:
+            hostAndPort = parseHostPort(target[0])
+        else:
+            host, port = target
+            hostAndPort = parseHostAndPort(host, port)
     except ConfigError as e:
-        raise ConfigError(f"HOST:PORT: {e}") from None
+        raise ConfigError(f"{where}: {e}") from None
     file = _configFile(commandLine, environ)
     name = hostPort(*hostAndPort)
-    draft = Draft(f"HOST:PORT: {show(target)}", name, EndpointListen("stdio:"), hostAndPort, {})
-    return _settings(commandLine, environ, file, (draft,))
+    where = f"{where}: {show(' '.join(target))}"
+    draft = Draft(where, name, EndpointListen("stdio:"), hostAndPort, {})
+    return _settings(commandLine, environ, file, (draft,), ask)
 
 
 def _configFile(commandLine: CommandLine, environ: Mapping[str, str]) -> ConfigFile:
@@ -122,11 +132,12 @@ def _settings(
     environ: Mapping[str, str],
     file: ConfigFile,
     drafts: tuple[Draft, ...],
+    ask: Ask,
 ) -> Settings:
     warnings = list(file.warnings)
-    credentials = _credentials(commandLine, environ, warnings)
-    own = _optionProxies(commandLine, file)
-    _warnOfUrls(own.values(), warnings)
+    user = credentials(commandLine, environ, warnings)
+    own = optionProxies(commandLine, file)
+    warnOfUrls(own.values(), warnings)
     fromEnvironment = None
     default = tuple(own) or file.service.get("via") or tuple(file.proxies)
     if not default and not all("via" in draft.values for draft in drafts):
@@ -137,9 +148,12 @@ def _settings(
         warnings += bypassWarnings(environ)
     if own and all("via" in draft.values for draft in drafts):
         warnings.append("-p is not used: every tunnel has a via of its own")
-    others = {fromEnvironment.name: fromEnvironment} if fromEnvironment else own
-    if credentials:
-        others = _withCredentials(others, *credentials)
+    others: Mapping[str, Proxy] = (
+        {fromEnvironment.name: fromEnvironment} if fromEnvironment else own
+    )
+    others = withHeaders(others, commandLine.headers)
+    if user:
+        others = withCredentials(others, *user, ask)
     proxies = {**file.proxies, **others}
 
     def via(draft: Draft) -> tuple[str, ...]:
@@ -208,92 +222,3 @@ def _withThose(proxies: Mapping[str, Proxy], used: set[str]) -> set[str]:
 
 def _fields(values: Mapping[str, Any], keys: Mapping[str, tuple[str, object]]) -> dict[str, Any]:
     return {field: values[field] for field, _ in keys.values() if field in values}
-
-
-def _optionProxies(commandLine: CommandLine, file: ConfigFile) -> dict[str, Proxy]:
-    proxies: dict[str, Proxy] = {}
-    for text in commandLine.proxies:
-        try:
-            proxy = parseProxy(text)
-        except ConfigError as e:
-            raise ConfigError(f"-p: {e}") from None
-        if proxy.name in proxies:
-            raise ConfigError(f"-p: {show(text)}: given twice")
-        if proxy.name in file.proxies:
-            raise ConfigError(f"-p: {show(text)}: a [proxy] of the config file has that name")
-        proxies[proxy.name] = proxy
-    return proxies
-
-
-def _warnOfUrls(proxies: Iterable[Proxy], warnings: list[str]) -> None:
-    """About passwords in the URLs of -p."""
-    for proxy in proxies:
-        if proxy.password:
-            warnings.append(
-                f"-p: {show(proxy.name)}: the URL shows its password to every user of this "
-                "machine, in the process list; use -U and --password-file"
-            )
-
-
-def _credentials(
-    commandLine: CommandLine, environ: Mapping[str, str], warnings: list[str]
-) -> tuple[str, PasswordSource] | None:
-    """The user name, and where the password comes from."""
-    username, password, path = (
-        commandLine.username,
-        commandLine.password,
-        commandLine.passwordFile,
-    )
-    source: PasswordSource | None = password
-    if password is not None and path is not None:
-        raise ConfigError("-P and --password-file: only one of them can be used")
-    if path is not None:
-        try:
-            file = passwordFile(path, "", environ)
-            # The shell's <(...) can be read only once.
-            text, isOpen, _, isPipe = readPassword(file.path, pipes=True)
-        except ConfigError as e:
-            raise ConfigError(f'--password-file: "{printable(path)}": {e}') from None
-        password = Secret(text)
-        source = password if isPipe else file
-        if isOpen and not isCredential(file.path, environ):
-            warnings.append(openFileWarning("--password-file", path))
-    elif password is not None:
-        warnings.append(
-            "-P shows the password to every user of this machine, in the process list; "
-            "use --password-file"
-        )
-    if username is None and password is None:
-        return None
-    option = "-P" if path is None else "--password-file"
-    if not username:
-        raise ConfigError(f"{option}: a user name is missing; give it with -U")
-    if not password or source is None:
-        name, colon, _ = username.partition(":")  # what stands behind it may be the password
-        shown = show(f"{name}:***" if colon else name)
-        raise ConfigError(f"-U: {shown}: a password is missing; use --password-file")
-    try:
-        makeCredentials(username, password)
-    except ConfigError as e:
-        raise ConfigError(f"-U and {option}: {e}") from None
-    if path is not None:
-        warning = pairWarning(option, username, text)
-        if warning:
-            warnings.append(warning)
-    return username, source
-
-
-def _withCredentials(
-    proxies: Mapping[str, Proxy], username: str, password: PasswordSource
-) -> dict[str, Proxy]:
-    if all(proxy.username is not None for proxy in proxies.values()):
-        raise ConfigError(
-            "-U: there is no proxy to use it for; "
-            "it is for those of -p, or else the environment's, that have no user of their own"
-        )
-    return {
-        name: replace(proxy, username=username, password=password)
-        if proxy.username is None
-        else proxy
-        for name, proxy in proxies.items()
-    }

@@ -175,6 +175,7 @@ class CommandLine:
     """What the options and arguments say, unchecked; the repr shows no password.
 
     @ivar proxies: the values of each -p, in order.
+    @ivar headers: the values of each -H, in order.
     @ivar listen: where TUNNELs without LISTEN_HOST listen.
     @ivar multithreaded: as many workers as there are processors.
     @ivar verbosity: -1 for -q, 1 for -v, 2 for -vv.
@@ -183,6 +184,7 @@ class CommandLine:
 
     configFile: str | None = None
     proxies: tuple[str, ...] = field(default=(), repr=False)
+    headers: tuple[str, ...] = field(default=(), repr=False)
     username: str | None = None
     password: Secret | None = None
     passwordFile: str | None = None

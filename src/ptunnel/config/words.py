@@ -26,6 +26,8 @@ MAX_ALPN_NAME = 255
 MAX_ALPN = 65535
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+_SCHEME = r"\W*[A-Za-z][A-Za-z0-9+.-]*://"
+_PASSWORD = re.compile(rf"(?s)^((?:{_SCHEME}|(?!{_SCHEME}))[^:]*:).*@")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 _REFUSED_HEADERS = {
@@ -48,8 +50,8 @@ def printable(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """The text as one short line, and without what may be a password before an `@`."""
-    text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", r"\1***@", text, flags=re.DOTALL)
+    """The text as one short line; what may be a password, between a colon and an `@`, is hidden."""
+    text = _PASSWORD.sub(r"\1***@", text)
     text = printable(text)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
@@ -177,16 +179,24 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def parseHeaders(text: str) -> tuple[tuple[str, str], ...]:
-    """Header fields, `Name: value`, one a line. Its errors quote no value, which may be secret."""
-    headers = []
-    for number, line in enumerate(text.split("\n"), 1):
-        name, colon, value = line.partition(":")
-        if not colon or not _TOKEN.fullmatch(name):
-            raise ConfigError(f"header {number} is not a header; write Name: value, one a line")
-        # h11 takes text as ASCII, and proxies agree on nothing else.
-        if not (value.replace("\t", "").isprintable() and value.isascii()):
-            raise ConfigError(f"{show(name)}: the value must be ASCII without control characters")
-        if name.lower() in _REFUSED_HEADERS:
-            raise ConfigError(f"{show(name)}: not allowed: {_REFUSED_HEADERS[name.lower()]}")
-        headers.append((name, value.strip()))
-    return tuple(headers)
+    """Header fields, `Name: value`, one a line; the first line may be empty."""
+    return tuple(
+        parseHeader(line, f"header {number} is not a header; write Name: value, one a line")
+        for number, line in enumerate(text.removeprefix("\n").split("\n"), 1)
+    )
+
+
+def parseHeader(line: str, otherwise: str = "not a header; write Name: value") -> tuple[str, str]:
+    """One header field. Its errors quote no value, which may be secret.
+
+    @param otherwise: the message for what is no header.
+    """
+    name, colon, value = line.partition(":")
+    if not colon or not _TOKEN.fullmatch(name):
+        raise ConfigError(otherwise)
+    # h11 takes text as ASCII, and proxies agree on nothing else.
+    if not (value.replace("\t", "").isprintable() and value.isascii()):
+        raise ConfigError(f"{show(name)}: the value must be ASCII without control characters")
+    if name.lower() in _REFUSED_HEADERS:
+        raise ConfigError(f"{show(name)}: not allowed: {_REFUSED_HEADERS[name.lower()]}")
+    return name, value.strip()

@@ -1,0 +1,140 @@
+"""What the command line says of proxies: -p, -H, -U and where its password comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from ptunnel.auth import Secret
+from ptunnel.config.addresses import makeCredentials, parseProxy
+from ptunnel.config.files import (
+    isCredential,
+    openFileWarning,
+    pairWarning,
+    passwordFile,
+    readPassword,
+)
+from ptunnel.config.ini import ConfigFile
+from ptunnel.config.values import CommandLine, PasswordSource, Proxy
+from ptunnel.config.words import parseHeader, printable, show
+from ptunnel.errors import ConfigError
+
+Ask = Callable[[str], str]
+"""Asks somebody for the password of this user; "" where nobody answers."""
+
+
+def nobody(username: str) -> str:
+    """An Ask where there is nobody to be asked."""
+    return ""
+
+
+def optionProxies(commandLine: CommandLine, file: ConfigFile) -> dict[str, Proxy]:
+    proxies: dict[str, Proxy] = {}
+    for text in commandLine.proxies:
+        try:
+            proxy = parseProxy(text)
+        except ConfigError as e:
+            raise ConfigError(f"-p: {e}") from None
+        if proxy.name in proxies:
+            raise ConfigError(f"-p: {show(text)}: given twice")
+        if proxy.name in file.proxies:
+            raise ConfigError(f"-p: {show(text)}: a [proxy] of the config file has that name")
+        proxies[proxy.name] = proxy
+    return proxies
+
+
+def warnOfUrls(proxies: Iterable[Proxy], warnings: list[str]) -> None:
+    """About passwords in the URLs of -p."""
+    for proxy in proxies:
+        if proxy.password:
+            warnings.append(
+                f"-p: {show(proxy.name)}: the URL shows its password to every user of this "
+                "machine, in the process list; use -U and --password-file"
+            )
+
+
+def withHeaders(proxies: Mapping[str, Proxy], lines: Iterable[str]) -> Mapping[str, Proxy]:
+    """These proxies with the fields of -H."""
+    try:
+        headers = tuple(parseHeader(line) for line in lines)
+    except ConfigError as e:
+        raise ConfigError(f"-H: {e}") from None
+    if headers and not proxies:
+        raise ConfigError(
+            "-H: there is no proxy to use it for; it is for those of -p, or else the "
+            "environment's; a [proxy] of a config file has the key header"
+        )
+    return {name: replace(proxy, headers=headers) for name, proxy in proxies.items()}
+
+
+def credentials(
+    commandLine: CommandLine, environ: Mapping[str, str], warnings: list[str]
+) -> tuple[str, PasswordSource | None] | None:
+    """The user name, and where the password comes from; None: that is not said."""
+    username, password, path = (
+        commandLine.username,
+        commandLine.password,
+        commandLine.passwordFile,
+    )
+    source: PasswordSource | None = password
+    if password is not None and path is not None:
+        raise ConfigError("-P and --password-file: only one of them can be used")
+    if path is not None:
+        try:
+            file = passwordFile(path, "", environ)
+            # The shell's <(...) can be read only once.
+            text, isOpen, _, isPipe = readPassword(file.path, pipes=True)
+        except ConfigError as e:
+            raise ConfigError(f'--password-file: "{printable(path)}": {e}') from None
+        password = Secret(text)
+        source = password if isPipe else file
+        if isOpen and not isCredential(file.path, environ):
+            warnings.append(openFileWarning("--password-file", path))
+    elif password is not None:
+        warnings.append(
+            "-P shows the password to every user of this machine, in the process list; "
+            "use --password-file"
+        )
+    if username is None and password is None:
+        return None
+    if username and password is None:
+        return username, None
+    option = "-P" if path is None else "--password-file"
+    if not username:
+        raise ConfigError(f"{option}: a user name is missing; give it with -U")
+    _checkPassword(username, password, option)
+    if path is not None and (warning := pairWarning(option, username, text)):
+        warnings.append(warning)
+    return username, source
+
+
+def _checkPassword(username: str, password: Secret | None, option: str) -> None:
+    """@param option: where it comes from."""
+    if not password:
+        name, colon, _ = username.partition(":")  # what stands behind it may be the password
+        shown = show(f"{name}:***" if colon else name)
+        raise ConfigError(f"-U: {shown}: a password is missing; use --password-file")
+    try:
+        makeCredentials(username, password)
+    except ConfigError as e:
+        raise ConfigError(f"-U and {option}: {e}") from None
+
+
+def withCredentials(
+    proxies: Mapping[str, Proxy], username: str, source: PasswordSource | None, ask: Ask
+) -> dict[str, Proxy]:
+    """These proxies with the user of -U. @param source: None: the password is asked for."""
+    if all(proxy.username is not None for proxy in proxies.values()):
+        raise ConfigError(
+            "-U: there is no proxy to use it for; "
+            "it is for those of -p, or else the environment's, that have no user of their own"
+        )
+    if source is None:
+        source = Secret("" if ":" in username else ask(username))
+        _checkPassword(username, source, "the password")
+    return {
+        name: replace(proxy, username=username, password=source)
+        if proxy.username is None
+        else proxy
+        for name, proxy in proxies.items()
+    }
