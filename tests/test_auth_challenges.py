@@ -125,39 +125,95 @@ class MalformedTests(SynchronousTestCase):
     def schemes(self, *values: bytes) -> list[str]:
         return [challenge.scheme for challenge in parseChallenges(values)]
 
+    def trouble(self, value: bytes) -> str:
+        (challenge,) = parseChallenges([value])
+        return challenge.trouble
+
     def test_itSaysInWordsWhatIsWrong(self) -> None:
         for value, words in (
             (b"", "names no scheme"),
             (b" ,, ", "names no scheme"),
             (b'"Basic"', "does not begin with the name of a scheme"),
-            (b'Basic realm="open', "its Basic challenge is malformed"),
-            (b'Basic realm="open\\"', "its Basic challenge is malformed"),
-            (b'Digest nonce="n" realm="r"', "its Digest challenge is malformed"),
-            (b"Basic realm=a, REALM=b", "it has REALM twice"),
+            (b"realm=x, type=1", "does not begin with the name of a scheme"),
         ):
             self.assertIn(words, self.failure(value))
 
-    def test_noFieldAtAllMeansBasic(self) -> None:
-        self.assertEqual(list(map(seen, parseChallenges([]))), [("basic", {}, "")])
+    def test_aChallengeSaysWhyItsParametersCannotBeReliedOn(self) -> None:
+        for value, words in (
+            (b'Digest realm="open', "its Digest challenge is malformed"),
+            (b'Digest realm="open\\"', "its Digest challenge is malformed"),
+            (b'Digest realm="a "b" c", nonce=n', "its Digest challenge is malformed"),
+            (b"Digest realm", ""),
+            (b"Digest no parameter", "its Digest challenge is malformed"),
+            (b"Digest realm=a, REALM=b", "it has realm twice"),
+            (b"Digest realm=a, REALM=a", ""),
+        ):
+            self.assertEqual(self.trouble(value), words, value)
+
+    def test_noFieldAtAllIsNoChallenge(self) -> None:
+        self.assertIn("names no scheme", self.failure())
+
+    def test_aBasicChallengeCountsWhateverItsRealm(self) -> None:
+        for rest in (
+            b"",
+            b" realm",
+            b" realm=",
+            b" realm=My Proxy Server",
+            b" realm='My, Proxy'",
+            b' realm="My "nice" proxy"',
+            b' realm="My "nice, odd" proxy"',
+            b' realm="My proxy',
+            b' realm="a", realm="b"',
+            b' realm="a";charset=UTF-8',
+            b' realm="a" charset=UTF-8',
+            b" realm=caf\xe9 au lait",
+            b" My Proxy",
+            b' "realm=a"',
+            b" " + b"p=x, q=y, " * (MAX_PARAMETERS + 1),
+        ):
+            for scheme in b"Basic", b"BASIC":
+                self.assertEqual(self.schemes(scheme + rest)[0], "basic", rest)
+
+    def test_allSchemesOfOneLineAreSeenWhateverTheRealmsAre(self) -> None:
+        digest = Challenge("digest", {"realm": "r", "nonce": "n"})
+        for realm in b"My Proxy", b"'My Proxy'", b'"My "nice" proxy"', b'"My proxy', b"", b"a b c":
+            value = b"Negotiate,NTLM,Basic realm=" + realm + b', Digest realm="r", nonce=n'
+            found = parseChallenges([value])
+            names = [challenge.scheme for challenge in found]
+            self.assertEqual(names, ["negotiate", "ntlm", "basic", "digest"], realm)
+            self.assertEqual(seen(found[-1]), seen(digest))
+
+    def test_parametersMayStandWithoutQuotesOrCommas(self) -> None:
+        expected = {"realm": "My Proxy", "nonce": "n", "qop": "auth"}
+        for value in (
+            b"Digest realm=My Proxy, nonce=n, qop=auth",
+            b"Digest realm=My Proxy nonce=n  qop=auth",
+            b'Digest realm="My Proxy" nonce="n" qop = "auth"',
+            b'Digest realm = My Proxy ,nonce = "n",,qop=auth ,',
+        ):
+            (challenge,) = parseChallenges([value])
+            self.assertEqual(seen(challenge), ("digest", expected, ""))
+            self.assertEqual(challenge.trouble, "")
 
     def test_aMalformedFieldDoesNotSpoilTheOthers(self) -> None:
-        for bad in b'Digest realm="open', b"@@", b"Digest realm=a, realm=b", b"", b"x" * 70_000:
+        for bad in b"@@", b"", b'"Digest', b"x" * 70_000:
             self.assertEqual(self.schemes(bad, b"Basic realm=a"), ["basic"])
             self.assertEqual(self.schemes(b"Basic realm=a", bad), ["basic"])
 
-    def test_whatStandsBeforeIsKept(self) -> None:
+    def test_whatIsNoSchemeIsPassedOver(self) -> None:
         self.assertEqual(
-            self.schemes(b'NTLM, Basic realm=a, Digest realm="open'), ["ntlm", "basic"]
+            self.schemes(b'NTLM, "x", Basic realm=a, @, Negotiate'), ["ntlm", "basic", "negotiate"]
         )
 
     def test_aRepeatedParameterSpoilsItsOwnChallengeOnly(self) -> None:
         value = b"Digest realm=a, realm=b, nonce=n, Basic realm=c, NTLM"
-        found = list(map(seen, parseChallenges([value])))
-        self.assertEqual(found, [("basic", {"realm": "c"}, ""), ("ntlm", {}, "")])
+        digest, *others = parseChallenges([value])
+        self.assertIn("twice", digest.trouble)
+        self.assertEqual(list(map(seen, others)), [("basic", {"realm": "c"}, ""), ("ntlm", {}, "")])
 
-    def test_nothingIsReadBehindAnOpenQuote(self) -> None:
-        # Where it was meant to end, nobody can tell.
-        self.failure(b'Digest realm="open, Basic realm=a, NTLM')
+    def test_anOpenQuoteEndsWhereAKnownSchemeBegins(self) -> None:
+        value = b'X-Other realm="open, Bearer x, Basic realm=a, NTLM'
+        self.assertEqual(self.schemes(value), ["x-other", "basic", "ntlm"])
 
     def test_bytesThatAreNoUTF8AreKept(self) -> None:
         (challenge,) = parseChallenges([b'Basic realm="caf\xe9"'])
@@ -206,26 +262,30 @@ class LimitTests(SynchronousTestCase):
         some = [b"p%d=x" % index for index in range(MAX_PARAMETERS + 1)]
         (challenge,) = parseChallenges([b"Digest " + b", ".join(some[:-1])])
         self.assertEqual(len(challenge.parameters), MAX_PARAMETERS)
-        bad = b"Digest " + b", ".join(some)
-        error = self.assertRaises(ChallengeError, parseChallenges, [bad])
-        self.assertIn(f"more than {MAX_PARAMETERS} parameters", str(error))
+        (challenge,) = parseChallenges([b"Digest " + b", ".join(some)])
+        self.assertEqual(len(challenge.parameters), MAX_PARAMETERS)
+        self.assertIn(f"more than {MAX_PARAMETERS} parameters", challenge.trouble)
 
     def test_whatCouldTakeLongIsReadOrRefused(self) -> None:
         # Each takes a second or more where a pattern tries all ways to cut it.
         whole = MAX_VALUE - 100
-        for value, isRead in (
-            (b"," * whole + b"NTLM", True),
-            (b"Basic a=b" + b" ," * (whole // 2), True),
-            (b"Basic a" + b" " * whole + b"=x", True),
-            (b"Basic a=b" + b" " * whole + b"x", False),
-            (b'Basic a="' + b"\\" * whole, False),
-            (b'Basic a="' + b'\\"' * (whole // 2), False),
-            (b"Basic " + b"a" * whole + b"@", False),
-            (b"Basic a" + b"=" * whole + b"x", False),
-            (b"Basic " + b"a " * (whole // 2), False),
-            (b'Basic a="' * (whole // 9), False),
+        for value in (
+            b"," * whole + b"NTLM",
+            b"Basic a=b" + b" ," * (whole // 2),
+            b"Basic a" + b" " * whole + b"=x",
+            b"Basic a=b" + b" " * whole + b"x",
+            b"Basic a=b" + b" c" * (whole // 2),
+            b"Basic a=b" + b" " * whole + b"x=",
+            b'Basic a="' + b"\\" * whole,
+            b'Basic a="' + b'\\"' * (whole // 2),
+            b'Basic a="' + b'"  ' * (whole // 3) + b"x",
+            b'Basic a="' + b", " * (whole // 2),
+            b"Basic " + b"a" * whole + b"@",
+            b"Basic a" + b"=" * whole + b"x",
+            b"Basic " + b"a " * (whole // 2),
+            b'Basic a="' * (whole // 9),
+            b'Basic a="x, ' * (whole // 12),
+            b"Basic a=b " + b'a=" ' * (whole // 4),
+            b"Basic a=b, " + b"@ ," * (whole // 3),
         ):
-            if isRead:
-                self.assertEqual(len(parseChallenges([value])), 1)
-            else:
-                self.assertRaises(ChallengeError, parseChallenges, [value])
+            self.assertLessEqual(len(parseChallenges([value])), MAX_CHALLENGES)

@@ -1,6 +1,4 @@
-"""What a proxy wants to know: its Proxy-Authenticate fields, parsed (RFC 9110 section 11). Used by
-the schemes and login.
-"""
+"""What a proxy wants to know: its Proxy-Authenticate fields, parsed (RFC 9110 section 11)."""
 
 from __future__ import annotations
 
@@ -15,14 +13,24 @@ MAX_VALUE = 64 * 1024
 MAX_CHALLENGES = 32
 MAX_PARAMETERS = 32
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_SCHEME = re.compile(rf"{_NAME}(?=[ \t,]|\Z)")
+_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|\Z))")
+# A parameter as it should be; the comma behind it may be missing.
 _PARAMETER = re.compile(
-    r"""(?sx) ([!#$%&'*+.^_`|~0-9A-Za-z-]+) [ \t]*=[ \t]*
-    (?: "((?:[^"\\]|\\.)*)" | ([^\s",=]+) ) (?=[ \t]*(?:,|$))"""
+    rf"""(?sx) ({_NAME}) [ \t]*=[ \t]*
+    (?: "((?:[^"\\]|\\.)*)" | ([^\s",=]+) ) (?=[ \t]*(?:,|\Z)|[ \t]+{_NAME}[ \t]*=)"""
+)
+# Without quotes, or with quotes that have quotes within them or no end: it goes on to a comma, to
+# a quote that could be the last one, or to a scheme that is known.
+_SLOPPY = re.compile(
+    rf"""(?sxi) ({_NAME}) [ \t]*=[ \t]*
+    (?: "(.*?)(?: "(?=[ \t]*(?:,|\Z)) | (?=,[ \t]*(?:negotiate|digest|ntlm|basic)(?:[ \t,]|\Z)) | \Z)
+      | ((?: [^\s,"][^ \t,]* (?: [ \t]+ (?!{_NAME}[ \t]*=) [^ \t,]+ )* )?) )"""
 )
 _SEPARATORS = re.compile(r"[ \t,]*")
 _SPACE = re.compile(r"[ \t]*")
+_JUNK = re.compile(r"[^,]*")
 
 
 class ChallengeError(ValueError):
@@ -36,85 +44,91 @@ class Challenge:
     @ivar scheme: in lower case.
     @ivar parameters: by name in lower case.
     @ivar token: what stands instead of parameters, as Negotiate has it; or "".
+    @ivar trouble: why its parameters cannot be relied on; "" where they can.
     """
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     token: str = ""
+    trouble: str = ""
 
 
 def parseChallenges(values: Sequence[bytes]) -> list[Challenge]:
-    """The challenges of one 407, in order; those before and beside a malformed one count.
+    """The challenges of one 407, in order, as far as they can be made out. Some proxies do not
+    quote what they should; that must not prevent an answer that does not need it.
 
     @param values: of its Proxy-Authenticate fields, each of which may hold several.
-    @return: Basic where there is no such field at all, as the oldest proxies meant it.
-    @raise ChallengeError: where none is well-formed.
+    @raise ChallengeError: where they name no scheme.
     """
-    if not values:
-        return [Challenge("basic")]
     found: list[Challenge] = []
     trouble = "it names no scheme"
     for value in values:
-        try:
-            _parse(value, found)
-        except ChallengeError as e:
-            trouble = str(e)
+        if len(value) > MAX_VALUE:
+            trouble = f"it has more than {MAX_VALUE} bytes"
+        elif not _Field(value.decode("utf-8", "surrogateescape")).read(found):
+            trouble = "it does not begin with the name of a scheme"
     if not found:
         raise ChallengeError(trouble)
-    return found
+    return found[:MAX_CHALLENGES]
 
 
-def _parse(value: bytes, found: list[Challenge]) -> None:
-    if len(value) > MAX_VALUE:
-        raise ChallengeError(f"it has more than {MAX_VALUE} bytes")
-    text = value.decode("utf-8", "surrogateescape")
-    position = _skip(_SEPARATORS, text, 0)
-    trouble = ""
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise ChallengeError("it does not begin with the name of a scheme")
-        scheme = match[0].lower()
-        position = _skip(_SPACE, text, match.end())
-        if position > match.end() and (token := _TOKEN68.match(text, position)) is not None:
-            challenge, repeated = Challenge(scheme, token=token[0]), ""
-            position = _skip(_SPACE, text, token.end())
-        else:
-            parameters, repeated, position = _parameters(text, position)
-            challenge = Challenge(scheme, MappingProxyType(parameters))
-        if position < len(text) and text[position] != ",":
-            raise ChallengeError(f"its {match[0][:20]} challenge is malformed")
-        if len(found) >= MAX_CHALLENGES:
-            raise ChallengeError(f"it has more than {MAX_CHALLENGES} challenges")
-        if repeated:  # which of the two counts is unclear, but not where the next challenge begins
-            trouble = f"it has {repeated[:20]} twice"
-        else:
-            found.append(challenge)
-        position = _skip(_SEPARATORS, text, position)
-    if trouble:
-        raise ChallengeError(trouble)
+class _Field:
+    """One Proxy-Authenticate field, and how far it was read."""
 
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._position = 0
 
-def _parameters(text: str, position: int) -> tuple[dict[str, str], str, int]:
-    """The parameters of one challenge, the name of one that is repeated or "", and where they end:
-    at a comma before the next scheme.
-    """
-    parameters: dict[str, str] = {}
-    repeated = ""
-    end = following = position
-    while (match := _PARAMETER.match(text, following)) is not None:
-        name, quoted, plain = match.groups()
-        if name.lower() in parameters:
-            repeated = name
-        if len(parameters) >= MAX_PARAMETERS:
-            raise ChallengeError(f"it has more than {MAX_PARAMETERS} parameters")
-        parameters[name.lower()] = plain or re.sub(r"(?s)\\(.)", r"\1", quoted or "")
-        end = _skip(_SPACE, text, match.end())
-        following = _skip(_SEPARATORS, text, end)
-    return parameters, repeated, end
+    def read(self, found: list[Challenge]) -> bool:
+        """Add the challenges to those that were found so far.
 
+        @return: False where there is something that belongs to none.
+        """
+        isClean = True
+        while self._skip(_SEPARATORS) < len(self._text) and len(found) < MAX_CHALLENGES:
+            scheme = _SCHEME.match(self._text, self._position)
+            if scheme is None:
+                isClean = False
+                self._skip(_JUNK)
+            else:
+                self._position = scheme.end()
+                found.append(self._challenge(scheme[0].lower()))
+        return isClean
 
-def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
-    match = pattern.match(text, position)
-    assert match is not None
-    return match.end()
+    def _challenge(self, scheme: str) -> Challenge:
+        """What follows the name of a scheme, up to the next one."""
+        start = self._skip(_SPACE)
+        token = _TOKEN68.match(self._text, start)
+        if token is not None:
+            self._position = token.end()
+            return Challenge(scheme, token=token[0])
+        parameters: dict[str, str] = {}
+        trouble, malformed = "", f"its {scheme.title()[:20]} challenge is malformed"
+        while match := self._parameter():
+            name, quoted, plain = match.groups()
+            if quoted is not None and match.re is _SLOPPY:
+                trouble = malformed  # where the value ends is a guess
+            name, value = name.lower(), plain or re.sub(r"(?s)\\(.)", r"\1", quoted or "")
+            if parameters.get(name, value) != value:
+                trouble = f"it has {name[:20]} twice"
+            if len(parameters) < MAX_PARAMETERS:
+                parameters[name] = value
+            else:
+                trouble = f"it has more than {MAX_PARAMETERS} parameters"
+            self._position = match.end()
+            self._skip(_SEPARATORS)
+        if self._position == start < len(self._text) and self._text[start] != ",":
+            trouble = malformed
+            self._skip(_JUNK)
+        return Challenge(scheme, MappingProxyType(parameters), trouble=trouble)
+
+    def _parameter(self) -> re.Match[str] | None:
+        strict = _PARAMETER.match(self._text, self._position)
+        return strict or _SLOPPY.match(self._text, self._position)
+
+    def _skip(self, pattern: re.Pattern[str]) -> int:
+        """Go on behind what a pattern matches. @return: where that is."""
+        match = pattern.match(self._text, self._position)
+        assert match is not None
+        self._position = match.end()
+        return self._position

@@ -77,6 +77,8 @@ def _qop(challenge: Challenge) -> bool:
 
 def _check(challenge: Challenge) -> None:
     """@raise ChallengeError: where it cannot be answered."""
+    if challenge.trouble:
+        raise ChallengeError(challenge.trouble)
     for name in "realm", "nonce", "opaque":
         value = challenge.parameters.get(name, "")
         if name != "opaque" and name not in challenge.parameters:
@@ -170,12 +172,9 @@ class _DigestExchange(Exchange):
         current = self._digest.challenge
         if info is None or current is None:
             return
-        try:
-            parameters = parseChallenges([b"Digest " + info])[0].parameters
-        except ChallengeError:
-            return  # it is let pass all the same
-        nonce = parameters.get("nextnonce")
-        if nonce is not None:
+        told = parseChallenges([b"Digest " + info])[0]
+        nonce = told.parameters.get("nextnonce")
+        if nonce is not None and not told.trouble:
             following = {**current.parameters, "nonce": nonce}
             self._digest.use(Challenge(current.scheme, following))
 
