@@ -273,9 +273,9 @@ class ErrorPageTests(SynchronousTestCase):
             b"SSH-2.0-OpenSSH\r\n",
             b"\x15\x03\x01\x00\x02\x02\x46",
             b"220 hello\r\n",
-            b"HTTP/1.1 200 OK\r\nno colon\r\n",
+            b"HTTP/1.1 200 OK\r\nA: \0\r\n",
             b"HTTP/1.1 200 OK\r\nA: " + 70_000 * b"a",
-            b"HTTP/1.1 200 OK\r\n" + 201 * b"A: a\r\n",
+            b"HTTP/1.1 403 No\r\n" + 201 * b"A: a\r\n",
             b"HTTP/1.1 101 No\r\n\r\n",
             20 * b"HTTP/1.1 100 Continue\r\n\r\n",
         ]

@@ -291,8 +291,9 @@ class RefusedTests(HopTestCase):
 
     def test_407ToCredentialsSaysThatTheyWereRejected(self) -> None:
         transport = self.accepted(credentials=Credentials("alice", "s3cret"))
-        transport.receive(b"HTTP/1.1 407 Auth\r\nContent-Length: 0\r\n\r\n")
-        transport.receive(b"HTTP/1.1 407 Auth\r\nContent-Length: 0\r\n\r\n")
+        answer = b"HTTP/1.1 407 Auth\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n"
+        transport.receive(answer)
+        transport.receive(answer)
         error = self.assertFailed(CredentialsRefused, "rejects the credentials", transport)
         self.assertNotIn("s3cret", str(error))
 

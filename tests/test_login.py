@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from importlib.util import find_spec
 from typing import Any
 from unittest import skipIf
@@ -11,7 +12,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import causes
-from ptunnel.auth import Credentials
+from ptunnel.auth import Credentials, Negotiate
 from ptunnel.endpoint import DRAIN_WAIT, ConnectEndpoint
 from ptunnel.errors import (
     CredentialsRefused,
@@ -24,6 +25,7 @@ from ptunnel.handshake import MAX_DRAIN
 from ptunnel.login import MAX_ANSWERS, MISSING_BACK_OFF, REJECTED_BACK_OFF, Login
 
 from .fakes import Builder, Endpoint, Recorder, StrictClock, Transport
+from .integration import ntlmhelper
 
 ALICE = Credentials("alice", "s3cret/canary")
 OTHER = Credentials("alice", "an0ther")
@@ -80,8 +82,14 @@ class LoginTestCase(SynchronousTestCase):
         self.endpoint = self.make(Reader(ALICE))
 
     def make(self, reader: Any, scheme: str = "auto", timeout: float | None = 30.0) -> Any:
+        self.warnings: list[str] = []
         self.login = Login(
-            reader, scheme=scheme, host="proxy.example", hop="corp:3128", reactor=self.clock
+            reader,
+            scheme=scheme,
+            host="proxy.example",
+            hop="corp:3128",
+            warn=self.warnings.append,
+            reactor=self.clock,
         )
         return ConnectEndpoint(
             self.proxy,
@@ -459,11 +467,10 @@ class RejectionTests(LoginTestCase):
         clients = [self.dial() for _ in range(3)]
         for _, transport in clients:
             transport.receive(refusal(BASIC))
-        clients[0][1].lose()
-        self.failureOf(clients[0][0], ProxyFailed)
+        clients[0][0].cancel()
+        self.failureResultOf(clients[0][0])
         self.assertEqual([bool(authorization(t.value())) for _, t in clients], [True, True, False])
-        clients[1][0].cancel()
-        self.failureResultOf(clients[1][0])
+        clients[1][1].receive(OK)
         self.assertTrue(authorization(clients[2][1].value()))
 
     def test_aConnectionThatEndsWhileItWaitsIsMadeAgain(self) -> None:
@@ -631,8 +638,366 @@ class ShownTests(LoginTestCase):
 
     def test_aClosedConnectionIsNotTakenForARejection(self) -> None:
         connecting, transport = self.dial()
-        transport.receive(refusal(BASIC))
-        transport.lose(ConnectionDone())
+        transport.receive(refusal(BASIC, close=True))
+        self.proxy.accept().lose(ConnectionDone())
         self.failureOf(connecting, ProxyFailed)
         connecting, _ = self.dial()
         self.assertNoResult(connecting)
+
+
+class SlowVerdictTests(LoginTestCase):
+    """An answer that does not come may be a rejection that is slow."""
+
+    def waiting(self, count: int = 20) -> list[tuple[Deferred[Any], Transport]]:
+        """Clients that the proxy asks who they are."""
+        clients = [self.dial() for _ in range(count)]
+        for connecting, transport in clients:
+            self.addCleanup(connecting.addErrback, lambda _: None)
+            transport.receive(refusal(BASIC))
+        return clients
+
+    def tried(self, clients: list[tuple[Deferred[Any], Transport]]) -> int:
+        return sum(t.value().count(ALICE.basic()) for _, t in clients)
+
+    def pump(self, seconds: float) -> None:
+        self.clock.pump([0.5] * int(2 * seconds))
+
+    def test_beyondTheFirstOneOtherAttemptIsMadeHoweverLongItTakes(self) -> None:
+        clients = self.waiting()
+        self.assertEqual(self.tried(clients), 1)
+        self.pump(4)
+        self.assertEqual(self.tried(clients), 2)
+        self.pump(24)
+        clients += self.waiting()
+        self.assertEqual(self.tried(clients), 2)
+
+    def test_soItIsWithBasicByChoice(self) -> None:
+        self.endpoint = self.make(Reader(ALICE), "basic")
+        connecting = [self.connect()]
+        clients = [self.proxy.accept()]
+        connecting += [self.connect() for _ in range(20)]
+        self.addCleanup(connecting[1].addErrback, lambda _: None)
+        self.pump(5)
+        clients.append(self.proxy.accept())
+        self.pump(15)
+        self.assertEqual(self.proxy.attempts, 2)
+        clients[0].receive(refusal(BASIC))
+        for one in connecting[:1] + connecting[2:]:
+            self.failureOf(one, CredentialsRefused)
+        self.assertEqual(self.proxy.attempts, 2)
+
+    def test_aVerdictForEitherOfThemIsOneForAll(self) -> None:
+        for which in 0, 1:
+            for answer in refusal(BASIC), OK:
+                self.setUp()
+                clients = self.waiting()
+                self.pump(4)
+                clients[which][1].receive(answer)
+                self.assertEqual(self.tried(clients), 2 if answer != OK else 20)
+
+    def test_whatTimesOutCountsOnUntilTheBackOffIsOver(self) -> None:
+        clients = self.waiting()
+        self.pump(31)
+        self.assertEqual(self.tried(clients), 2)
+        # Those that waited fail; later ones are told at once.
+        self.pump(4)
+        attempts = self.proxy.attempts
+        error = self.failureOf(self.connect(), CredentialsUnavailable)
+        self.assertIn("did not say whether it accepts the credentials", str(error))
+        self.assertIn("not sent again for", str(error))
+        self.assertEqual(error.cause, causes.SILENT.id)
+        self.assertEqual(self.proxy.attempts, attempts)
+        self.pump(REJECTED_BACK_OFF[0])
+        clients = self.waiting()
+        self.pump(31)
+        self.assertEqual(self.tried(clients), 1)  # not two any more
+        self.failureOf(self.connect(), CredentialsUnavailable)
+        self.pump(REJECTED_BACK_OFF[0])
+        self.failureOf(self.connect(), CredentialsUnavailable)
+
+    def test_whatIsHungUpOnOrCancelledCountsToo(self) -> None:
+        clients = self.waiting()
+        clients[0][0].cancel()
+        self.failureResultOf(clients[0][0])
+        clients[1][1].lose()
+        again = self.proxy.accept()
+        again.lose()
+        self.failureOf(clients[1][0], ProxyFailed)
+        for connecting, transport in clients[2:]:
+            self.failureOf(connecting, CredentialsUnavailable)
+            self.assertIsNone(authorization(transport.value()))
+
+    def test_otherCredentialsAreNotMeantByIt(self) -> None:
+        reader = Reader(ALICE)
+        self.endpoint = self.make(reader)
+        self.waiting()
+        self.pump(40)
+        self.failureOf(self.connect(), CredentialsUnavailable)
+        reader.results, reader.news = [OTHER], True
+        _, transport = self.dial()
+        transport.receive(refusal(BASIC))
+        self.assertEqual(authorization(transport.value()), OTHER.basic())
+
+    def test_anAnswerWhateverItSaysOfTheTargetEndsIt(self) -> None:
+        clients = self.waiting()
+        self.pump(4)
+        clients[0][1].receive(b"HTTP/1.1 504 Slow\r\nContent-Length: 0\r\n\r\n")
+        self.assertEqual(self.tried(clients), 20)
+
+
+class KeptAliveTests(LoginTestCase):
+    """A connection that looked kept alive, and ends before the next answer."""
+
+    def test_itIsDialledOnceMore(self) -> None:
+        for end in "lose", "endReading":
+            self.setUp()
+            connecting, first = self.dial()
+            first.receive(refusal(BASIC, body=b"who?"))
+            getattr(first, end)()
+            second = self.proxy.accept()
+            self.assertEqual(self.asked(second), ALICE.basic())
+            second.receive(OK + b"hello")
+            self.assertEqual(self.successResultOf(connecting).received, b"hello")
+
+    def test_butNotTwice(self) -> None:
+        connecting, first = self.dial()
+        first.receive(refusal(DIGEST % b"1"))
+        first.lose()
+        second = self.proxy.accept()
+        second.receive(refusal(DIGEST % b"2" + b", stale=true"))
+        second.lose()
+        self.failureOf(connecting, ProxyFailed)
+        self.assertEqual(self.proxy.attempts, 2)
+
+    def test_notOnceTheAnswerHasBegun(self) -> None:
+        connecting, first = self.dial()
+        first.receive(refusal(BASIC))
+        first.receive(OK[:5])
+        first.lose()
+        self.assertIn("middle of its answer", str(self.failureOf(connecting, ProxyFailed)))
+        self.assertEqual(self.proxy.attempts, 1)
+
+
+class InClearTests(LoginTestCase):
+    """Basic, where everybody between can read it."""
+
+    SILENT = refusal()
+
+    def accept(self, *challenges: bytes) -> None:
+        _, transport = self.dial()
+        if authorization(transport.value()) is None:
+            transport.receive(refusal(*challenges))
+        transport.receive(OK)
+
+    def test_whereItIsOfferedFromTheStartItIsSentAndSaidOnce(self) -> None:
+        for _ in range(3):
+            self.accept(BASIC)
+        (line,) = self.warnings
+        self.assertIn("corp:3128", line)
+        self.assertIn("in clear", line)
+        self.assertNotIn("canary", line)
+
+    def test_whoeverChoseItIsNotTold(self) -> None:
+        self.endpoint = self.make(Reader(ALICE), "basic")
+        self.accept()
+        self.assertEqual(self.warnings, [])
+
+    def test_whoeverDoesNotSayHowGetsNothing(self) -> None:
+        for first in (), (DIGEST % b"abc",):
+            self.setUp()
+            if first:
+                self.accept(*first)
+            connecting, transport = self.dial()
+            self.sent(transport)
+            transport.receive(self.SILENT)
+            error = self.failureOf(connecting, CredentialsRefused)
+            self.assertIn("it does not say how; auth = basic would send", error.hint)
+            self.assertEqual(error.cause, causes.SCHEME_NOT_SERVED.id)
+            self.assertIsNone(self.asked(transport))
+
+    def test_butWhoeverHasItMayRejectItSo(self) -> None:
+        self.accept(BASIC)
+        connecting, transport = self.dial()
+        transport.receive(self.SILENT)
+        error = self.failureOf(connecting, CredentialsRefused)
+        self.assertEqual(error.cause, causes.CREDENTIALS_REJECTED.id)
+
+    def test_withBasicByChoiceANewPasswordIsSentThere(self) -> None:
+        self.endpoint = self.make(Reader(ALICE, OTHER), "basic")
+        _, transport = self.dial()
+        self.sent(transport)
+        transport.receive(self.SILENT)
+        self.assertEqual(self.asked(transport), OTHER.basic())
+
+    def test_afterAStrongerSchemeWasAcceptedItIsNotSent(self) -> None:
+        self.accept(DIGEST % b"abc")
+        for _ in range(2):
+            connecting, transport = self.dial()
+            self.sent(transport)
+            transport.receive(refusal(BASIC))
+            error = self.failureOf(connecting, CredentialsRefused)
+            self.assertIn(
+                "asks for Basic, though it accepted Digest before; auth = basic would", error.hint
+            )
+            self.assertIsNone(self.asked(transport))
+        self.assertEqual(self.warnings, [])
+        self.accept(DIGEST % b"def")  # it is not held against the proxy
+
+    def test_norIfTheCredentialsAreOthers(self) -> None:
+        reader = Reader(ALICE)
+        self.endpoint = self.make(reader)
+        self.accept(DIGEST % b"abc")
+        reader.results, reader.news = [OTHER], True
+        connecting, transport = self.dial()
+        self.sent(transport)
+        transport.receive(refusal(BASIC))
+        self.failureOf(connecting, CredentialsRefused)
+        self.assertIsNone(self.asked(transport))
+
+    def test_norAsTheWeakerOneOfSeveral(self) -> None:
+        self.accept(DIGEST % b"abc")
+        connecting, transport = self.dial()
+        self.sent(transport)
+        transport.receive(refusal(BASIC, b'Proxy-Authenticate: Digest realm="no nonce"'))
+        self.failureOf(connecting, CredentialsRefused)
+        self.assertNotIn(b"Basic", transport.value())
+
+
+@skipIf(find_spec("spnego") is None, "pyspnego is not installed")
+class BoundTests(LoginTestCase):
+    """Schemes that authenticate a connection."""
+
+    NTLM = b"Proxy-Authenticate: NTLM"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = ntlmhelper.challengeMessage(bytes(8))
+
+    def next(self) -> bytes:
+        return self.NTLM + b" " + b64encode(self.server)
+
+    def kind(self, transport: Transport) -> str:
+        """The scheme of what was sent, and which of NTLM's messages it is."""
+        scheme, _, token = (self.asked(transport) or b"").decode().partition(" ")
+        return f"{scheme} {b64decode(token)[8]}" if scheme == "NTLM" else scheme
+
+    def test_aProxyThatServesBasicAloneAndClosesEachTimeGetsIt(self) -> None:
+        for offer in (self.NTLM, BASIC), (b"Proxy-Authenticate: Negotiate", self.NTLM, BASIC):
+            self.setUp()
+            self.patch(Negotiate, "blocking", False)  # this clock has no threads
+            connecting, transport = self.dial()
+            for _ in range(2 * len(offer)):
+                transport.receive(refusal(*offer, close=True))
+                transport = self.proxy.accept()
+                if (header := self.asked(transport)) == ALICE.basic():
+                    break
+            self.assertEqual(header, ALICE.basic())
+            transport.receive(OK)
+            self.successResultOf(connecting)
+
+    def test_oneThatComesToAskForBasicAloneGetsIt(self) -> None:
+        connecting, transport = self.dial()
+        transport.receive(refusal(self.NTLM, BASIC))
+        self.sent(transport)
+        transport.receive(refusal(BASIC))  # NTLM's first message is no attempt
+        self.assertEqual(self.asked(transport), ALICE.basic())
+        transport.receive(OK)
+        self.successResultOf(connecting)
+
+    def begun(self, *offer: bytes) -> tuple[Deferred[Any], Transport]:
+        """NTLM's first message was sent."""
+        connecting, transport = self.dial()
+        self.sent(transport)
+        transport.receive(refusal(*(offer or (self.NTLM,))))
+        self.assertEqual(self.kind(transport), "NTLM 1")
+        return connecting, transport
+
+    def test_aConnectionThatIsAliveIsKept(self) -> None:
+        body = b"x" * 300_000
+        for answer in (
+            b"HTTP/1.1 407 Who\r\n%b\r\n\r\n" % self.next(),
+            refusal(self.next(), body=body),
+            refusal(self.next()).replace(b"1.1", b"1.0", 1),
+            b"HTTP/1.0 407 Who\r\n%b\r\n\r\n" % self.next(),
+        ):
+            for size in 1 << 20, 1000:
+                self.setUp()
+                connecting, transport = self.begun()
+                for start in range(0, len(answer), size):
+                    transport.receive(answer[start : start + size])
+                self.assertEqual(self.kind(transport), "NTLM 3")
+                transport.receive(OK)
+                self.successResultOf(connecting)
+                self.assertEqual(self.proxy.attempts, 1)
+
+    def test_aBodyMayTakeItsTimeThere(self) -> None:
+        connecting, transport = self.begun()
+        answer = refusal(self.next(), body=b"x" * 100)
+        transport.receive(answer[:-50])
+        self.clock.pump([0.5] * 20)
+        self.assertEqual(self.proxy.attempts, 1)
+        transport.receive(answer[-50:])
+        self.assertEqual(self.kind(transport), "NTLM 3")
+        self.assertNoResult(connecting)
+
+    def assertGivesWay(self, connecting: Deferred[Any]) -> None:
+        """The next scheme is tried on another connection."""
+        transport = self.proxy.accept()
+        self.assertEqual(self.asked(transport), ALICE.basic())
+        transport.receive(OK)
+        self.successResultOf(connecting)
+
+    def test_oneThatEndsInTheMidstGivesWayToTheNextScheme(self) -> None:
+        connecting, transport = self.begun(self.NTLM, BASIC)
+        transport.receive(refusal(self.next(), close=True))
+        self.assertGivesWay(connecting)
+
+    def test_soDoesOneThatEndsWithoutAnAnswerToTheLastMessage(self) -> None:
+        for end in "lose", "endReading":
+            self.setUp()
+            connecting, transport = self.begun(self.NTLM, BASIC)
+            transport.receive(refusal(self.next()))
+            self.assertEqual(self.kind(transport), "NTLM 3")
+            getattr(transport, end)()
+            self.assertGivesWay(connecting)
+
+    def test_soDoesOneThatEndsTwiceAfterTheFirstMessage(self) -> None:
+        connecting, transport = self.begun(self.NTLM, BASIC)
+        transport.lose()
+        transport = self.proxy.accept()
+        self.assertEqual(self.kind(transport), "NTLM 1")
+        transport.lose()
+        self.assertGivesWay(connecting)
+
+    def test_whereThereIsNoOtherItIsAFailureThatSaysSo(self) -> None:
+        for answer in refusal(self.next(), close=True), refusal(self.next()):
+            self.setUp()
+            connecting, transport = self.begun()
+            transport.receive(answer)
+            transport.lose()
+            self.assertIn("in the midst", str(self.failureOf(connecting, ProxyFailed)))
+            self.assertEqual(self.proxy.attempts, 1)
+
+    def test_oneThatIsGivenUpCountsAsAnAttempt(self) -> None:
+        connecting, transport = self.begun(self.NTLM, BASIC)
+        transport.receive(refusal(self.next()))
+        transport.lose()
+        self.proxy.accept()  # Basic is under way
+        self.clock.pump([0.5] * 10)
+        _, transport = self.dial()
+        transport.receive(refusal(self.NTLM, BASIC))
+        self.clock.pump([0.5] * 10)
+        self.assertIsNone(authorization(transport.value()))
+        self.assertNoResult(connecting)
+
+    def test_theSecondTunnelBeginsUnaskedOnItsOwnConnection(self) -> None:
+        connecting, transport = self.begun()
+        transport.receive(refusal(self.next()))
+        transport.receive(OK)
+        self.successResultOf(connecting)
+        connecting, transport = self.dial()
+        self.assertEqual(self.kind(transport), "NTLM 1")
+        transport.receive(refusal(self.next()))
+        self.assertEqual(self.kind(transport), "NTLM 3")
+        transport.receive(OK)
+        self.successResultOf(connecting)

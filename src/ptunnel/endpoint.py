@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from OpenSSL.SSL import Connection
 from twisted.internet.address import HostnameAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone, NoProtocol
@@ -39,14 +40,16 @@ from ptunnel.handshake import Challenged, Established, Handshake, authority, con
 from ptunnel.hops import hopOf
 from ptunnel.login import Login, Visit
 from ptunnel.sweep import Sweep, clockOf
-from ptunnel.tls import tlsFailure
+from ptunnel.tls import connectionOf, endPointOf, tlsFailure
 from ptunnel.transports import abort, receiverOf
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
 BODY_WAIT = 1.0
-# How long one attempt with new credentials keeps others from trying, in seconds. A proxy says soon
-# that it rejects them; what takes longer is its way to the target.
+# How long an attempt with new credentials keeps a second one from trying, in seconds. A proxy says
+# soon that it rejects them, as a rule; what takes longer is its way to the target.
 VERDICT_WAIT = 3.0
+# What a proxy does that ends a connection on which an authentication was begun.
+_MIDST = "closes the connection in the midst of the authentication"
 # The same for the body of a 407 behind which the connection can go on.
 DRAIN_WAIT = 5.0
 
@@ -159,7 +162,9 @@ class _Attempt(Factory):
         self._deadline = self._bodyDeadline = self._answered = float("inf")
         self._done: Deferred[IProtocol] | None = None
         self._timeout = 0.0
-        self._asking = False
+        self._asking = self._isReused = self._isRedialled = False
+        self._authorization: bytes | None = None
+        self._tls: Connection | None = None
 
     def start(self, timeout: float | None) -> Deferred[IProtocol]:
         done = self._done = Deferred(self._cancelled)
@@ -193,23 +198,28 @@ class _Attempt(Factory):
         if self.over:
             return
         self._prepare(authorization)
+        self._isReused = False
         try:
-            connecting = self._waiting = self._proxyEndpoint.connect(self)
+            connecting = self._proxyEndpoint.connect(self)
         except Exception:
             self.fail(Failure())
         else:
+            if not self._asking:
+                self._waiting = connecting
             connecting.addErrback(self._notConnected)
 
     def _prepare(self, authorization: bytes | None) -> None:
         """The next request, and what reads the answer to it."""
         hop, visit = self._hop, self._visit
         self.request = hop.request(authorization, visit is not None and visit.bound)
+        self._authorization = authorization
         self.handshake = Handshake(
             hop.host,
             hop.port,
             hop=hop.hop,
             authenticated=authorization is not None,
             answerable=hop.login is not None,
+            midway=visit is not None and visit.midway,
             secrets=visit.secrets() if visit is not None else (),
         )
 
@@ -231,20 +241,55 @@ class _Attempt(Factory):
         self._bodyDeadline = float("inf")
         if not challenge.reusable:
             self._hangUp()
-        self._await(self._enter(self._hop.login).answer(challenge), self._again)
+        visit = self._enter(self._hop.login)
+        self._await(visit.answer(challenge, self._channel()), self._again)
 
     def _again(self, authorization: bytes) -> None:
         """Send the next request, on the same connection where that is possible."""
         self._asking = False
-        self._answered = self._sweep.clock.seconds()
         if self._connection is not None and not self.over:
             self._prepare(authorization)
-            self._connection.send(self.request)
+            self._isReused = True
+            self._send(self._connection)
         elif self._visit is not None and self._visit.sticky:
-            what = f"{self._who()} closes the connection in the midst of the authentication"
-            self.fail(ProxyFailed(what, hop=self._hop.hop, cause=causes.BROKEN.id))
+            self._giveWay(self._broken(_MIDST))
         else:
             self._dial(authorization)
+
+    def connected(self, connection: _ProxyConnection) -> None:
+        """The newest connection stands: send the request, or find out what it is to carry."""
+        visit = self._visit
+        if self._hop.login is not None and not connection.isWithin:
+            self._tls = connectionOf(connection.transport)
+        if visit is not None and visit.opens:
+            self._await(visit.open(self._channel()), self._open)
+        else:
+            self._send(connection)
+
+    def _open(self, authorization: bytes | None) -> None:
+        """Send the first request on the connection that it was made for, if that still stands."""
+        self._asking = False
+        if self._connection is None or self.over:
+            self._dial(authorization)
+        else:
+            self._prepare(authorization)
+            self._send(self._connection)
+
+    def _send(self, connection: _ProxyConnection) -> None:
+        connection.send(self.request)
+        if self._authorization is not None and self._visit is not None:
+            self._visit.sent()
+            self._answered = self._sweep.clock.seconds()
+
+    def _channel(self) -> bytes | None:
+        """What binds an authentication to the TLS connection with the proxy; None without TLS."""
+        return None if self._tls is None else endPointOf(self._tls)
+
+    def _giveWay(self, error: TunnelError) -> None:
+        """The connection has ended that the authentication was bound to."""
+        assert self._visit is not None
+        self._hangUp()
+        self._await(self._visit.giveWay(error), self._again)
 
     def _hangUp(self) -> None:
         """Another connection will take the place of this one."""
@@ -286,7 +331,10 @@ class _Attempt(Factory):
 
     def _hurry(self) -> None:
         """The status is known; what is still missing is a body that may never come."""
-        wait = BODY_WAIT if self.handshake.challenged is None else DRAIN_WAIT
+        challenged = self.handshake.challenged
+        wait = BODY_WAIT if challenged is None else DRAIN_WAIT
+        if challenged is not None and challenged.midway:
+            wait = float("inf")  # only this connection can go on
         if self._bodyDeadline == float("inf"):
             now = self._sweep.clock.seconds()
             # Half of what is left is for the connection that takes the place of this one.
@@ -296,7 +344,7 @@ class _Attempt(Factory):
     def check(self, now: float) -> None:
         """Look whether the time is over; called by the Sweep."""
         if self._visit is not None and now >= self._answered + VERDICT_WAIT:
-            self._visit.leave()
+            self._visit.stepAside()
         if now >= self._deadline or (now >= self._bodyDeadline and not self._cutShort()):
             self._expired()
 
@@ -348,6 +396,9 @@ class _Attempt(Factory):
         else:
             self.fail(cannotReach(cast(BaseException, reason.value), self._hop.hop))
 
+    def _broken(self, what: str) -> ProxyFailed:
+        return ProxyFailed(f"{self._who()} {what}", hop=self._hop.hop, cause=causes.BROKEN.id)
+
     def _who(self) -> str:
         return f"the proxy {self._hop.hop}" if self._hop.hop else "the proxy"
 
@@ -358,7 +409,7 @@ class _Attempt(Factory):
         """The newest connection has ended before there was a tunnel."""
         if self._asking:
             self._hangUp()
-        elif self._cutShort():
+        elif self._cutShort() or (not self.handshake.begun and self._goOn()):
             pass
         # Whoever has begun to answer was reached, even if TLS then breaks.
         elif self.handshake.begun or reason.check(ConnectionDone, TwistedConnectionLost):
@@ -369,6 +420,27 @@ class _Attempt(Factory):
         else:
             self.fail(cannotReach(cast(BaseException, reason.value), self._hop.hop))
 
+    def _goOn(self) -> bool:
+        """Make up for a connection that has ended without a byte of an answer.
+
+        @return: whether that can be done.
+        """
+        visit = self._visit
+        if visit is None:
+            return False
+        if self._isReused and not visit.sticky and not self._isRedialled:
+            # It looked as if it were kept alive, and the request was never read.
+            self._isRedialled = True
+            self._hangUp()
+            self._dial(self._authorization)
+        elif visit.sticky:
+            self._giveWay(self._broken(_MIDST))
+        elif visit.midway:
+            self._giveWay(self.handshake.end())
+        else:
+            return False
+        return True
+
 
 @implementer(IHalfCloseableProtocol)
 class _ProxyConnection(Protocol):
@@ -376,9 +448,12 @@ class _ProxyConnection(Protocol):
 
     It says that it can half-close, whatever the inner protocol can, because Twisted's wrappers ask
     once, before there is an inner protocol.
+
+    @ivar isWithin: whether it goes through another proxy, whose TLS is not this one's.
     """
 
     _inner: IProtocol | None = None
+    isWithin = False
 
     def __init__(self, attempt: _Attempt) -> None:
         self._attempt: _Attempt | None = attempt
@@ -388,7 +463,7 @@ class _ProxyConnection(Protocol):
         if attempt is None or attempt.over:
             abort(self.transport)  # it was cancelled, and connected all the same
         else:
-            self.send(attempt.request)
+            attempt.connected(self)
 
     def send(self, request: bytes) -> None:
         cast(Any, self.transport).write(request)
@@ -421,6 +496,8 @@ class _ProxyConnection(Protocol):
         if inner is None:
             raise NoProtocol()
         self._inner = inner
+        if isinstance(inner, _ProxyConnection):
+            inner.isWithin = True
         self._attempt = None  # a tunnel may live for months
         inner.makeConnection(cast(Any, self.transport))
         attempt.succeed(inner)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -40,11 +40,6 @@ MAX_EXCERPT = 512
 MAX_DRAIN = 256 * 1024
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: [^\0\r\n]*)?\r?\n")
-_FIELD_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:|[ \t])[^\0\r\n]*\r?\n")
-# What may stand at the end of what has come so far: the beginning of a field line.
-_FIELD_BEGUN = re.compile(
-    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[^\0\r\n]*\r?)?|[ \t][^\0\r\n]*\r?|\r)?"
-)
 # The beginning of a status line is whole when this, from its own length on, is put behind it.
 _STATUS_TEMPLATE = b"HTTP/1.1 200\n"
 
@@ -64,6 +59,12 @@ _NO_SUCH_NAME = (
     rb"(?:could not|cannot|unable to|failed to) resolve|no such (?:host|domain)|unknown host|"
     rb"name or service not known|dns (?:error|failure|resolution)"
 )
+# The header fields of a refusal that are needed, with lines that continue them.
+_NEEDED = re.compile(
+    rb"(?im)^(content-length|transfer-encoding|(?:proxy-)?connection|proxy-authenticate)"
+    rb"[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)"
+)
+_FRAMING = frozenset([b"content-length", b"transfer-encoding"])
 _AUTHENTICATION_INFO = re.compile(rb"(?i)\nproxy-authentication-info:([^\r\n]*)")
 _MARKUP = re.compile(r"(?is)<(style|script)\b.*?(?:</\1>|$)|<!--.*?(?:-->|$)|<[^>]*(?:>|$)")
 
@@ -82,11 +83,14 @@ class Challenged:
     @ivar values: those of its Proxy-Authenticate fields (RFC 9110 section 11.7.1).
     @ivar reusable: whether the answer may go on the same connection.
     @ivar refusal: the failure that it is where nobody can.
+    @ivar midway: whether it goes on with what was begun on this connection, which is to be kept
+        unless it really ends.
     """
 
     values: tuple[bytes, ...]
     reusable: bool
     refusal: CredentialsRefused
+    midway: bool = False
 
 
 def authority(host: str, port: int) -> str:
@@ -161,6 +165,7 @@ class Handshake:
         "_hop",
         "_informational",
         "_line",
+        "_midway",
         "_port",
         "_reader",
         "_secrets",
@@ -179,6 +184,7 @@ class Handshake:
         hop: str = "",
         authenticated: bool = False,
         answerable: bool = False,
+        midway: bool = False,
         secrets: Sequence[bytes] = (),
     ) -> None:
         """
@@ -186,6 +192,8 @@ class Handshake:
         @param hop: the proxy, as failures name it.
         @param authenticated: whether the request carried credentials.
         @param answerable: whether a 407 may be answered.
+        @param midway: whether the request carried the beginning of an exchange that only this
+            connection can go on with.
         @param secrets: what no failure may show, though the proxy says it.
         """
         self._secrets = secrets
@@ -194,6 +202,7 @@ class Handshake:
         self._hop = hop
         self._authenticated = authenticated
         self._answerable = answerable
+        self._midway = midway
         self._head = b""
         self._start = 0  # of the answer that is being read, behind the 1xx before it
         self._line = 0  # of the line that is being read
@@ -259,11 +268,11 @@ class Handshake:
                 if outcome is not None or self._reader is not None:
                     return outcome
                 continue
-            elif not _FIELD_LINE.fullmatch(line):
-                raise self._badLine()
+            elif b"\0" in line:
+                raise self._failed("sent a NUL byte in the head of its answer")
             else:
                 self._fields += 1
-                if self._fields > MAX_HEADERS:
+                if self._fields > MAX_HEADERS and self._statusBegun() != b"2":
                     raise self._failed(f"sent more than {MAX_HEADERS} header lines")
             self._line = end
 
@@ -298,8 +307,12 @@ class Handshake:
             rest = b"\n" if line.endswith(b"\r") else _STATUS_TEMPLATE[len(line) :] or b"\n"
             if not _STATUS_LINE.fullmatch(line + rest):
                 raise self._notHTTP()
-        elif not _FIELD_BEGUN.fullmatch(line):
-            raise self._badLine()
+        elif b"\0" in line:
+            raise self._failed("sent a NUL byte in the head of its answer")
+
+    def _statusBegun(self) -> bytes:
+        """The first digit of the status that is being read."""
+        return self._head[self._start + 9 : self._start + 10]
 
     def _headEnded(self) -> Established | Challenged | None:
         status = int(self._head[self._start + 9 : self._start + 12])
@@ -319,7 +332,22 @@ class Handshake:
             status, _text(self._masked(self._head[self._start + 12 : reasonEnd]))
         )
         self._reader = _reader(self._target)
-        return self._readBody(self._head[self._start :])
+        fields, rest = self._head[reasonEnd + 1 : self._line], self._head[self._line :]
+        version = self._head[self._start : self._start + 8]
+        return self._readBody(b"%b %d\r\n%b\r\n" % (version, status, self._needed(fields)) + rest)
+
+    def _needed(self, fields: bytes) -> bytes:
+        """The fields of a refusal's head that say where its body ends, and what is asked, as h11
+        can read them. All others mean nothing to us, however odd they are.
+        """
+        lines = [
+            (match[1].lower(), b" ".join(match[2].split())) for match in _NEEDED.finditer(fields)
+        ]
+        names = {name for name, _ in lines}
+        if self._midway and not _FRAMING & names and _goesOn(lines):
+            # It must go on on this connection, so that there is no body that it could end.
+            lines.append((b"content-length", b"0"))
+        return b"".join(name + b": " + value + b"\r\n" for name, value in lines)
 
     def _readBody(self, data: bytes) -> Challenged | None:
         import h11
@@ -345,10 +373,12 @@ class Handshake:
                         self.loseConnection()
                     break
         except h11.RemoteProtocolError:
-            if self._answerable and self.refusal is not None and self.refusal.status == 407:
+            isAsking = self._answerable and isinstance(self.refusal, CredentialsRefused)
+            if isAsking and self.challenged is None:
                 raise self._failed("sent a 407 whose framing makes no sense") from None
             # It is refused all the same; only what its body says stays unknown.
-        if self._drained > MAX_DRAIN:
+            self.loseConnection()
+        if not self._drains():
             self.loseConnection()
         refusal = self._complete()
         if self.challenged is None:
@@ -358,7 +388,12 @@ class Handshake:
     def _wantsBody(self) -> bool:
         if self.challenged is None:
             return len(self._body) < MAX_EXCERPT
-        return self._drained <= MAX_DRAIN
+        return self._drains()
+
+    def _drains(self) -> bool:
+        """Whether a 407's body is still worth being read."""
+        midway = self.challenged is not None and self.challenged.midway
+        return midway or self._drained <= MAX_DRAIN
 
     def _challenge(self, response: h11.Response) -> None:
         fields = response.headers
@@ -370,7 +405,8 @@ class Handshake:
                 refusal.hint = f"it offers {', '.join(schemes)}; {refusal.hint}"
             return
         names = {name for name, _ in fields}
-        if {b"content-length", b"transfer-encoding"} <= names:
+        midway = self._midway and _goesOn(fields)
+        if names >= _FRAMING:
             raise self._failed("sent a 407 with both Content-Length and Transfer-Encoding")
         options = {
             option.strip().lower()
@@ -379,10 +415,10 @@ class Handshake:
             for option in value.split(b",")
         }
         # NTLM is bound to a connection, and old proxies speak it over HTTP/1.0 with keep-alive.
-        persistent = response.http_version >= b"1.1" or b"keep-alive" in options
-        framed = bool({b"content-length", b"transfer-encoding"} & names)
+        persistent = midway or response.http_version >= b"1.1" or b"keep-alive" in options
+        framed = bool(_FRAMING & names)
         reusable = persistent and framed and b"close" not in options
-        self.challenged = Challenged(values, reusable, refusal)
+        self.challenged = Challenged(values, reusable, refusal, midway)
 
     def loseConnection(self) -> None:
         """The connection cannot carry the answer to a challenge."""
@@ -446,8 +482,14 @@ class Handshake:
             cause = causes.SSH_SERVER
         return self._failed("does not answer as an HTTP proxy", cause)
 
-    def _badLine(self) -> ProxyFailed:
-        return self._failed("sent a malformed header line")
+
+def _goesOn(fields: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a challenge holds the next part of an exchange, and does not begin one."""
+    values = [value for name, value in fields if name == b"proxy-authenticate"]
+    try:
+        return any(c.token and c.scheme != "basic" for c in parseChallenges(values))
+    except ChallengeError:
+        return False
 
 
 def _text(data: bytes) -> str:

@@ -4,7 +4,10 @@ A proxy is asked without credentials first, and gets what its challenge wants; t
 accepted is remembered, so that the next tunnel saves that round trip. As long as nothing has been
 accepted, one tunnel at a time tries, and all others that were challenged wait for how that ends:
 rejected credentials are sent once and not again for a back-off, since attempts lock accounts.
-Used by endpoint and route.
+
+A proxy says soon that it rejects credentials, as a rule; what takes longer is its way to the
+target. So a second tunnel may try beside a first one that waits, but no third: an answer that has
+not come may be a rejection that is slow.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ T = TypeVar("T")
 REJECTED_BACK_OFF = (60.0, 3600.0)
 # The same after they could not be had: nobody is locked for it, but a command may be costly.
 MISSING_BACK_OFF = (1.0, 10.0)
+# How many attempts may be under way, or have ended without an answer, at the same time.
+MAX_UNVERIFIED = 2
 # Answers to challenges within one attempt at a tunnel: Negotiate may need some legs, and a stale
 # nonce one more. A proxy that asks on and on is broken or hostile.
 MAX_ANSWERS = 6
@@ -82,6 +87,7 @@ class Login:
         scheme: str = "auto",
         host: str = "",
         hop: str = "",
+        warn: Callable[[str], None] | None = None,
         reactor: Any = None,
     ) -> None:
         """
@@ -91,6 +97,8 @@ class Login:
             "digest", "ntlm" or "negotiate".
         @param host: the proxy's name, for which a Kerberos ticket is asked.
         @param hop: what failures call the proxy; "": as the first ConnectEndpoint calls it.
+        @param warn: called once, with a line, when the password goes out in clear because the proxy
+            asks for it so.
         @param reactor: clock and threads; None: the reactor.
         """
         self.reader = Given(credentials) if isinstance(credentials, Credentials) else credentials
@@ -98,11 +106,16 @@ class Login:
         self.host = host
         self.hop = hop
         self._accepted: Scheme | None = None
+        self._stronger = ""
+        self._warn = warn
         self._prober: Visit | None = None
+        self._trying: list[Visit] = []
+        self._unanswered = 0
         self._reactor = reactor
         self._waiting: list[Deferred[None]] = []
         self._trouble: TunnelError | None = None
         self._rejected: Credentials | None = None
+        self._isLasting = False
         self._until = 0.0
         self._backOff = 0.0
 
@@ -126,6 +139,7 @@ class Login:
             return
         if self._clock().seconds() >= self._until:
             self._trouble = None
+            self._unanswered = min(self._unanswered, MAX_UNVERIFIED - 1)
         elif not self._changed():
             raise self._delayed(self._trouble)
 
@@ -136,24 +150,22 @@ class Login:
         """
         if self._trouble is None:
             return
-        if isinstance(self._trouble, CredentialsRefused) and credentials == self._rejected:
+        if self._isLasting and credentials == self._rejected:
             raise self._delayed(self._trouble)
         self._trouble = None
         self._until = self._backOff = 0.0
+        self._unanswered = 0
 
     def _delayed(self, trouble: TunnelError) -> TunnelError:
         """The last failure, as one who comes later is told it."""
-        if not isinstance(trouble, CredentialsRefused):
+        if not self._isLasting:
             return trouble.with_traceback(None)
         left = self._until - self._clock().seconds()
-        delayed = CredentialsRefused(
-            f"{trouble.message}; they are not sent again for {left:.0f} s",
-            status=trouble.status,
-            reason=trouble.reason,
-            hop=self.hop,
-            hint=trouble.hint,
-            cause=trouble.cause,
-        )
+        message = f"{trouble.message}; they are not sent again for {left:.0f} s"
+        said = {"hop": self.hop, "hint": trouble.hint, "cause": trouble.cause}
+        if not isinstance(trouble, CredentialsRefused):
+            return CredentialsUnavailable(message, **said)
+        delayed = CredentialsRefused(message, status=trouble.status, reason=trouble.reason, **said)
         delayed.reached = False
         return delayed
 
@@ -164,10 +176,23 @@ class Login:
         return self._accepted
 
     def claim(self, visit: Visit) -> bool:
-        """Whether this visit is the one that may try; if nobody is, it is from now on."""
-        if self._prober is None:
-            self._prober = visit
-        return self._prober is visit
+        """Let this visit try, if nobody else is to be waited for.
+
+        @return: whether it may.
+        """
+        if visit in self._trying:
+            return True
+        # What was tried so far says nothing about newer credentials.
+        if self._prober is not None or not (self.unverified < MAX_UNVERIFIED or self._changed()):
+            return False
+        self._prober = visit
+        self._trying.append(visit)
+        return True
+
+    @property
+    def unverified(self) -> int:
+        """How many attempts are under way, or have ended without an answer."""
+        return len(self._trying) + self._unanswered
 
     def wait(self) -> Deferred[None]:
         """@return: fires when things have changed."""
@@ -177,39 +202,87 @@ class Login:
 
     def succeeded(self, visit: Visit, scheme: Scheme) -> None:
         """The proxy has accepted the credentials."""
-        if self._prober in (None, visit):  # else somebody tries newer ones
+        if scheme.name != Basic.name:
+            self._stronger = scheme.title
+        tried = {other.credentials for other in self._trying if other is not visit}
+        if tried <= {scheme.credentials}:  # else somebody tries newer ones
             self._accepted = scheme
         if self._rejected in (None, scheme.credentials):
             self._trouble = None
             self._until = self._backOff = 0.0
+            self._unanswered = 0
         self.left(visit)
 
     def failed(
         self, visit: Visit, trouble: TunnelError, rejected: Credentials | None = None
     ) -> None:
-        """The credentials were rejected, or could not be had, or cannot be given."""
+        """The credentials were rejected, or could not be had, or cannot be given.
+
+        @param rejected: those that were rejected, or for which the proxy had no answer.
+        """
         now = self._clock().seconds()
-        isRejection = isinstance(trouble, CredentialsRefused)
-        outweighs = isRejection and not isinstance(self._trouble, CredentialsRefused)
+        isLasting = isinstance(trouble, CredentialsRefused) or rejected is not None
+        outweighs = isLasting and not self._isLasting
         if now >= self._until or outweighs:  # of several that were under way at once, one counts
-            least, most = REJECTED_BACK_OFF if isRejection else MISSING_BACK_OFF
-            self._trouble = trouble
+            least, most = REJECTED_BACK_OFF if isLasting else MISSING_BACK_OFF
+            self._trouble, self._isLasting = trouble, isLasting
             self._rejected = rejected
             self._backOff = min(max(2 * self._backOff, least), most)
             self._until = now + self._backOff
         self.left(visit)
 
-    def left(self, visit: Visit) -> None:
-        """A visit tries no more: those that waited for it look again."""
+    def unanswered(self, visit: Visit, credentials: Credentials | None) -> None:
+        """An attempt has ended, and nobody knows what the proxy thinks of it."""
+        self._unanswered += 1
+        if self._unanswered < MAX_UNVERIFIED:
+            return
+        trouble = CredentialsUnavailable(
+            f"{self.who} did not say whether it accepts the credentials, which were tried "
+            f"{MAX_UNVERIFIED} times",
+            hop=self.hop,
+            hint=causes.CREDENTIALS_REJECTED.hint,
+            cause=causes.SILENT.id,
+        )
+        self.failed(visit, trouble, credentials)
+
+    def stepAside(self, visit: Visit) -> None:
+        """A visit goes on trying, but others need not wait for it any more."""
         if self._prober is visit:
             self._prober = None
-            waiting, self._waiting = self._waiting, []
-            for one in waiting:
-                one.callback(None)
+            self._wake()
+
+    def left(self, visit: Visit) -> None:
+        """A visit tries no more: those that waited for it look again."""
+        if visit in self._trying:
+            self._trying.remove(visit)
+            if self._prober is visit:
+                self._prober = None
+            self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(None)
 
     def isTrying(self, visit: Visit) -> bool:
-        """Whether this visit is the one that all others wait for."""
-        return self._prober is visit
+        """Whether this visit is one that others wait for."""
+        return visit in self._trying
+
+    def show(self, inClear: bool) -> None:
+        """Prepare for Basic, which the proxy asks for: everybody between can read it in clear.
+
+        @raise NoScheme: where it must not be sent so.
+        """
+        if not inClear or self.wanted == Basic.name:
+            return
+        if self._stronger:
+            raise NoScheme(
+                f"it asks for Basic, though it accepted {self._stronger} before; auth = basic "
+                "would send user name and password, in clear"
+            )
+        warn, self._warn = self._warn, None
+        if warn is not None:
+            warn(f"{self.who} asks for Basic: user name and password go to it in clear")
 
     def forget(self, scheme: Scheme) -> None:
         """This one is not accepted any more."""
@@ -232,10 +305,12 @@ class Login:
 
 class Visit:
     """One attempt at a tunnel, as far as authentication goes: `first`, then `answer` as often as
-    the proxy asks, then `accepted`, `refused` or `leave`.
+    the proxy asks, with `sent` whenever an answer goes out; then `accepted`, `refused` or `leave`.
 
     @ivar waiting: whether it waits for how another one's attempt ends.
+    @ivar opens: whether the first request is to carry what only `open` says.
     @ivar sticky: whether the newest answer belongs on the connection that brought the challenge.
+    @ivar credentials: those that it tries, as soon as they are known.
     """
 
     def __init__(self, login: Login, target: str) -> None:
@@ -243,10 +318,23 @@ class Visit:
         self._target = target
         self._scheme: Scheme | None = None
         self._exchange: Exchange | None = None
-        self._unasked = self._reread = self.sticky = self.waiting = False
+        self._unasked = self._reread = self._told = False
+        self.waiting = self.opens = False
         self._answers = 0
-        self._cannot: dict[str, ChallengeError] = {}
+        self._cannot: dict[str, Exception] = {}
+        self._offers: list[Challenge] = []
+        self._channel: bytes | None = None
         self._fresh: Credentials | None = None
+        self.credentials: Credentials | None = None
+
+    @property
+    def sticky(self) -> bool:
+        return self._exchange is not None and self._exchange.continues
+
+    @property
+    def midway(self) -> bool:
+        """Whether what was sent is the beginning of an exchange on one connection."""
+        return self._exchange is not None and self._exchange.midway
 
     @property
     def bound(self) -> bool:
@@ -272,48 +360,69 @@ class Visit:
         if scheme is None and login.wanted == "basic":
             credentials = yield self._read()
             login.admit(credentials)
+            self.credentials = credentials
             scheme = Basic(credentials, login.host)
         if scheme is None:
             return None
         self._unasked = True
         self._use(scheme)
+        if scheme.bound:
+            self.opens = True
+            return None
+        return cast("bytes | None", (yield self._ask("first")))
+
+    @inlineCallbacks
+    def open(self, channel: bytes | None) -> Generator[Deferred[Any], Any, bytes | None]:
+        """The value of Proxy-Authorization for the first request on a connection that stands.
+
+        @param channel: as in L{answer}.
+        """
+        self.opens = False
+        scheme = self._scheme
+        assert scheme is not None
+        self._bind(channel)
         try:
             return cast("bytes | None", (yield self._ask("first")))
         except ChallengeError:  # a ticket has run out
-            login.forget(scheme)
+            self._login.forget(scheme)
             self._scheme = self._exchange = None
             return None
 
+    def sent(self) -> None:
+        """The newest answer has gone out."""
+        self._told = self._told or (self._exchange is not None and self._exchange.told)
+
     @inlineCallbacks
-    def answer(self, challenged: Challenged) -> Generator[Deferred[Any], Any, bytes]:
+    def answer(
+        self, challenged: Challenged, channel: bytes | None = None
+    ) -> Generator[Deferred[Any], Any, bytes]:
         """The value of Proxy-Authorization for the next request.
 
+        @param channel: what binds the answer to the TLS connection with the proxy, b"" where
+            nothing does; None where the connection is in clear.
         @return: a Deferred; it fails with L{CredentialsRefused}, L{CredentialsUnavailable} or
             L{ProxyFailed}.
         """
         login = self._login
-        self.sticky = False
+        self._bind(channel)
+        self._told = False  # this is the verdict
         self._answers += 1
         if self._answers > MAX_ANSWERS:
             error = self._broken(f"goes on asking who we are, after {MAX_ANSWERS} answers")
             if login.isTrying(self):
                 login.failed(self, error)
             raise error
+        challenges = self._asked(challenged)
         try:
-            challenges = parseChallenges(challenged.values)
-        except ChallengeError as e:
-            raise self._broken(f"sent a malformed challenge: {e}") from None
-        try:
-            if self._exchange is not None and self._scheme is not None:
-                challenge = _of(self._scheme, challenges)
+            exchange, scheme = self._exchange, self._scheme
+            if exchange is not None and scheme is not None:
+                challenge = _of(scheme, challenges)
                 if challenge is not None:
-                    midway = self._exchange.midway
                     header = yield self._try(challenge)
                     if header is not None:
-                        self.sticky = midway
                         return cast(bytes, header)
-                if challenge is None and self._unasked:
-                    login.forget(self._scheme)  # the proxy has come to ask for another one
+                if challenge is None and (self._unasked or not exchange.told):
+                    self._drop()  # the proxy has come to ask for another one
                 elif self._scheme is not None:  # else it gives way to a weaker one
                     yield self._rejected(challenged.refusal)
             return cast(bytes, (yield self._begin(challenges)))
@@ -327,11 +436,50 @@ class Visit:
                 login.failed(self, error)
             raise error from None
 
+    def _asked(self, challenged: Challenged) -> list[Challenge]:
+        """The challenges of a 407; those that begin an exchange are remembered."""
+        if not challenged.values:
+            # The oldest proxies meant Basic; nobody gets a password for saying nothing, unless it
+            # has it already.
+            isBasic = self._login.wanted == Basic.name or isinstance(self._scheme, Basic)
+            return [Challenge(Basic.name)] if isBasic else []
+        try:
+            challenges = parseChallenges(challenged.values)
+        except ChallengeError as e:
+            raise self._broken(f"sent a malformed challenge: {e}") from None
+        begun = self._scheme.name if self._scheme is not None else ""
+        offers = [c for c in challenges if c.scheme != begun or not c.token]
+        self._offers = offers or self._offers
+        return challenges
+
+    @inlineCallbacks
+    def giveWay(self, error: TunnelError) -> Generator[Deferred[Any], Any, bytes]:
+        """The connection has ended that the exchange was bound to: what another scheme says on a
+        new one.
+
+        @param error: the failure where there is no other.
+        @return: as L{answer}.
+        """
+        login, scheme = self._login, self._scheme
+        assert scheme is not None
+        self._cannot[scheme.name] = error
+        self._drop()
+        if self._told:
+            self._told = False
+            login.unanswered(self, scheme.credentials)
+        if not self._offers or login.unverified > MAX_UNVERIFIED:
+            raise error
+        try:
+            return cast(bytes, (yield self._begin(self._offers)))
+        except (NoScheme, ChallengeError):
+            raise error from None
+
     def accepted(self, info: bytes | None = None) -> None:
         """The proxy let it pass.
 
         @param info: the value of Proxy-Authentication-Info (RFC 7615).
         """
+        self._told = False
         if self._exchange is not None and self._scheme is not None:
             self._exchange.accepted(info)
             self._login.succeeded(self, self._scheme)
@@ -342,11 +490,20 @@ class Visit:
         asked = self._exchange is not None and not self._exchange.midway and not self._unasked
         if asked and not isinstance(refusal, CredentialsRefused):
             self.accepted()
+        self._told = False
         self.leave()
 
+    def stepAside(self) -> None:
+        """Let others try, since the answer is long in coming. Idempotent."""
+        self._login.stepAside(self)
+
     def leave(self) -> None:
-        """It ended, however. To call it twice does nothing."""
-        self._login.left(self)
+        """End the visit, whatever its outcome. Idempotent."""
+        login = self._login
+        if self._told and self._scheme is not None and login.isTrying(self):
+            login.unanswered(self, self._scheme.credentials)
+        self._told = False
+        login.left(self)
 
     @inlineCallbacks
     def _turn(self) -> Generator[Deferred[None], None, None]:
@@ -376,6 +533,7 @@ class Visit:
             yield self._turn()
         credentials, self._fresh = self._fresh or (yield self._read()), None
         login.admit(credentials)
+        self.credentials = credentials
         while True:
             try:
                 kind, challenge = choose(challenges, credentials, login.wanted, self._cannot)
@@ -383,6 +541,8 @@ class Visit:
                 if not self._cannot:
                     raise
                 raise next(iter(self._cannot.values())) from None
+            if kind is Basic:
+                login.show(self._channel is None)
             self._use(kind(credentials, login.host))
             header = yield self._try(challenge)
             if header is not None:
@@ -398,18 +558,23 @@ class Visit:
         try:
             return cast("bytes | None", (yield self._ask("answer", challenge)))
         except ChallengeError as e:
-            self._login.forget(scheme)
             self._cannot[scheme.name] = e
-            self._scheme = self._exchange = None
+            self._drop()
             return None
+
+    def _drop(self) -> None:
+        """Use the scheme no more."""
+        if self._scheme is not None:
+            self._login.forget(self._scheme)
+        self._scheme = self._exchange = None
 
     @inlineCallbacks
     def _rejected(self, refusal: CredentialsRefused) -> Generator[Deferred[Any], Any, None]:
         """Go on only where there are other credentials than those that were rejected."""
         login, scheme = self._login, self._scheme
         assert scheme is not None
-        login.forget(scheme)
-        self._scheme = self._exchange = None
+        self._drop()
+        self._told = False
         if login.known() is not None:
             return
         if not self._reread and login.reader is not None:
@@ -436,6 +601,12 @@ class Visit:
     def _use(self, scheme: Scheme) -> None:
         self._scheme = scheme
         self._exchange = scheme.begin(self._target)
+        self._bind(self._channel)
+
+    def _bind(self, channel: bytes | None) -> None:
+        self._channel = channel
+        if self._exchange is not None:
+            self._exchange.channel = channel or b""
 
     def _ask(self, method: str, *arguments: object) -> Deferred[bytes | None]:
         assert self._scheme is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
@@ -267,7 +268,12 @@ class Routes:
             where = f"the proxy {_hop(proxy)}"
             reader = PasswordReader(self._reactor, proxy.password, proxy.username, where)
         return Login(
-            reader, scheme=proxy.auth, host=proxy.host, hop=_hop(proxy), reactor=self._reactor
+            reader,
+            scheme=proxy.auth,
+            host=proxy.host,
+            hop=_hop(proxy),
+            warn=partial(self._log.warning, f"proxy {proxy.name}"),
+            reactor=self._reactor,
         )
 
     def _health(self, proxy: Proxy) -> Health:

@@ -17,6 +17,7 @@ from tests.integration.kerberos import (
     gssapiRequired,
 )
 from tests.integration.programs import (
+    IN_CLEAR,
     Program,
     Ptunnel,
     Squid,
@@ -113,6 +114,14 @@ class BasicTests(WithPassword, IntegrationTestCase):
     kind = SquidWithPassword
     first = ["-", "Basic"]
     later = ["Basic"]
+
+    def test_thatItGoesInClearIsSaidOnce(self) -> None:
+        tunnel = self.known(self.peer(echo))
+        for _ in range(3):
+            self.assertEchoes(tunnel.port)
+        self.assertEqual(tunnel.end(), 0)
+        (line,) = (line for line in tunnel.output().splitlines() if IN_CLEAR in line)
+        self.assertIn(f" warning proxy corp: the proxy {at(self.proxy())} ", line)
 
 
 class DigestTests(WithPassword, IntegrationTestCase):

@@ -25,7 +25,8 @@ _PARAMETER = re.compile(
 # a quote that could be the last one, or to a scheme that is known.
 _SLOPPY = re.compile(
     rf"""(?sxi) ({_NAME}) [ \t]*=[ \t]*
-    (?: "(.*?)(?: "(?=[ \t]*(?:,|\Z)) | (?=,[ \t]*(?:negotiate|digest|ntlm|basic)(?:[ \t,]|\Z)) | \Z)
+    (?: "(.*?)
+        (?: "(?=[ \t]*(?:,|\Z)) | (?=,[ \t]*(?:negotiate|digest|ntlm|basic)(?:[ \t,]|\Z)) | \Z)
       | ((?: [^\s,"][^ \t,]* (?: [ \t]+ (?!{_NAME}[ \t]*=) [^ \t,]+ )* )?) )"""
 )
 _SEPARATORS = re.compile(r"[ \t,]*")

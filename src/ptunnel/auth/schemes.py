@@ -58,9 +58,14 @@ class Exchange(ABC):
 
     @ivar midway: whether what was sent so far is a part only, and the rest has to follow on the
         same connection.
+    @ivar continues: whether the newest answer is such a rest.
+    @ivar channel: what binds it to the TLS connection that it goes through (RFC 5929 section 4);
+        b"" where there is none.
     """
 
     midway = False
+    continues = False
+    channel = b""
 
     def __init__(self, scheme: Scheme) -> None:
         self._scheme = scheme
@@ -80,6 +85,11 @@ class Exchange(ABC):
 
         @raise ChallengeError: for what cannot be answered.
         """
+
+    @property
+    def told(self) -> bool:
+        """Whether what was sent shows who we are, so that it counts as an attempt."""
+        return True
 
     def accepted(self, info: bytes | None = None) -> None:  # noqa: B027 (most learn nothing by it)
         """The proxy let it pass. @param info: its Proxy-Authentication-Info (RFC 7615)."""
@@ -157,6 +167,12 @@ def choose(
         if not lack:
             return kind, kind.best(offered)
         advice.append(lack)
+    if not challenges and credentials is None:
+        raise NoScheme(
+            f"it does not say how; {causes.CREDENTIALS_MISSING.hint}", causes.CREDENTIALS_MISSING
+        )
+    if not challenges:
+        raise NoScheme("it does not say how; auth = basic would send user name and password")
     offer = f"it offers {', '.join(titlesOf(challenges))}"
     if advice:
         cause = causes.CREDENTIALS_MISSING if credentials is None else causes.SCHEME_NOT_SERVED

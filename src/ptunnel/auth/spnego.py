@@ -74,7 +74,7 @@ class _SpnegoExchange(Exchange):
 
     def answer(self, challenge: Challenge) -> bytes | None:
         if not challenge.token:
-            if self._context is not None and self._toldWho():
+            if self.told:
                 return None
             # It asks (again) from the beginning, and nobody's credentials were sent yet.
             if self._isRestarted:
@@ -91,8 +91,11 @@ class _SpnegoExchange(Exchange):
             return None
         return self._step(token)
 
-    def _toldWho(self) -> bool:
-        """Whether the credentials were sent: NTLM's first message holds none, a ticket is one."""
+    @property
+    def told(self) -> bool:
+        """NTLM's first message does not say who we are; a ticket does."""
+        if self._context is None:
+            return False
         return not self.midway or self._context.negotiated_protocol != "ntlm"
 
     def _step(self, token: bytes | None) -> bytes:
@@ -110,21 +113,24 @@ class _SpnegoExchange(Exchange):
             raise ChallengeError(f"{title} cannot begin: {_words(e)}") from None
         if not answer:
             raise ChallengeError(f"its {title} token asks for nothing")
-        self.midway = not self._context.complete
+        self.midway, self.continues = not self._context.complete, token is not None
         encoded = base64.b64encode(answer)
         self._sent.append(encoded)
         return title.encode() + b" " + encoded
 
     def _newContext(self) -> Any:
         import spnego
+        from spnego.channel_bindings import GssChannelBindings
 
         credentials = self._scheme.credentials
+        bindings = GssChannelBindings(application_data=self.channel) if self.channel else None
         return spnego.client(
             credentials.username if credentials is not None else None,
             credentials.password.reveal() if credentials is not None else None,
             hostname=self._scheme.proxyHost,
             service="HTTP",
             protocol=self._scheme.name,
+            channel_bindings=bindings,
         )
 
 

@@ -5,7 +5,7 @@ ptunnel.
 
 from ptunnel.tls.endpoint import TlsEndpoint
 from ptunnel.tls.failures import noHandshake, tlsFailure
-from ptunnel.tls.peer import Peer, namesOf, peerOf
+from ptunnel.tls.peer import Peer, connectionOf, endPointOf, namesOf, peerOf
 from ptunnel.tls.settings import TlsContext, TlsFileError, TlsSettings, check
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "TlsFileError",
     "TlsSettings",
     "check",
+    "connectionOf",
+    "endPointOf",
     "namesOf",
     "noHandshake",
     "peerOf",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, cast
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
 from OpenSSL.crypto import X509
 from OpenSSL.SSL import Connection
@@ -29,6 +31,33 @@ class Peer:
     cipher: str
     names: tuple[str, ...]
     notAfter: datetime | None
+
+
+def connectionOf(transport: ITransport | None) -> Connection | None:
+    """OpenSSL's connection under a transport; None where it does not speak TLS."""
+    getHandle = getattr(transport, "getHandle", None)
+    handle = None if getHandle is None else getHandle()
+    return handle if isinstance(handle, Connection) else None
+
+
+def endPointOf(connection: Connection) -> bytes:
+    """What binds an authentication to a TLS server: `tls-server-end-point` (RFC 5929 section 4.1).
+
+    @return: b"" where it is not defined: there is no certificate, or it is signed without a hash.
+    """
+    certificate = connection.get_peer_certificate()
+    if certificate is None:
+        return b""
+    known = certificate.to_cryptography()
+    try:
+        algorithm = known.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return b""
+    if algorithm is None:
+        return b""
+    if algorithm.name in ("md5", "sha1"):
+        algorithm = SHA256()
+    return b"tls-server-end-point:" + known.fingerprint(algorithm)
 
 
 def peerOf(transport: ITransport) -> Peer:
