@@ -15,6 +15,7 @@ from ptunnel.errors import (
     ConfigError,
     CredentialsRefused,
     ListenError,
+    LocalFailure,
     ProxyFailed,
     ProxyRefused,
     ProxyTimeout,
@@ -24,6 +25,7 @@ from ptunnel.errors import (
     TunnelError,
     Unreachable,
     cannotReach,
+    isShortage,
     noAnswer,
     reasonOf,
 )
@@ -163,7 +165,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(str(made), "cannot reach the proxy: connection refused")
 
     def test_whatIsNotKnownHasNoCause(self) -> None:
-        for failure in ZeroDivisionError("odd"), error.ConnectBindError(errno.EMFILE):
+        for failure in ZeroDivisionError("odd"), error.ConnectBindError(errno.EIO):
             self.assertEqual(cannotReach(failure, "p:1").cause, "")
 
     def test_aDeadlineSaysHowLongItWas(self) -> None:
@@ -175,3 +177,43 @@ class ConnectionTests(SynchronousTestCase):
             made = noAnswer(hop, 2.5, target=target)
             self.assertEqual(str(made), f"cannot reach {who}: timed out after 2.5 s")
             self.assertEqual((made.hop, made.cause), (hop, causes.NO_ANSWER.id))
+
+
+class ShortageTests(SynchronousTestCase):
+    def test_whatThisMachineHasRunOutOfIsNoFaultOfTheHop(self) -> None:
+        for number in (
+            errno.EMFILE,
+            errno.ENFILE,
+            errno.ENOBUFS,
+            errno.ENOMEM,
+            errno.EADDRNOTAVAIL,
+            errno.EAGAIN,
+            errno.ENOSPC,
+        ):
+            for made in OSError(number, ""), error.getConnectError((number, "")):
+                failure = cannotReach(made, "p:1")
+                self.assertIsInstance(failure, LocalFailure)
+                self.assertEqual(failure.cause, "own-shortage")
+                self.assertIn("this machine cannot connect to the proxy p:1: ", failure.message)
+                self.assertIn("this machine has run out, not the proxy: ", failure.hint)
+                self.assertTrue(isShortage(made))
+
+    def test_theLimitIsNamed(self) -> None:
+        for number, limit in (
+            (errno.EMFILE, "ulimit -n"),
+            (errno.ENFILE, "fs.file-max"),
+            (errno.EADDRNOTAVAIL, "ip_local_port_range"),
+            (errno.ENOSPC, "max_user_watches"),
+        ):
+            self.assertIn(limit, str(cannotReach(OSError(number, ""), "p:1")))
+
+    def test_whatItForbidsIsNoneEither(self) -> None:
+        for number in errno.EPERM, errno.EACCES:
+            failure = cannotReach(OSError(number, ""), "t:1", target=True)
+            self.assertIsInstance(failure, LocalFailure)
+            self.assertEqual(failure.cause, "own-rules")
+            self.assertFalse(isShortage(OSError(number, "")))
+
+    def test_whatTheNetworkSaysIsUnreachable(self) -> None:
+        for number in errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET:
+            self.assertIsInstance(cannotReach(OSError(number, ""), "p:1"), Unreachable)

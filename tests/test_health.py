@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectionRefusedError, getConnectError
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.errors import (
@@ -16,6 +17,7 @@ from ptunnel.errors import (
     TargetUnreachable,
     TunnelError,
     Unreachable,
+    cannotReach,
 )
 from ptunnel.health import BACK_OFF, PROBE_TIMEOUT, Health
 from ptunnel.log import Log
@@ -157,6 +159,29 @@ class HealthTests(SynchronousTestCase):
         self.health.note(GONE)
         self.health.note(CredentialsUnavailable("the file is gone"))
         self.assertTrue(self.health.passedOver())
+
+    def test_whatThisMachineHasRunOutOfSaysNothingOfIt(self) -> None:
+        for number in errno.EMFILE, errno.EADDRNOTAVAIL:
+            shortage = cannotReach(OSError(number, "no more"), "corp")
+            self.health.note(shortage)
+            self.assertFalse(self.health.passedOver())
+            self.health.note(GONE)
+            self.health.note(shortage)
+            self.assertIs(self.health.trouble, GONE)
+            self.health.note(None)
+
+    def test_aTryForWhichThisMachineHasRunOutIsMadeAgainAfterTheSameBackOff(self) -> None:
+        self.health.note(GONE)
+        self.clock.advance(BACK_OFF[0])
+        for number in errno.ENFILE, errno.ENOBUFS, errno.EPERM:
+            attempts = self.proxy.attempts
+            self.assertTrue(self.health.passedOver())
+            self.assertEqual(self.proxy.attempts, attempts + 1)
+            self.proxy.fail(getConnectError((number, "no more")))
+            self.assertIs(self.health.trouble, GONE)
+            self.assertTrue(self.health.passedOver())
+            self.assertEqual(self.proxy.attempts, attempts + 1)
+            self.clock.advance(BACK_OFF[0])
 
     def test_aTunnelThatWasFasterThanTheTryDecides(self) -> None:
         self.health.note(GONE)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import (
+    ConnectBindError,
     ConnectingCancelledError,
     ConnectionRefusedError,
     DNSLookupError,
     NoProtocol,
     TimeoutError,
+    getConnectError,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,6 +21,7 @@ from zope.interface.verify import verifyObject
 
 from ptunnel.errors import (
     CredentialsRefused,
+    LocalFailure,
     ProxyFailed,
     ProxyRefused,
     ProxyTimeout,
@@ -25,6 +29,7 @@ from ptunnel.errors import (
     TargetUnreachable,
     TunnelError,
     Unreachable,
+    cannotReach,
 )
 from ptunnel.log import Log
 from ptunnel.route import Route, Way
@@ -251,6 +256,35 @@ class DirectTests(RouteTestCase):
         self.two.accept()
         self.successResultOf(connecting)
         self.assertEqual(self.events, [])
+
+
+class ShortageTests(RouteTestCase):
+    """What this machine has run out of changes no way."""
+
+    ERRORS = (
+        ConnectBindError(osError=errno.EMFILE),  # as Twisted's endpoints have it
+        getConnectError((errno.EADDRNOTAVAIL, "no port")),
+        OSError(errno.ENFILE, "no file"),
+        cannotReach(OSError(errno.ENOBUFS, "no memory"), "the first hop of a chain"),
+        OSError(errno.EPERM, "a firewall"),
+    )
+
+    def test_neitherAnotherProxyNorADirectWayFollows(self) -> None:
+        for error in self.ERRORS:
+            connecting = self.route(self.one, self.two, self.straight).connect(self.factory)
+            self.one.fail(error)
+            why = self.failureResultOf(connecting, LocalFailure).value
+            self.assertEqual((self.two.attempts, self.straight.attempts), (0, 0))
+            self.assertIn(why.cause, ("own-shortage", "own-rules"))
+
+    def test_afterAProxyThatCouldNotBeReachedItEndsTheListOfFailures(self) -> None:
+        for error in self.ERRORS:
+            connecting = self.route(self.one, self.two, self.straight).connect(self.factory)
+            self.one.fail(Unreachable("gone"))
+            self.two.fail(error)
+            failures = self.failureResultOf(connecting, RouteFailed).value.failures
+            self.assertEqual([type(f) for f in failures], [Unreachable, LocalFailure])
+            self.assertEqual(self.straight.attempts, 0)
 
 
 class CancelTests(RouteTestCase):

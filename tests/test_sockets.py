@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import (
     CannotListenError,
+    ConnectError,
     ConnectionRefusedError,
     NoProtocol,
     TimeoutError,
@@ -20,7 +22,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from ptunnel import watch
+from ptunnel import sockets, watch
 from ptunnel.sockets import PortEndpoint, Socket, SocketEndpoint
 from ptunnel.watch import IN, OUT, watchOf
 from tests.loopback import Peer, freePort, takenPort
@@ -52,6 +54,16 @@ class Peers(Factory):
     def buildProtocol(self, addr: Any) -> Any:
         self.built.append(self._kind())
         return self.built[-1]
+
+
+def raising(number: int) -> Any:
+    """A function that fails as a system call does, but where its last argument is 0."""
+
+    def call(*arguments: Any) -> Any:
+        if arguments[-1]:
+            raise OSError(number, os.strerror(number))
+
+    return call
 
 
 class SocketsCase(TestCase):
@@ -336,8 +348,6 @@ class ConnectTests(SocketsCase):
         self.assertEqual(self.watch._members, {})
 
     async def test_withoutDescriptorsItIsAConnectError(self) -> None:
-        from twisted.internet.error import ConnectError
-
         def noneLeft(*args: Any) -> Any:
             raise OSError(24, "Too many open files")
 
@@ -345,6 +355,63 @@ class ConnectTests(SocketsCase):
         self.patch(socket, "socket", noneLeft)
         with self.assertRaises(ConnectError):
             await endpoint.connect(Peers())
+
+    def descriptors(self) -> list[str]:
+        return os.listdir("/proc/self/fd")
+
+    async def test_whatFailsBeforeItConnectsClosesTheSocket(self) -> None:
+        port = await self._full()
+        await self.turn()  # the reactor opens some of its own as it begins to run
+        before = self.descriptors()
+        for owner, name, number in (
+            (watch.Watch, "want", errno.ENOSPC),
+            (watch.Watch, "want", errno.ENOMEM),
+            (sockets, "tuneSocket", errno.ENOBUFS),
+        ):
+            patch = self.patch(owner, name, raising(number))
+            with self.assertRaises(ConnectError) as caught:
+                await SocketEndpoint(self.reactor, HERE, port, 30).connect(Peers())
+            patch.restore()
+            self.assertEqual(caught.exception.osError, number)
+            self.assertEqual(self.descriptors(), before)
+            self.assertEqual(self.watch._members, {})
+
+    async def test_aConnectionThatCannotBeWatchedIsClosed(self) -> None:
+        servers = Peers()
+        port = await self.listening(servers)
+        want = watch.Watch.want
+
+        def cannot(self: Any, member: Any, interest: int) -> None:
+            if isinstance(member, Socket) and member._tlsClientDefault and interest == IN:
+                raise OSError(errno.ENOMEM, "")
+            want(self, member, interest)
+
+        self.patch(watch.Watch, "want", cannot)
+        with self.assertRaises(OSError) as caught:
+            await SocketEndpoint(self.reactor, HERE, port.getHost().port, 30).connect(Peers())
+        self.assertEqual(caught.exception.errno, errno.ENOMEM)
+        await self.until(lambda: servers.built)
+        await servers.built[0].isEnded()
+        servers.built[0].end()
+        await servers.built[0].isLost()
+
+    async def test_anAddressToWhichNoneOfOursLeadsIsNoShortageOfPorts(self) -> None:
+        class Refused(socket.socket):
+            leads = True
+
+            def connect_ex(self, address: Any) -> int:
+                return errno.EADDRNOTAVAIL
+
+            def connect(self, address: Any) -> None:
+                if not self.leads:
+                    raise OSError(errno.EADDRNOTAVAIL, "")
+
+        self.patch(socket, "socket", Refused)
+        for leads, number in (True, errno.EADDRNOTAVAIL), (False, errno.ENETUNREACH):
+            Refused.leads = leads
+            with self.assertRaises(ConnectError) as caught:
+                await SocketEndpoint(self.reactor, HERE, 1, 30).connect(Peers())
+            self.assertEqual(caught.exception.osError, number)
 
     async def _failing(self, factory: Any, kind: type[Exception]) -> Any:
         servers = Peers()

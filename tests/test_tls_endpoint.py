@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import causes
 from ptunnel.endpoint import ConnectEndpoint
-from ptunnel.errors import CertificateRefused, Unreachable
+from ptunnel.errors import CertificateRefused, LocalFailure, Unreachable
 from ptunnel.splice import splice
 from ptunnel.tls import TlsEndpoint, TlsSettings, peerOf
 from ptunnel.transports import receiverOf, setReceiver
@@ -193,7 +193,7 @@ class FailedTests(Case):
 
     def test_filesThatAreOfNoUseFailTheAttemptBeforeItConnects(self) -> None:
         connecting = self.begin(TlsSettings(caFile="/nowhere/ca.pem"))
-        error = self.failureResultOf(connecting, Unreachable).value
+        error = self.failureResultOf(connecting, LocalFailure).value
         self.says(error, HOP, "/nowhere/ca.pem: there is no such file")
         self.assertEqual(self.endpoint.attempts, 0)
         self.assertEqual(error.cause, causes.TLS_FILES.id)

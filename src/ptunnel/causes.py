@@ -43,6 +43,14 @@ NO_ROUTE = Cause(
     "no-route",
     "check the address, and whether this machine is in the right network",
 )
+OWN_SHORTAGE = Cause(
+    "own-shortage",
+    "this machine has run out, not the proxy: {remedy}",
+)
+OWN_RULES = Cause(
+    "own-rules",
+    "a firewall, sandbox or security module of this machine forbids it",
+)
 LEADS_BACK = Cause(
     "leads-back",
     "its line in the hosts file must not be there on a way without a proxy",

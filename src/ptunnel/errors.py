@@ -6,6 +6,8 @@
      +-- TunnelError                a connection that could not be made (twisted's ConnectError)
           +-- Unreachable           no connection to the hop (DNS, TCP, TLS): try another proxy,
           |                         or, where that is allowed, none
+          +-- LocalFailure          this machine is out of descriptors, ports or memory, or forbids
+          |                         the connection: the hop is not at fault, so try no other way
           +-- CertificateRefused    the hop was reached, but its TLS certificate is none that can
           |                         be trusted, or it wanted one of ours
           +-- CredentialsUnavailable    the password file, command or ticket could not be had
@@ -79,6 +81,12 @@ class TunnelError(PtunnelError, ConnectError):
 
 class Unreachable(TunnelError):
     """No connection to the hop: it did not resolve, refused, timed out or failed its TLS."""
+
+
+class LocalFailure(TunnelError):
+    """This machine or process could not make the connection, whatever the hop is like."""
+
+    reached = False
 
 
 class CertificateRefused(TunnelError):
@@ -166,6 +174,25 @@ _BY_NUMBER = {
     errno.ENETUNREACH: causes.NO_ROUTE,
 }
 
+_MEMORY = "it has no memory left for sockets"
+_PORTS = (
+    "it has no local port left for connections to that address; "
+    "see net.ipv4.ip_local_port_range, and how many are open (ss -s)"
+)
+# What this machine or process may run out of as it connects, and what then helps.
+_SHORTAGES = {
+    errno.EMFILE: "the process has all the open files that it may have; "
+    "raise RLIMIT_NOFILE (LimitNOFILE, ulimit -n), or lower max-connections",
+    errno.ENFILE: "it has all the open files that it may have; raise fs.file-max",
+    errno.ENOBUFS: _MEMORY,
+    errno.ENOMEM: _MEMORY,
+    errno.EADDRNOTAVAIL: _PORTS,
+    errno.EAGAIN: "it has no ports, threads or memory left; "
+    "see net.ipv4.ip_local_port_range, RLIMIT_NPROC and TasksMax",
+    errno.ENOSPC: "it may watch no more sockets; raise fs.epoll.max_user_watches",
+}
+_FORBIDDEN = (errno.EPERM, errno.EACCES)
+
 
 def reasonOf(error: BaseException | None) -> str:
     """Why a connection failed, in a few words, from what Twisted or the system raised."""
@@ -183,20 +210,25 @@ def reasonOf(error: BaseException | None) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def cannotReach(error: BaseException, hop: str, *, target: bool = False) -> Unreachable:
+def cannotReach(
+    error: BaseException, hop: str, *, target: bool = False
+) -> Unreachable | LocalFailure:
     """What a connection over TCP that could not be made is to be called.
 
     @param error: what Twisted or the system raised.
     @param hop: where it was to lead, as `host:port`; "": to the proxy.
     @param target: whether that is the target, of a direct connection, and no proxy.
     """
+    number = _numberOf(error) or 0
+    if number in _FORBIDDEN or number in _SHORTAGES:
+        return _localFailure(hop, target, number)
     cause: Cause | None
     if isinstance(error, _TIMEOUTS):
         cause = causes.NO_ANSWER
     elif isinstance(error, _NO_NAME):
         cause = causes.TARGET_NAME if target else causes.PROXY_NAME
     else:
-        cause = _BY_NUMBER.get(_numberOf(error) or 0)
+        cause = _BY_NUMBER.get(number)
     return _unreachable(hop, target, reasonOf(error), cause)
 
 
@@ -210,9 +242,32 @@ def noAnswer(hop: str, seconds: float, *, target: bool = False) -> Unreachable:
     return _unreachable(hop, target, f"timed out after {seconds:g} s", causes.NO_ANSWER)
 
 
+def isShortage(error: BaseException) -> bool:
+    """Whether it is for want of descriptors, ports or memory of this machine's own."""
+    return _numberOf(error) in _SHORTAGES
+
+
+def remedyOf(error: BaseException) -> str:
+    """What helps against a shortage of this machine's own, or ""."""
+    return _SHORTAGES.get(_numberOf(error) or 0, "")
+
+
 def _unreachable(hop: str, target: bool, why: str, cause: Cause | None) -> Unreachable:
-    who = hop if target else f"the proxy {hop}".rstrip()
+    who = _who(hop, target)
     return Unreachable(f"cannot reach {who}: {why}", hop=hop, cause=cause.id if cause else "")
+
+
+def _localFailure(hop: str, target: bool, number: int) -> LocalFailure:
+    cause, hint = causes.OWN_RULES, causes.OWN_RULES.hint
+    if number in _SHORTAGES:
+        cause = causes.OWN_SHORTAGE
+        hint = cause.hint.format(remedy=_SHORTAGES[number])
+    what = f"this machine cannot connect to {_who(hop, target)}: {os.strerror(number).lower()}"
+    return LocalFailure(what, hop=hop, hint=hint, cause=cause.id)
+
+
+def _who(hop: str, target: bool) -> str:
+    return hop if target else f"the proxy {hop}".rstrip()
 
 
 def _numberOf(error: BaseException | None) -> int | None:

@@ -94,6 +94,10 @@ class Health:
         self.trouble = trouble
         least, most = BACK_OFF
         self._backOff = min(max(2 * self._backOff, least), most)
+        self._again()
+
+    def _again(self) -> None:
+        """Let the back-off begin."""
         self._until = self._clock.seconds() + self._backOff * (1 - self._jitter() / 2)
 
     def _probe(self) -> None:
@@ -119,9 +123,11 @@ class Health:
         if self.trouble is None:
             return  # a tunnel was faster
         error = reason.value
-        if isinstance(error, TunnelError) and not isinstance(error, Unreachable):
-            self._well()  # it answered, if only to refuse
-            return
         if not isinstance(error, TunnelError):
             error = cannotReach(cast(BaseException, error), self._name)
-        self._ill(error)
+        if isinstance(error, Unreachable):
+            self._ill(error)
+        elif error.reached:
+            self._well()  # it answered, if only to refuse
+        else:
+            self._again()  # nothing was found out about it

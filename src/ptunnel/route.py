@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
 from ptunnel.endpoint import ConnectEndpoint
-from ptunnel.errors import RouteFailed, TunnelError, Unreachable, cannotReach
+from ptunnel.errors import LocalFailure, RouteFailed, TunnelError, Unreachable, cannotReach
 from ptunnel.handshake import authority
 from ptunnel.health import PROBE_TIMEOUT, Health
 from ptunnel.log import Log
@@ -48,7 +48,8 @@ class Way:
 class Route:
     """Tries its ways in order, but passes over the proxies that could not be reached lately, as
     long as there is another way. A direct one is tried only where every proxy before it could not
-    be reached, never after one has answered.
+    be reached, never after one has answered. What this machine itself has run out of, or forbids,
+    changes no way: none is tried after it.
 
     `connect` fails with the TunnelError of the only way, or with RouteFailed, which holds that of
     each; with any other error, such as one of the factory, at once. Cancelling it ends the attempt.
@@ -94,7 +95,7 @@ class Route:
                     errbackArgs=(later, failures, passed, protocolFactory),
                 )
                 return connecting
-        return failures[0] if len(failures) == 1 else RouteFailed(failures)
+        return _together(failures)
 
     def _connected(self, protocol: IProtocol, way: Way, failures: list[TunnelError]) -> IProtocol:
         if way.health is not None:
@@ -127,8 +128,14 @@ class Route:
         if way.health is not None:
             # Of a way without a proxy it is said in a line of its own.
             way.health.note(error, quiet=all(later.direct for later in self._ways[index + 1 :]))
+        if isinstance(error, LocalFailure):
+            return Failure(_together(failures))
         outcome = self._attempt(index + 1, failures, passed, protocolFactory)
         return Failure(outcome) if isinstance(outcome, TunnelError) else outcome
+
+
+def _together(failures: Sequence[TunnelError]) -> TunnelError:
+    return failures[0] if len(failures) == 1 else RouteFailed(failures)
 
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]

@@ -88,7 +88,11 @@ class Port(tcp.Port):
 
     def createInternetSocket(self) -> socket.socket:
         skt: socket.socket = super().createInternetSocket()
-        tuneSocket(skt)  # what it accepts inherits it
+        try:
+            tuneSocket(skt)  # what it accepts inherits it
+        except OSError:
+            skt.close()
+            raise
         return skt
 
 
@@ -159,6 +163,19 @@ def tuneSocket(skt: socket.socket) -> None:
     skt.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
+def _leadsThere(family: int, sockaddr: tuple[Any, ...]) -> bool:
+    """Whether this machine has an address from which it could connect to another one.
+
+    Without one it answers EADDRNOTAVAIL too, as it does when its ports are used up.
+    """
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as skt:
+            skt.connect(sockaddr)  # which sends nothing
+    except OSError as e:
+        return e.errno not in (errno.EADDRNOTAVAIL, errno.ENETUNREACH)
+    return True
+
+
 def _timedOut(result: object, timeout: float) -> None:
     raise ConnectTimeout(string=f"no connection within {timeout:g} s")
 
@@ -180,19 +197,23 @@ class _Dial:
         except OSError as e:
             self.done.errback(getConnectError(e))
             return
-        tuneSocket(skt)
         self.fileno = skt.fileno
-        code = skt.connect_ex(sockaddr)
-        if code in (0, errno.EINPROGRESS):
-            watch.want(self, OUT)
-        else:
-            self._failed(getConnectError((code, os.strerror(code))))
+        try:
+            tuneSocket(skt)
+            code = skt.connect_ex(sockaddr)
+            if code in (0, errno.EINPROGRESS):
+                watch.want(self, OUT)
+            else:
+                self._refused(code)
+        except OSError as e:  # of setsockopt or epoll
+            watch.forget(self)
+            self._failed(getConnectError(e))
 
     def doWrite(self) -> None:
         """It is connected, or never will be."""
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            self._failed(getConnectError((code, os.strerror(code))))
+            self._refused(code)
             return
         try:
             protocol = self._factory.buildProtocol(_address(self._sockaddr))
@@ -203,8 +224,8 @@ class _Dial:
             return
         transport = Socket(self._socket, protocol, self._sockaddr, reactor=self._watch)
         self._watch.replace(self, transport)
-        self._watch.want(transport, IN)
         try:
+            self._watch.want(transport, IN)
             protocol.makeConnection(transport)
         except Exception:
             why = Failure()
@@ -217,6 +238,11 @@ class _Dial:
 
     def connectionLost(self, reason: Failure) -> None:
         self._failed(reason)
+
+    def _refused(self, code: int) -> None:
+        if code == errno.EADDRNOTAVAIL and not _leadsThere(self._socket.family, self._sockaddr):
+            code = errno.ENETUNREACH
+        self._failed(getConnectError((code, os.strerror(code))))
 
     def _failed(self, reason: Failure | Exception) -> None:
         self._close()

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel import causes
-from ptunnel.errors import TunnelError, Unreachable
+from ptunnel.errors import LocalFailure, TunnelError
 from ptunnel.sweep import clockOf
 from ptunnel.tls.failures import failed, noHandshake, tlsFailure
 from ptunnel.tls.settings import TlsContext, TlsFileError, TlsSettings
@@ -44,7 +44,8 @@ class TlsEndpoint:
     the protocol is connected. It fails with
 
      - L{CertificateRefused} when the hop's certificate is wrong, or it does not want ours,
-     - L{Unreachable} when TLS fails otherwise, or when our own files are of no use,
+     - L{Unreachable} when TLS fails otherwise,
+     - L{LocalFailure} when our own files are of no use,
      - ConnectingCancelledError when it is cancelled,
      - whatever the other endpoint failed with or the factory raised, or NoProtocol when it built
        none.
@@ -91,7 +92,7 @@ class TlsEndpoint:
         try:
             context = self._context.current()
         except TlsFileError as e:
-            attempt.fail(failed(Unreachable, self.hop, str(e), causes.TLS_FILES))
+            attempt.fail(failed(LocalFailure, self.hop, str(e), causes.TLS_FILES))
         else:
             creator = _Creator(context, self._context.settings, self.name, self.hop)
             attempt.start(self._endpoint, creator)
