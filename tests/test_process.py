@@ -163,6 +163,16 @@ class SignalsTests(SynchronousTestCase):
         self.send(signal.SIGALRM)
         self.assertEqual(left, [1])
 
+    def test_withoutASignalItIsTheSame(self) -> None:
+        ending = handleSignals(self.reactor, self.service, Log(), isWorker=True)
+        ending.drain()
+        ending.drain()
+        self.send()
+        self.assertEqual((self.reactor.running, self.alarms), (False, [30.0 + LAST_RESORT]))
+        ending.abort()
+        self.send()
+        self.assertEqual((self.service.aborted, self.alarms[1:]), (1, [LAST_RESORT]))
+
     def test_withoutADrainTimeoutOnlyTheSecondOneLimitsTheStop(self) -> None:
         self.service.drainTimeout = None
         self.handle()
@@ -251,6 +261,13 @@ class StartedAsAModuleTests(SynchronousTestCase):
     def test_theCurrentFolderLeavesThePath(self) -> None:
         self.leave()
         self.assertEqual(sys.path, ["/usr/lib"])
+
+    def test_aFolderThatHasBeenRemovedIsNoError(self) -> None:
+        def removed() -> str:
+            raise FileNotFoundError
+
+        self.patch(os, "getcwd", removed)
+        self.leave()
 
     def test_anotherProgramsPathStays(self) -> None:
         for words in ["prog.py"], ["-m"]:

@@ -15,8 +15,11 @@ def leave() -> None:
     isSafe = sys.flags.isolated or getattr(sys.flags, "safe_path", False)
     if not isModule or isSafe or not sys.path:
         return
-    folder = sys.path[0]
-    if folder == os.getcwd() and folder != os.path.dirname(os.path.dirname(__file__)):
+    try:
+        current = os.getcwd()
+    except OSError:  # it has been removed
+        return
+    if sys.path[0] == current != os.path.dirname(os.path.dirname(__file__)):
         del sys.path[0]
 
 

@@ -104,7 +104,7 @@ def handleSignals(
     *,
     isWorker: bool = False,
     remember: Callable[[int], None] = lambda number: None,
-) -> None:
+) -> Ending:
     """Stop by signals, in the place of Twisted's handlers.
 
     The first SIGTERM or SIGINT stops the reactor, and so drains; the second one aborts. SIGHUP
@@ -114,11 +114,16 @@ def handleSignals(
 
     @param isWorker: whether this process is one.
     @param remember: is given the signal that stops.
+    @return: stops without a signal.
     """
-    _Signals(reactor, service, log, isWorker, remember).install()
+    ending = Ending(reactor, service, log, isWorker, remember)
+    ending.install()
+    return ending
 
 
-class _Signals:
+class Ending:
+    """How a process ends: it drains, or aborts, and at L{LAST_RESORT} behind that it is ended."""
+
     def __init__(
         self,
         reactor: Any,
@@ -172,18 +177,27 @@ class _Signals:
         if self._asked == 1:
             self._drain(number, frame)
         else:
-            signal.setitimer(signal.ITIMER_REAL, LAST_RESORT)
-            self._reactor.callFromThread(self._service.abort)
+            self.abort()
 
     def _drain(self, number: int, frame: object) -> None:
+        if not self._stopping:
+            self._remember(number)
+            self.drain()
+
+    def drain(self) -> None:
+        """Let sessions end, unless that has begun."""
         if self._stopping:
             return
         self._stopping = True
-        self._remember(number)
         limit = self._service.drainTimeout
         if limit is not None:
             signal.setitimer(signal.ITIMER_REAL, limit + LAST_RESORT)
         self._reactor.callFromThread(stop, self._reactor)
+
+    def abort(self) -> None:
+        """End sessions at once."""
+        signal.setitimer(signal.ITIMER_REAL, LAST_RESORT)
+        self._reactor.callFromThread(self._service.abort)
 
     def _lastResort(self, number: int, frame: object) -> None:
         try:

@@ -30,7 +30,7 @@ from ptunnel import watch
 from ptunnel.config import Settings, TcpListen
 from ptunnel.errors import ConfigError, reasonOf
 from ptunnel.log import Log, beginLogging, lostLine, standardLines
-from ptunnel.process import adopt, handleSignals, stop, withoutCurrentFolder
+from ptunnel.process import Ending, adopt, handleSignals, stop, withoutCurrentFolder
 from ptunnel.service import GRACE, PtunnelService
 from ptunnel.spool import unblock
 
@@ -279,9 +279,9 @@ def _cancel(call: IDelayedCall | None) -> None:
 class _Lifeline(FileDescriptor):
     """Standard input, on which the parent says what to do, and which ends when it has died."""
 
-    def __init__(self, reactor: Any, service: PtunnelService) -> None:
+    def __init__(self, reactor: Any, ending: Ending) -> None:
         super().__init__(reactor)
-        self._service = service
+        self._ending = ending
         self.startReading()
 
     def fileno(self) -> int:
@@ -291,13 +291,13 @@ class _Lifeline(FileDescriptor):
         words = os.read(0, 1024)
         if not words:
             return CONNECTION_DONE
-        stop(self.reactor)
+        self._ending.drain()
         if ABORT in words:
-            self._service.abort()
+            self._ending.abort()
         return None
 
     def readConnectionLost(self, reason: Failure) -> None:
-        stop(self.reactor)
+        self._ending.drain()
 
 
 def _work() -> Any:
@@ -333,8 +333,7 @@ def main() -> None:
     beginLogging(lines, settings.logLevel)
     log = Log(settings.logLevel)
     service = PtunnelService(reactor, settings, log, descriptors)
-    handleSignals(reactor, service, log, isWorker=True)
-    _Lifeline(reactor, service)
+    _Lifeline(reactor, handleSignals(reactor, service, log, isWorker=True))
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.callWhenRunning(print, READY.decode())
