@@ -21,7 +21,7 @@ from ptunnel.errors import (
     ProxyRefused,
     TunnelError,
 )
-from ptunnel.handshake import MAX_DRAIN
+from ptunnel.handshake import MAX_DRAIN, Challenged
 from ptunnel.login import MAX_ANSWERS, MISSING_BACK_OFF, REJECTED_BACK_OFF, Login
 
 from .fakes import Builder, Endpoint, Recorder, StrictClock, Transport
@@ -759,15 +759,17 @@ class KeptAliveTests(LoginTestCase):
             second.receive(OK + b"hello")
             self.assertEqual(self.successResultOf(connecting).received, b"hello")
 
-    def test_butNotTwice(self) -> None:
+    def test_fromThenOnEachAnswerGoesOnAFreshOneThatIsDialledOnce(self) -> None:
         connecting, first = self.dial()
         first.receive(refusal(DIGEST % b"1"))
         first.lose()
         second = self.proxy.accept()
         second.receive(refusal(DIGEST % b"2" + b", stale=true"))
-        second.lose()
+        third = self.proxy.accept()
+        self.assertIn(b'nonce="2"', self.asked(third) or b"")
+        third.lose()
         self.failureOf(connecting, ProxyFailed)
-        self.assertEqual(self.proxy.attempts, 2)
+        self.assertEqual((self.proxy.attempts, second.aborted), (3, 1))
 
     def test_notOnceTheAnswerHasBegun(self) -> None:
         connecting, first = self.dial()
@@ -842,6 +844,19 @@ class InClearTests(LoginTestCase):
             self.assertIsNone(self.asked(transport))
         self.assertEqual(self.warnings, [])
         self.accept(DIGEST % b"def")  # it is not held against the proxy
+
+    def test_overTlsItIsSentEvenThen(self) -> None:
+        self.accept(DIGEST % b"abc")
+        refused = CredentialsRefused("no", status=407)
+        for channel, isSent in (b"", True), (b"tls-server-end-point:...", True), (None, False):
+            visit = self.login.visit("a.example:1")
+            answer = visit.answer(Challenged((b"Basic",), False, refused), channel)
+            visit.leave()
+            if isSent:
+                self.assertEqual(self.successResultOf(answer), ALICE.basic())
+            else:
+                self.failureResultOf(answer, CredentialsRefused)
+        self.assertEqual(self.warnings, [])
 
     def test_norIfTheCredentialsAreOthers(self) -> None:
         reader = Reader(ALICE)

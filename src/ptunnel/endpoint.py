@@ -239,7 +239,8 @@ class _Attempt(Factory):
         """The proxy asks who we are."""
         assert self._hop.login is not None
         self._bodyDeadline = float("inf")
-        if not challenge.reusable:
+        # A proxy that ended a connection that it seemed to keep is not believed again.
+        if not challenge.reusable or (self._isRedialled and not challenge.midway):
             self._hangUp()
         visit = self._enter(self._hop.login)
         self._await(visit.answer(challenge, self._channel()), self._again)
@@ -428,7 +429,7 @@ class _Attempt(Factory):
         visit = self._visit
         if visit is None:
             return False
-        if self._isReused and not visit.sticky and not self._isRedialled:
+        if self._isReused and not visit.sticky:
             # It looked as if it were kept alive, and the request was never read.
             self._isRedialled = True
             self._hangUp()

@@ -191,7 +191,7 @@ class RecordingProxy(Peer):
         super().__init__(self._serve)
 
     def _serve(self, client: socket.socket) -> None:
-        while head := _head(client):
+        while head := headOf(client):
             self.requests.append(head)
             if self._demanded in head:
                 self._carry(client, head)
@@ -239,7 +239,7 @@ def echo(connection: socket.socket) -> None:
         connection.sendall(data)
 
 
-def _head(connection: socket.socket) -> bytes:
+def headOf(connection: socket.socket) -> bytes:
     """A request up to its blank line, or b"" at the end. It comes alone, as it has no body."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):

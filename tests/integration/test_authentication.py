@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from abc import abstractmethod
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.integration.case import IntegrationTestCase, Peer, RecordingProxy, at, echo
+from tests.integration.case import (
+    IntegrationTestCase,
+    Peer,
+    RecordingProxy,
+    at,
+    echo,
+    headOf,
+)
 from tests.integration.kerberos import (
     SERVICE_HOST,
     KeyDistributionCentre,
@@ -231,6 +239,99 @@ class ChoiceTests(IntegrationTestCase):
 
     def test_basicIsSentUnaskedWhereItIsTheSchemeOfTheConfig(self) -> None:
         self.assertEqual(self.schemesOf("auth = basic"), ["Basic"])
+
+
+class OddProxy(Peer):
+    """A proxy that asks for Basic in a way of its own, and greets those whom it knows.
+
+    @ivar schemes: what each request came with; "-": nothing.
+    """
+
+    def __init__(self, answer: bytes, closes: bool = False, verdict: bytes = b"") -> None:
+        """
+        @param answer: what it says to those whom it does not know.
+        @param closes: whether it ends the connection behind that, although it may not say so.
+        @param verdict: what it says to a password; "": nothing, ever.
+        """
+        super().__init__(self._serve)
+        self.schemes: list[str] = []
+        self._answer, self._closes, self._verdict = answer, closes, verdict
+
+    def _serve(self, client: socket.socket) -> None:
+        while head := headOf(client):
+            _, _, value = head.partition(b"\r\nProxy-Authorization: ")
+            self.schemes.append(value.split(b" ")[0].decode() or "-")
+            if self.schemes[-1] == "Basic":
+                client.sendall(self._verdict)
+                client.recv(100)
+                return
+            client.sendall(self._answer)
+            if self._closes:
+                return
+
+
+class OddProxyTests(IntegrationTestCase):
+    WELCOME = b"HTTP/1.1 200 OK\r\nthis is no header\r\n\r\nwelcome"
+
+    def asking(self, *lines: str, closes: bool = False, verdict: bytes = WELCOME) -> OddProxy:
+        head = "\r\n".join(["HTTP/1.1 407 Who", *lines, "Content-Length: 4", "", "body"])
+        proxy = OddProxy(head.encode(), closes, verdict)
+        self.addCleanup(proxy.stop)
+        return proxy
+
+    def welcomed(self, proxy: OddProxy) -> list[str]:
+        """A client is greeted; what the proxy was asked with."""
+        config = corp(proxy, passwordFile=self.write(PASSWORD))
+        tunnel = self.configured(config, self.peer(echo))
+        with self.dial(tunnel.port) as client:
+            self.assertEqual(client.recv(100), b"welcome")
+        self.assertEqual(tunnel.end(), 0)
+        self.assertEqual(tunnel.lines(), [])
+        return proxy.schemes
+
+    def test_whateverIsOddInAChallengeItIsAnswered(self) -> None:
+        for line in (
+            "Proxy-Authenticate: Basic realm=My Proxy Server",
+            "Proxy-Authenticate: Basic realm='My Proxy'",
+            'Proxy-Authenticate: Basic realm="My "nice" proxy"',
+            'Proxy-Authenticate: Basic realm="My proxy',
+            "Proxy-Authenticate: X-Other realm=Some Words,Basic realm=My Proxy",
+            "no header at all\r\nProxy-Authenticate : BASIC",
+        ):
+            self.assertEqual(self.welcomed(self.asking(line)), ["-", "Basic"], line)
+
+    def test_aConnectionThatOnlyLookedKeptAliveIsMadeAgain(self) -> None:
+        proxy = self.asking("Proxy-Authenticate: Basic", closes=True)
+        self.assertEqual(self.welcomed(proxy), ["-", "Basic"])
+
+    def test_oneThatOffersNtlmAndServesBasicOnFreshConnectionsGetsIt(self) -> None:
+        for word in "Connection: close", "X-Word: none":
+            for offer in "NTLM, Basic", "Negotiate,NTLM,Basic realm=My Proxy":
+                proxy = self.asking(f"Proxy-Authenticate: {offer}", word, closes=True)
+                schemes = self.welcomed(proxy)
+                self.assertEqual((schemes[0], schemes[-1]), ("-", "Basic"))
+                self.assertIn("NTLM", schemes)
+
+    def test_oneThatNamesNoSchemeGetsNoPassword(self) -> None:
+        proxy = self.asking()
+        config = corp(proxy, passwordFile=self.write(PASSWORD))
+        tunnel = self.configured(config, self.peer(echo))
+        self.assertTurnedAway(tunnel.port)
+        self.assertOneLine(tunnel, at(proxy), "it does not say how", "auth = basic would send")
+        self.assertEqual(proxy.schemes, ["-"])
+
+    def test_oneThatDoesNotSayWhatItThinksOfAPasswordGetsItTwiceAtMost(self) -> None:
+        proxy = self.asking("Proxy-Authenticate: Basic", verdict=b"")
+        impatient = "[ptunnel]\nconnect-timeout = 2s\n"
+        config = impatient + corp(proxy, passwordFile=self.write(PASSWORD))
+        tunnel = self.configured(config, self.peer(echo))
+        for _ in range(3):
+            clients = [self.dial(tunnel.port) for _ in range(4)]
+            for client in clients:
+                with contextlib.suppress(ConnectionResetError):
+                    self.assertEqual(client.recv(100), b"")
+        self.assertEqual(proxy.schemes.count("Basic"), 2)
+        self.assertIn("did not say whether it accepts the credentials", tunnel.output())
 
 
 class PasswordSourceTests(IntegrationTestCase):
