@@ -25,7 +25,7 @@ LAYERS = (
     ("endpoint", "introduce", "target", "tcp", "splice"),
     ("tlsleg",),
     ("login", "hops", "health", "sockets", "kernel", "inherited"),
-    ("passwords", "watch", "producers", "unixport"),
+    ("passwords", "watch", "producers", "unixport", "names"),
     ("handshake", "config"),
     ("argv", "auth", "log", "starttls", "tls"),
     ("sweep", "transports"),

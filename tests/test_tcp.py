@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import (
+    ConnectBindError,
+    ConnectError,
     ConnectingCancelledError,
     ConnectionRefusedError,
     DNSLookupError,
     TimeoutError,
+    getConnectError,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
@@ -195,6 +200,47 @@ class NameTests(TCPTestCase):
         self.reactor.advance(0.3)  # the race would start another address now
         self.failureResultOf(connecting, ConnectionRefusedError)
         self.assertNothingLeft()
+
+    def test_whenOneAddressRefusesTheNextIsTriedAtOnce(self) -> None:
+        self.resolver.addresses = ("2001:db8::1", "192.0.2.1")
+        connecting = self.connect()
+        refuseTCP(self.reactor, ConnectionRefusedError(111))
+        self.assertEqual(self.tried, [("2001:db8::1", 3128), ("192.0.2.1", 3128)])
+        acceptTCP(self.reactor)
+        self.successResultOf(connecting)
+        self.assertNothingLeft()
+
+    def test_whatThisMachineHasRunOutOfIsTheFailureWhateverOtherAddressesSay(self) -> None:
+        self.resolver.addresses = ("192.0.2.1", "2001:db8::1")
+        for number in errno.EMFILE, errno.EADDRNOTAVAIL:
+            for order in (number, 111), (111, number):
+                connecting = self.connect()
+                for code in order:
+                    refuseTCP(self.reactor, getConnectError((code, "")))
+                error = self.failureResultOf(connecting, ConnectError).value
+                self.assertEqual(error.osError, number)
+        self.assertNothingLeft()
+
+    def test_aWinnerForWhichThisMachineHasRunOutStaysTheWinner(self) -> None:
+        self.won()
+        connecting = self.connect()
+        refuseTCP(self.reactor, ConnectBindError(errno.EMFILE))
+        self.failureResultOf(connecting, ConnectBindError)
+        self.assertEqual(self.resolver.asked, [NAME])
+        self.won()
+        self.assertEqual(self.resolver.asked, [NAME])
+
+    def test_clientsOfOneNameShareTheLookUp(self) -> None:
+        self.resolver.silent = True
+        waiting = [self.connect() for _ in range(3)]
+        self.assertEqual(self.resolver.asked, [NAME])
+        [receiver] = self.resolver.receivers
+        receiver.addressResolved(IPv4Address("TCP", "192.0.2.1", 0))
+        receiver.resolutionComplete()
+        for number in range(3):
+            acceptTCP(self.reactor, number)
+        for connecting in waiting:
+            self.successResultOf(connecting)
 
     def test_aNameWithoutAddressesIsADNSLookupError(self) -> None:
         self.resolver.addresses = ()

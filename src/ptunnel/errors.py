@@ -242,12 +242,17 @@ def noAnswer(hop: str, seconds: float, *, target: bool = False) -> Unreachable:
     return _unreachable(hop, target, f"timed out after {seconds:g} s", causes.NO_ANSWER)
 
 
-def isShortage(error: BaseException) -> bool:
+def isShortage(error: BaseException | None) -> bool:
     """Whether it is for want of descriptors, ports or memory of this machine's own."""
     return _numberOf(error) in _SHORTAGES
 
 
-def remedyOf(error: BaseException) -> str:
+def isLocal(error: BaseException | None) -> bool:
+    """Whether it says something of this machine, and nothing of the hop."""
+    return isShortage(error) or _numberOf(error) in _FORBIDDEN
+
+
+def remedyOf(error: BaseException | None) -> str:
     """What helps against a shortage of this machine's own, or ""."""
     return _SHORTAGES.get(_numberOf(error) or 0, "")
 

@@ -1,4 +1,4 @@
-"""TCP to an address literal or a name. Used by route, for proxies and direct targets.
+"""TCP to an address literal or a name.
 
 Twisted's HostnameEndpoint costs five times the connection itself, each time: a resolver thread and
 the race of addresses. So a literal goes straight to its address, and a name is raced once and the
@@ -7,14 +7,15 @@ winner remembered for a while.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import HostnameAddress
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.error import ConnectError, ConnectingCancelledError, TimeoutError
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IProtocol,
     IProtocolFactory,
     IStreamClientEndpoint,
@@ -23,13 +24,16 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel import causes, watch
-from ptunnel.errors import Unreachable
+from ptunnel.errors import Unreachable, isLocal
+from ptunnel.names import lookUp
 from ptunnel.sockets import SocketEndpoint
 from ptunnel.transports import abort
 
 # Seconds that the address which won is used without asking again. Long enough to spare a resolver
 # under load, short enough to follow a laptop from one network to the next.
 REMEMBER = 60.0
+# Seconds after which the next address of a name is tried beside one that does not answer.
+STAGGER = 0.3
 
 
 def tcpEndpoint(
@@ -61,9 +65,9 @@ class NamedEndpoint:
     """TCP to a name: its addresses are raced (RFC 8305), and the winner is remembered for REMEMBER
     seconds, or until it fails.
 
-    `connect` fails as HostnameEndpoint does, with DNSLookupError, ConnectError and their like, and
-    with TimeoutError at the deadline, and with L{Unreachable} where the name leads to ourselves.
-    Cancelling it ends the attempt.
+    `connect` fails with DNSLookupError, ConnectError and their like, with OSError where this
+    machine has run out of what a look-up needs, with TimeoutError at the deadline, and with
+    L{Unreachable} where the name leads to ourselves. Cancelling it ends the attempt.
     """
 
     def __init__(
@@ -75,14 +79,12 @@ class NamedEndpoint:
         isOwn: Callable[[str, int], bool] = lambda host, port: False,
     ) -> None:
         """The same as for L{tcpEndpoint}."""
-        from twisted.internet.endpoints import HostnameEndpoint  # with all that it imports
-
         self._reactor = reactor
         self._address = HostnameAddress(host.encode(), port)
         self._port = port
         self._timeout = timeout
         self._isOwn = isOwn
-        self._race = HostnameEndpoint(reactor, host, port)
+        self._host = host
         self._winner: IStreamClientEndpoint | None = None
         self._until = self._circlesUntil = 0.0
 
@@ -95,27 +97,23 @@ class NamedEndpoint:
             connecting = self._winner.connect(protocolFactory)
             connecting.addErrback(self._lost, protocolFactory)
         if self._timeout is not None:
-            # HostnameEndpoint has no deadline for DNS, and some resolver failures leave it waiting.
             connecting.addTimeout(self._timeout, self._reactor, _timedOut)
         return connecting
 
     def _raceFor(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        cancelled = False
+        looking = lookUp(self._reactor, self._host).addErrback(self._notFound)
+        return looking.addCallback(self._race, protocolFactory).addCallback(self._won)
 
-        def cancel(_: Deferred[IProtocol]) -> None:
-            nonlocal cancelled
-            cancelled = True
-            racing.cancel()
+    def _race(
+        self, addresses: Sequence[str], protocolFactory: IProtocolFactory
+    ) -> Deferred[IProtocol]:
+        ends = [tcpEndpoint(self._reactor, host, self._port, None) for host in addresses]
+        return _Race(self._reactor, ends, protocolFactory, self._address).start()
 
-        def failed(reason: Failure) -> Failure:
-            # Cancelled while it resolves, HostnameEndpoint fails with DNSLookupError, after which
-            # a Route would try its next way.
-            return Failure(ConnectingCancelledError(self._address)) if cancelled else reason
-
-        racing = self._race.connect(protocolFactory)
-        done: Deferred[IProtocol] = Deferred(cancel)
-        racing.addCallbacks(self._won, failed).chainDeferred(done)
-        return done
+    def _notFound(self, reason: Failure) -> Failure:
+        # Else a Route would try its next way.
+        cancelled = reason.check(CancelledError)
+        return Failure(ConnectingCancelledError(self._address)) if cancelled else reason
 
     def _won(self, protocol: IProtocol) -> IProtocol:
         transport = getattr(protocol, "transport", None)
@@ -141,10 +139,92 @@ class NamedEndpoint:
     def _lost(
         self, reason: Failure, protocolFactory: IProtocolFactory
     ) -> Failure | Deferred[IProtocol]:
+        if isLocal(reason.value):
+            return reason
         self._winner = None
         if not reason.check(ConnectError):
             return reason
         return self._raceFor(protocolFactory)
+
+
+class _Race:
+    """Connects to several endpoints, each a while after the one before or when that has failed,
+    until the first stands.
+
+    @ivar _over: one has won, or all are given up.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoints: Sequence[IStreamClientEndpoint],
+        protocolFactory: IProtocolFactory,
+        address: HostnameAddress,
+    ) -> None:
+        """@param address: what a cancelled race fails with."""
+        self._reactor = reactor
+        self._rest = list(endpoints)
+        self._factory = protocolFactory
+        self._address = address
+        self._over = False
+        self._pending: list[Deferred[IProtocol]] = []
+        self._failures: list[Failure] = []
+        self._timer: IDelayedCall | None = None
+        self._done: Deferred[IProtocol] = Deferred(self._cancelled)
+
+    def start(self) -> Deferred[IProtocol]:
+        """@return: fails with what the last one failed with; or, where this machine has run out of
+        something for one of them, with that, which says nothing of who is there.
+        """
+        self._next()
+        return self._done
+
+    def _next(self) -> None:
+        self._timer = None
+        endpoint = self._rest.pop(0)
+        if self._rest:
+            self._timer = self._reactor.callLater(STAGGER, self._next)
+        attempt = maybeDeferred(endpoint.connect, self._factory)
+        self._pending.append(attempt)
+        attempt.addCallbacks(self._won, self._lost, callbackArgs=(attempt,), errbackArgs=(attempt,))
+
+    def _won(self, protocol: IProtocol, attempt: Deferred[IProtocol]) -> None:
+        self._pending.remove(attempt)
+        self._stop()
+        self._done.callback(protocol)
+
+    def _lost(self, reason: Failure, attempt: Deferred[IProtocol]) -> None:
+        self._pending.remove(attempt)
+        if self._over:
+            return
+        self._failures.append(reason)
+        if not reason.check(ConnectError, OSError):  # raised by the factory
+            self._stop()
+            self._done.errback(reason)
+        elif self._rest:
+            self._stopTimer()
+            self._next()
+        elif not self._pending:
+            ours = [failure for failure in self._failures if isLocal(failure.value)]
+            self._stop()
+            self._done.errback((ours or self._failures)[-1])
+
+    def _cancelled(self, done: Deferred[IProtocol]) -> None:
+        self._stop()
+        done.errback(ConnectingCancelledError(self._address))
+
+    def _stop(self) -> None:
+        """Give up those that have not won."""
+        self._over = True
+        self._rest.clear()
+        self._stopTimer()
+        for attempt in tuple(self._pending):
+            attempt.cancel()
+
+    def _stopTimer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def _timedOut(result: object, timeout: float) -> NoReturn:

@@ -64,6 +64,9 @@ class DescriptorTests(IntegrationTestCase):
     def test_withoutDescriptorsNoWayIsChanged(self) -> None:
         self.assertNoWayIsChanged(at(self.proxy))
 
+    def test_theSameForAProxyThatHasAName(self) -> None:
+        self.assertNoWayIsChanged(f"localhost:{self.proxy.port}")
+
 
 class BufferTests(DescriptorTests):
     splice = "no"

@@ -18,11 +18,8 @@ from twisted.internet.error import (
     NoProtocol,
 )
 from twisted.internet.interfaces import (
-    IAddress,
-    IHostResolution,
     IProtocol,
     IProtocolFactory,
-    IResolutionReceiver,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Protocol, connectionDone
@@ -33,6 +30,7 @@ from ptunnel.check.report import Step, bug
 from ptunnel.endpoint import ConnectEndpoint
 from ptunnel.errors import TunnelError
 from ptunnel.handshake import Handshake, authority, offered
+from ptunnel.names import lookUp
 from ptunnel.tls import Peer, peerOf
 from ptunnel.transports import abort
 
@@ -181,7 +179,7 @@ def isName(host: str) -> bool:
 
 @implementer(IStreamClientEndpoint)
 class ResolvingStep:
-    """The step before TCP to a name: asks the reactor's resolver, and notes the addresses.
+    """The step before TCP to a name: looks it up, and notes the addresses.
 
     `connect` fails with DNSLookupError where there is none.
     """
@@ -206,37 +204,19 @@ class ResolvingStep:
         return looking.addCallback(lambda _: self._endpoint.connect(protocolFactory))
 
     def _lookUp(self) -> Deferred[None]:
-        found = _Addresses()
-        self._reactor.nameResolver.resolveHostName(found, self.step.subject)
-        return found.complete.addCallback(self._resolved)
+        return lookUp(self._reactor, self.step.subject).addCallbacks(self._resolved, self._failed)
+
+    def _failed(self, reason: Failure) -> Failure:
+        if reason.check(DNSLookupError):
+            self.step.detail = "no such name"
+        return reason
 
     def _resolved(self, addresses: Sequence[str]) -> None:
         step = self.step
-        if not addresses:
-            step.detail = "no such name"
-            raise DNSLookupError(f"no address of {step.subject}")
         step.ok = True
         step.detail = ", ".join(addresses)
         step.facts["addresses"] = list(addresses)
         self._stood(step)
-
-
-@implementer(IResolutionReceiver)
-class _Addresses:
-    """@ivar complete: fires with all addresses."""
-
-    def __init__(self) -> None:
-        self.complete: Deferred[list[str]] = Deferred()
-        self._found: list[str] = []
-
-    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        pass
-
-    def addressResolved(self, address: IAddress) -> None:
-        self._found.append(address.host)  # type: ignore[attr-defined]
-
-    def resolutionComplete(self) -> None:
-        self.complete.callback(list(dict.fromkeys(self._found)))
 
 
 class Greeting(Protocol):

@@ -1,0 +1,155 @@
+"""The addresses of names: one look-up for each name at a time, in threads that hold nobody up.
+
+The reactor has ten threads for all names, so that a few look-ups that hang keep every other one
+waiting, and the process joins them as it ends. A look-up here has a thread to itself, which dies
+with the process. A resolver that a program has installed in its reactor is asked instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from twisted.internet._resolver import GAIResolver
+from twisted.internet.defer import Deferred
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+# How many look-ups go on at once. Names are those of proxies and of targets that are reached
+# without one, so this is more than there are, as a rule; the others wait.
+LOOKUPS = 32
+# Descriptors that a look-up takes: the hosts file, or a socket to a name server.
+_DESCRIPTORS = 2
+
+
+def lookUp(reactor: Any, name: str) -> Deferred[tuple[str, ...]]:
+    """Look a name up, or wait for a look-up of it that goes on.
+
+    @return: its addresses, the best first. Fails with DNSLookupError where there is none, and with
+        OSError where this machine has run out of what a look-up needs. Cancelling it changes
+        nothing for others.
+    """
+    if reactor not in _names:
+        _names[reactor] = _Names(reactor)
+    return _names[reactor].lookUp(name)
+
+
+class _Names:
+    """The look-ups of one reactor.
+
+    @ivar _waiting: those who wait, by the names of all look-ups that go on or are queued.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._waiting: dict[str, list[Deferred[tuple[str, ...]]]] = {}
+        self._queue: deque[str] = deque()
+        self._running = 0
+
+    def lookUp(self, name: str) -> Deferred[tuple[str, ...]]:
+        begun = name in self._waiting
+        waiting = self._waiting.setdefault(name, [])
+        waiter: Deferred[tuple[str, ...]] = Deferred(waiting.remove)
+        waiting.append(waiter)
+        if not begun:
+            self._begin(name)
+        return waiter
+
+    def _begin(self, name: str) -> None:
+        resolver = getattr(self._reactor, "nameResolver", None)
+        if resolver is not None and not isinstance(resolver, GAIResolver):
+            self._ask(resolver, name)
+        elif self._running < LOOKUPS:
+            self._start(name)
+        else:
+            self._queue.append(name)
+
+    def _ask(self, resolver: Any, name: str) -> None:
+        """Ask a resolver that a program has installed."""
+        try:
+            resolver.resolveHostName(_Receiver(lambda found: self._found(name, found)), name)
+        except Exception:
+            self._found(name, Failure())
+
+    def _start(self, name: str) -> None:
+        thread = threading.Thread(target=self._run, args=(name,), daemon=True, name="look-up")
+        self._running += 1
+        try:
+            thread.start()
+        except RuntimeError as e:  # there can be no more threads
+            self._ended(name, Failure(OSError(errno.EAGAIN, str(e))))
+
+    def _run(self, name: str) -> None:
+        """In its thread."""
+        result = _resolve(name)
+        with contextlib.suppress(Exception):  # of a reactor that has ended
+            self._reactor.callFromThread(self._ended, name, result)
+
+    def _ended(self, name: str, result: Sequence[str] | Failure) -> None:
+        self._running -= 1
+        if self._queue:
+            self._start(self._queue.popleft())
+        self._found(name, result)
+
+    def _found(self, name: str, result: Sequence[str] | Failure) -> None:
+        if not result:
+            result = Failure(DNSLookupError(f"no address of {name}"))
+        waiting = self._waiting.pop(name)
+        while waiting:  # whom one of them cancels is gone from it
+            waiting.pop(0).callback(result)  # type: ignore[arg-type]
+
+
+@implementer(IResolutionReceiver)
+class _Receiver:
+    """Collects addresses. @ivar complete: is given them all, once."""
+
+    def __init__(self, complete: Any) -> None:
+        self._complete = complete
+        self._addresses: list[str] = []
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        """It is not cancelled: others may wait for it."""
+
+    def addressResolved(self, address: IAddress) -> None:
+        self._addresses.append(address.host)  # type: ignore[attr-defined]
+
+    def resolutionComplete(self) -> None:
+        complete, self._complete = self._complete, lambda found: None
+        complete(tuple(dict.fromkeys(self._addresses)))
+
+
+def _resolve(name: str) -> Sequence[str] | Failure:
+    """Ask the system, which takes as long as it likes."""
+    try:
+        _haveDescriptors()
+        try:
+            found = socket.getaddrinfo(name, None, 0, socket.SOCK_STREAM)
+        except socket.gaierror as e:
+            # Without descriptors it says that there is no such name.
+            _haveDescriptors()
+            if e.args[0] == socket.EAI_MEMORY:
+                raise OSError(errno.ENOMEM, str(e)) from None
+            raise DNSLookupError(str(e)) from None
+    except ValueError as e:  # of what cannot be a name
+        return Failure(DNSLookupError(str(e)))
+    except Exception:
+        return Failure()
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _haveDescriptors() -> None:
+    """@raise OSError: where this process or machine has too few of them for a look-up."""
+    with contextlib.ExitStack() as had:
+        for _ in range(_DESCRIPTORS):
+            had.enter_context(socket.socket())
+
+
+_names: WeakKeyDictionary[Any, _Names] = WeakKeyDictionary()
