@@ -671,6 +671,12 @@ class SlowVerdictTests(LoginTestCase):
         clients += self.waiting()
         self.assertEqual(self.tried(clients), 2)
 
+    def test_nobodyWaitsForEverWhereThereIsNoDeadline(self) -> None:
+        self.endpoint = self.make(Reader(ALICE), timeout=None)
+        clients = self.waiting()
+        self.pump(5)
+        self.assertEqual(self.tried(clients), 2)
+
     def test_soItIsWithBasicByChoice(self) -> None:
         self.endpoint = self.make(Reader(ALICE), "basic")
         connecting = [self.connect()]

@@ -1,155 +1,75 @@
-"""Who is at the other end of a TLS connection: `ptunnel.tls.peer`."""
+"""`ptunnel.tls.peerOf`: who is at the other end, as far as that can be read."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
-from unittest import mock
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509 import ExtensionNotFound, ObjectIdentifier
+from hypothesis import given
+from hypothesis import strategies as st
 from OpenSSL.crypto import X509
-from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.endpoint import ConnectEndpoint
-from ptunnel.errors import ProxyFailed
-from ptunnel.login import Login, Visit
-from ptunnel.tls import TlsEndpoint, connectionOf, endPointOf
-
-from . import authority
-from .fakes import Builder, Endpoint, StrictClock, Transport
-from .tlswire import HOST, Server, Wire, trusting
+from ptunnel.tls import Peer, peerOf
+from tests import authority
 
 
-def signed(algorithm: Any, key: Any = None) -> x509.Certificate:
-    """A certificate, signed with this hash."""
-    key = key or ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "proxy.example")])
-    start = authority.NOW
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name)
-    builder = builder.public_key(key.public_key()).serial_number(1).not_valid_before(start)
-    builder = builder.not_valid_after(start + authority.DAY)
-    return builder.sign(key, algorithm)
+class Certificate:
+    """One as a server may send it, whatever is in it."""
+
+    def __init__(self, error: Exception, notAfter: bytes | None = b"20300102030405Z") -> None:
+        self._error = error
+        self._notAfter = notAfter
+
+    def to_cryptography(self) -> Any:
+        raise self._error
+
+    def get_notAfter(self) -> bytes | None:
+        return self._notAfter
 
 
-def shown(certificate: Any) -> Any:
-    """A connection on which this was shown."""
-    connection = mock.Mock()
-    connection.get_peer_certificate.return_value = certificate
-    return connection
+class Connection:
+    """The transport, and its handle."""
+
+    def __init__(self, certificate: Any) -> None:
+        self._certificate = certificate
+
+    def getHandle(self) -> Any:
+        return self
+
+    def get_peer_certificate(self) -> Any:
+        return self._certificate
+
+    def get_protocol_version_name(self) -> str:
+        return "TLSv1.3"
+
+    def get_cipher_name(self) -> None:
+        return None
 
 
-class EndPointTests(SynchronousTestCase):
-    def test_itIsTheHashWithWhichTheCertificateIsSigned(self) -> None:
-        for algorithm, python in (
-            (hashes.SHA256(), "sha256"),
-            (hashes.SHA384(), "sha384"),
-            (hashes.SHA512(), "sha512"),
-        ):
-            certificate = signed(algorithm)
-            der = certificate.public_bytes(serialization.Encoding.DER)
-            expected = b"tls-server-end-point:" + hashlib.new(python, der).digest()
-            self.assertEqual(endPointOf(shown(X509.from_cryptography(certificate))), expected)
-
-    def test_forThoseThatAreTooWeakItIsSHA256(self) -> None:
-        for algorithm in hashes.MD5(), hashes.SHA1():
-            known = mock.Mock(signature_hash_algorithm=algorithm)
-            certificate = mock.Mock()
-            certificate.to_cryptography.return_value = known
-            known.fingerprint.side_effect = lambda used: used.name.encode()
-            self.assertEqual(endPointOf(shown(certificate)), b"tls-server-end-point:sha256")
-
-    def test_whereItIsNotDefinedThereIsNone(self) -> None:
-        withoutHash = signed(None, ed25519.Ed25519PrivateKey.generate())
-        odd = mock.Mock()
-        type(odd.to_cryptography.return_value).signature_hash_algorithm = mock.PropertyMock(
-            side_effect=UnsupportedAlgorithm("odd")
-        )
-        for certificate in None, X509.from_cryptography(withoutHash), odd:
-            self.assertEqual(endPointOf(shown(certificate)), b"")
+def peer(certificate: Any) -> Peer:
+    return peerOf(Connection(certificate))  # type: ignore[arg-type]
 
 
-class ConnectionTests(SynchronousTestCase):
-    def test_aTransportInClearHasNone(self) -> None:
-        class Tcp:
-            def getHandle(self) -> object:
-                return "a socket"
+class PeerTests(SynchronousTestCase):
+    def test_itsNamesAndUntilWhenItIsGood(self) -> None:
+        pair = authority.server("mail.example", "192.0.2.1")
+        found = peer(X509.from_cryptography(pair.certificate))
+        self.assertEqual(found.names, ("mail.example", "192.0.2.1"))
+        self.assertGreater(found.notAfter, datetime.now(timezone.utc))
 
-        clear: list[Any] = [Transport(), Tcp(), None]
-        for transport in clear:
-            self.assertIsNone(connectionOf(transport))
+    def test_withoutACertificate(self) -> None:
+        self.assertEqual(peer(None), Peer("TLSv1.3", "", (), None))
 
+    def test_whatCannotBeReadIsLeftOut(self) -> None:
+        none = ExtensionNotFound("none", ObjectIdentifier("2.5.29.17"))
+        for error in ValueError("error parsing asn1 value"), none:
+            found = peer(Certificate(error))
+            self.assertEqual(found.names, ())
+            self.assertEqual(found.notAfter, datetime(2030, 1, 2, 3, 4, 5, tzinfo=timezone.utc))
+        self.assertIsNone(peer(Certificate(ValueError(), b"20300102030405+0100")).notAfter)
 
-class Asked(Login):
-    """Notes what each challenge comes with, and answers nothing.
-
-    @ivar channels: what binds an answer to the connection.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(None, reactor=StrictClock())
-        self.channels: list[bytes | None] = []
-
-    def visit(self, target: str) -> Visit:
-        visit = super().visit(target)
-
-        def answer(challenged: object, channel: bytes | None = None) -> Deferred[Any]:
-            self.channels.append(channel)
-            return fail(ProxyFailed("not here"))
-
-        visit.answer = answer  # type: ignore[method-assign]
-        return visit
-
-
-class ChannelTests(SynchronousTestCase):
-    """What a ConnectEndpoint tells its login of the connection with the proxy."""
-
-    CHALLENGE = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"
-    OK = b"HTTP/1.1 200 OK\r\n\r\n"
-
-    def channels(self, endpoint: Any, wire: Callable[[], Wire | Transport], *answers: bytes) -> Any:
-        asked = Asked()
-        hop = ConnectEndpoint(endpoint, "a.example", 1, credentials=asked, reactor=StrictClock())
-        connecting = hop.connect(Builder())
-        self.wire(wire(), *answers)
-        self.failureResultOf(connecting, ProxyFailed)
-        return asked.channels
-
-    def wire(self, below: Wire | Transport, *answers: bytes) -> None:
-        for answer in answers:
-            if isinstance(below, Wire):
-                below.pump()
-                self.accepted.built[0].transport.write(answer)
-                below.pump()
-            else:
-                below.receive(answer)
-
-    def secured(self, endpoint: Endpoint) -> TlsEndpoint:
-        return TlsEndpoint(endpoint, trusting(), HOST)
-
-    def shakingHands(self, endpoint: Endpoint) -> Wire:
-        self.accepted = Builder()
-        wire = Wire(endpoint.accept(), Server().factory(self.accepted))
-        wire.pump()
-        return wire
-
-    def test_overTlsItIsTheProxysCertificate(self) -> None:
-        below = Endpoint()
-        der = authority.server(HOST).certificate.public_bytes(serialization.Encoding.DER)
-        expected = b"tls-server-end-point:" + hashlib.sha256(der).digest()
-        found = self.channels(self.secured(below), lambda: self.shakingHands(below), self.CHALLENGE)
-        self.assertEqual(found, [expected])
-
-    def test_inClearThereIsNone(self) -> None:
-        below = Endpoint()
-        self.assertEqual(self.channels(below, below.accept, self.CHALLENGE), [None])
-
-    def test_theTlsOfAProxyIsNotThatOfOneBehindIt(self) -> None:
-        below = Endpoint()
-        before = ConnectEndpoint(self.secured(below), "b.example", 1, reactor=StrictClock())
-        found = self.channels(before, lambda: self.shakingHands(below), self.OK, self.CHALLENGE)
-        self.assertEqual(found, [None])
+    @given(st.none() | st.binary(max_size=20))
+    def test_anyTime(self, time: bytes | None) -> None:
+        peer(Certificate(ValueError(), time))

@@ -281,6 +281,7 @@ class _Attempt(Factory):
         if self._authorization is not None and self._visit is not None:
             self._visit.sent()
             self._answered = self._sweep.clock.seconds()
+            self._sweep.add(self)  # without a timeout too, others wait for the verdict
 
     def _channel(self) -> bytes | None:
         """What binds an authentication to the TLS connection with the proxy; None without TLS."""

@@ -43,15 +43,16 @@ def connectionOf(transport: ITransport | None) -> Connection | None:
 def endPointOf(connection: Connection) -> bytes:
     """What binds an authentication to a TLS server: `tls-server-end-point` (RFC 5929 section 4.1).
 
-    @return: b"" where it is not defined: there is no certificate, or it is signed without a hash.
+    @return: b"" where it is not defined: there is no certificate, it cannot be read, or it is
+        signed without a hash.
     """
     certificate = connection.get_peer_certificate()
     if certificate is None:
         return b""
-    known = certificate.to_cryptography()
     try:
+        known = certificate.to_cryptography()
         algorithm = known.signature_hash_algorithm
-    except UnsupportedAlgorithm:
+    except (ValueError, UnsupportedAlgorithm):
         return b""
     if algorithm is None:
         return b""
