@@ -206,7 +206,7 @@ class SecurityTests(SynchronousTestCase):
                 for found in ast.parse(path.read_text("utf-8")).body
                 if isinstance(found, ast.ClassDef) and found.name == kind
                 for method in found.body
-                if isinstance(method, ast.FunctionDef)
+                if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef))
             ]
             self.assertIn(test, names, name)
 
