@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("demo",),
+    ("demo", "joining"),
     ("tap", "tour", "stdio", "check", "hosts"),
     ("workers",),
     ("process",),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectionRefusedError, ReactorNotRunning
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -50,7 +50,8 @@ class FakeReactor(MemoryReactorClock):
             call(*args)
 
     def stop(self) -> None:
-        assert not self.stops, "twisted raises ReactorNotRunning"
+        if self.stops:
+            raise ReactorNotRunning
         self.stops += 1
 
     def run(self, installSignalHandlers: Any = True) -> None:
@@ -363,6 +364,37 @@ class ConnectTests(CommandCase):
             self.assertEqual(self.connect(), 1)
             self.assertEqual(self.reactor.stops, 1)
             self.assertEqual(lines(self.events), [line])
+
+    def test_aSessionThatIsCutIsExitCode1(self) -> None:
+        for ended, logged in (
+            (Ended(1, 2, "reset", 1), ["error: reset by the target"]),
+            (Ended(1, 2, "reset", 0), []),  # whoever read the output has gone, as head does
+            (Ended(1, 2, "half-close", 0), ["error: not finished: half-close"]),
+        ):
+            self.setUp()
+            self.result = succeed(ended)
+            self.assertEqual((self.connect(), lines(self.events)), (1, logged))
+
+    def test_aSignalAbortsAndIsItsOwnExitCodeWithoutBlame(self) -> None:
+        for number, code in (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129):
+            self.setUp()
+            self.result = Deferred()
+            self.reactor.script = lambda number=number: self.signalled(number)  # type: ignore[misc]
+            self.assertEqual(self.connect(), code)
+            self.assertTrue(self.result.called)
+            self.assertEqual((lines(self.events), self.reactor.stops), ([], 1))
+
+    def test_aSignalBeforeItBeginsToConnectIsTheSame(self) -> None:
+        hooks = self.reactor.whenRunningHooks
+        run = self.reactor.run
+
+        def signalled() -> None:
+            hooks.insert(1, (lambda: self.signalled(signal.SIGTERM), (), {}))
+            run()
+
+        self.patch(self.reactor, "run", signalled)
+        self.assertEqual(self.connect(), 143)
+        self.assertEqual((self.endpoints, lines(self.events)), ([], []))
 
     def test_aBugIsOneErrorLineToo(self) -> None:
         self.result = fail(ZeroDivisionError("division by zero"))

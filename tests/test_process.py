@@ -15,7 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import process as module
 from ptunnel.log import Log
-from ptunnel.process import LAST_RESORT, adopt, handleSignals, withoutCurrentFolder
+from ptunnel.process import (
+    LAST_RESORT,
+    adopt,
+    endBySignals,
+    handleSignals,
+    withoutCurrentFolder,
+)
 from tests.loopback import captureLog, lines
 
 SIGNALS = (
@@ -61,7 +67,7 @@ class FakeService:
         self.aborted += 1
 
 
-class SignalsTests(SynchronousTestCase):
+class SignalsCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.events = captureLog(self)
         self.reactor, self.service = FakeReactor(), FakeService()
@@ -84,6 +90,8 @@ class SignalsTests(SynchronousTestCase):
         for call in calls:
             call()
 
+
+class SignalsTests(SignalsCase):
     def test_theFirstOneStopsAndTheSecondOneAborts(self) -> None:
         for numbers in ((15, 15), (2, 2), (15, 2)):
             self.setUp()
@@ -180,6 +188,61 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual(self.alarms, [])
         self.send(15)
         self.assertEqual(self.alarms, [LAST_RESORT])
+
+
+class CommandSignalsTests(SignalsCase):
+    """Those of a command that runs once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ended = self.restored = 0
+        self.left: list[int] = []
+
+        def leave(code: int) -> None:
+            self.left.append(code)
+            raise SystemExit(code)
+
+        self.patch(module, "leave", leave)
+
+    def end(self) -> None:
+        self.ended += 1
+
+    def restore(self) -> None:
+        self.restored += 1
+
+    def test_eachEndsItOnceWithTheExitCodeOfAShell(self) -> None:
+        for number, code in (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129):
+            self.setUp()
+            codes = endBySignals(self.reactor, self.end, self.restore)
+            self.assertEqual(codes, [])
+            self.send(number)
+            self.assertEqual((self.ended, codes, self.left), (1, [code], []))
+
+    def test_aSecondOneOrALongTimeLeavesTheProcessAndPutsThingsRight(self) -> None:
+        for second in signal.SIGTERM, signal.SIGALRM:
+            self.setUp()
+            codes = endBySignals(self.reactor, self.end, self.restore)
+            self.send(signal.SIGINT)
+            self.assertEqual(self.alarms, [LAST_RESORT])
+            self.assertRaises(SystemExit, self.send, second)
+            self.assertEqual((codes, self.left, self.restored), ([130], [130], 1))
+
+    def test_whatWasIgnoredStaysIgnoredWhateverTheReactorDoes(self) -> None:
+        for number in signal.SIGINT, signal.SIGHUP, signal.SIGTERM:
+            self.handlers[number] = signal.SIG_IGN
+        endBySignals(self.reactor, self.end)
+        self.handlers[signal.SIGTERM] = "the reactor's"
+        for call in self.reactor.started:
+            call()
+        for number in signal.SIGINT, signal.SIGHUP, signal.SIGTERM:
+            self.assertEqual(self.handlers[number], signal.SIG_IGN)
+
+    def test_afterTheLoopNoneOfThemChangesTheExitCode(self) -> None:
+        endBySignals(self.reactor, self.end)
+        for call in self.reactor.ending:
+            call()
+        for number in signal.SIGINT, signal.SIGHUP, signal.SIGTERM:
+            self.assertEqual(self.handlers[number], signal.SIG_IGN)
 
 
 class PathTests(SynchronousTestCase):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import resource
+import socket
+import struct
 from typing import Any
 
 from twisted.internet import error
@@ -12,10 +15,10 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from ptunnel.errors import Unreachable
+from ptunnel.errors import TunnelError, Unreachable
 from ptunnel.splice import Ended
 from ptunnel.stdio import relay
-from tests.loopback import Loopback
+from tests.loopback import Loopback, tcpPair
 
 
 class Here:
@@ -31,7 +34,7 @@ class Here:
         return succeed(protocol)
 
 
-class StdioTests(TestCase):
+class StdioCase(TestCase):
     timeout = 20
 
     def setUp(self) -> None:
@@ -82,6 +85,8 @@ class StdioTests(TestCase):
                 data = data[os.write(self.keyboard, data[:65536]) :]
             await self.loopback.turn()
 
+
+class StdioTests(StdioCase):
     async def test_bytesFlowBothWays(self) -> None:
         self.start()
         os.write(self.keyboard, b"SSH-2.0-here")
@@ -194,6 +199,155 @@ class StdioTests(TestCase):
         self.assertEqual(hash_(bytes(self.target.received)), hash_(data))
         self.target.end()
         await done
+
+
+class SocketTests(StdioCase):
+    """One socket as both, as inetd, socat and libssh give it, or a socket as one of them."""
+
+    def join(self, *, tcp: bool = False) -> Deferred[Ended]:
+        """@return: of the relay; `self.client` is the other end of the socket."""
+        self.client, near = tcpPair() if tcp else socket.socketpair()
+        self.addCleanup(self.client.close)
+        self.client.setblocking(False)
+        self.stdin = near.detach()
+        self.stdout = os.dup(self.stdin)
+        self.open.update((self.stdin, self.stdout))
+        return self.run_()
+
+    async def got(self, count: int = 1000) -> bytes:
+        """What the client gets, until so many bytes or the end."""
+        got = b""
+        while len(got) < count:
+            try:
+                data = self.client.recv(1000)
+            except BlockingIOError:
+                await self.loopback.turn()
+                continue
+            if not data:
+                break
+            got += data
+        return got
+
+    async def test_theClientSeesTheEndOfTheTargetAndMayStillSend(self) -> None:
+        for tcp in False, True:
+            self.target, self.near = self.loopback.connection()
+            done = self.join(tcp=tcp)
+            self.target.send(b"bye")
+            self.target.end()
+            self.assertEqual(await self.got(), b"bye")
+            self.assertFalse(os.get_blocking(self.stdin), "a read would stop everything")
+            self.client.send(b"still there")
+            await self.target.gets(11)
+            self.client.shutdown(socket.SHUT_WR)
+            self.assertEqual(await done, Ended(11, 3, "end", 1))
+
+    async def test_theTargetSeesTheEndOfTheClientWhichGetsALateAnswer(self) -> None:
+        done = self.join()
+        self.client.send(b"question")
+        self.client.shutdown(socket.SHUT_WR)
+        await self.target.isEnded()
+        self.target.send(b"answer")
+        self.target.end()
+        self.assertEqual(await self.got(), b"answer")
+        self.assertEqual(await done, Ended(8, 6, "end", 0))
+
+    async def test_aClientThatHasGoneIsNoticedAndWhatItSentIsPassedOn(self) -> None:
+        done = self.join()
+        data = os.urandom(100_000)
+        self.client.setblocking(True)
+        self.client.sendall(data)
+        self.client.close()
+        await self.target.isEnded()
+        self.assertEqual(hash_(bytes(self.target.received)), hash_(data))
+        self.target.end()
+        self.assertEqual((await done).cause, "end")
+
+    async def test_aClientThatGoesWhileItWaitsForAnAnswerIsNoticed(self) -> None:
+        done = self.join()
+        self.client.shutdown(socket.SHUT_WR)
+        await self.target.isEnded()
+        self.client.close()
+        # What has lost its client drops what comes, so it can end although nobody takes it.
+        self.target.send(bytes(1_000_000))
+        self.target.end()
+        self.assertEqual((await done).received, 0)
+
+    async def test_aResetOfTheClientIsPassedOnAsOne(self) -> None:
+        done = self.join(tcp=True)
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.client.close()
+        await self.target.isLost()
+        assert self.target.lost is not None
+        self.assertTrue(self.target.lost.check(error.ConnectionLost))
+        ended = await done
+        self.assertEqual((ended.cause, ended.first), ("reset", 0))
+
+    async def test_aResetOfTheTargetIsNoEndToTheClient(self) -> None:
+        done = self.join(tcp=True)
+        self.target.send(b"half")
+        self.assertEqual(await self.got(4), b"half")
+        self.target.reset()
+        ended = await done
+        self.assertEqual((ended.cause, ended.first), ("reset", 1))
+        for fd in self.stdin, self.stdout:  # as the process does when it ends
+            self.closeFD(fd)
+        with self.assertRaises(ConnectionResetError):
+            await self.got()
+
+    async def test_aReaderOfASocketThatHasGoneIsNoticedWhileNothingIsWritten(self) -> None:
+        self.stdin, self.keyboard = self.pipe()
+        reader, output = socket.socketpair()
+        self.stdout = output.detach()
+        self.open.add(self.stdout)
+        done = self.run_()
+        os.write(self.keyboard, b"hello")
+        await self.target.gets(5)
+        reader.close()
+        await self.target.isLost()
+        ended = await done
+        self.assertEqual((ended.cause, ended.first), ("reset", 0))
+
+
+class BrokenTests(StdioCase):
+    """Input that cannot be read, and output that cannot be written."""
+
+    async def test_aFullDeviceIsNamed(self) -> None:
+        self.stdin, self.keyboard = self.pipe()
+        self.stdout = os.open("/dev/full", os.O_WRONLY)
+        self.open.add(self.stdout)
+        done = self.run_()
+        self.target.send(b"x")
+        with self.assertRaises(TunnelError) as raised:
+            await done
+        message = "cannot write to standard output: no space left on device"
+        self.assertEqual(str(raised.exception), message)
+        await self.target.isLost()
+
+    async def test_aFileThatHasGrownTooLargeIsNamed(self) -> None:
+        self.stdin, self.keyboard = self.pipe()
+        self.stdout = os.open(self.mktemp(), os.O_WRONLY | os.O_CREAT)
+        self.open.add(self.stdout)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        done = self.run_()
+        self.target.send(b"xyz")
+        with self.assertRaises(TunnelError) as raised:
+            await done
+        message = "cannot write to standard output: file too large"
+        self.assertEqual(str(raised.exception), message)
+
+    async def test_inputThatCannotBeReadIsNoEnd(self) -> None:
+        self.stdin = os.open(".", os.O_RDONLY)
+        self.open.add(self.stdin)
+        self.screen, self.stdout = self.pipe()
+        done = self.run_()
+        with self.assertRaises(TunnelError) as raised:
+            await done
+        self.assertEqual(str(raised.exception), "cannot read standard input: is a directory")
+        await self.target.isLost()
+        assert self.target.lost is not None
+        self.assertTrue(self.target.lost.check(error.ConnectionLost))
 
 
 class FailureTests(TestCase):

@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.error import ConnectError
-
 from ptunnel.config import CommandLine, Settings, loadConnect, parseDuration, show
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Log, beginLogging, lostLine, standardLines
-from ptunnel.splice import Ended
 from ptunnel.spool import unblock
 from ptunnel.tap import COMMANDS, Options, ProxyOptions, commandHint, mistake
+from ptunnel.terminal import orderlyEnd
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,21 +133,21 @@ def run(words: Sequence[str]) -> int:
 
 def connect(words: Sequence[str]) -> int:
     """Standard input and output through the proxy."""
-    options = ConnectOptions()
-    options.parseOptions(words)
-    settings = options.settings
-    for descriptor, name in enumerate(("input", "output")):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            print(f"ptunnel: standard {name} is closed", file=sys.stderr)
-            return 1
+    with orderlyEnd():
+        options = ConnectOptions()
+        options.parseOptions(words)
+        settings = options.settings
+        for descriptor, name in enumerate(("input", "output")):
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                print(f"ptunnel: standard {name} is closed", file=sys.stderr)
+                return 1
 
-    from twisted.internet import reactor as installed
+        from twisted.internet import reactor as installed
 
-    from ptunnel.process import adopt, ignoreUserSignals
-    from ptunnel.route import Routes
-    from ptunnel.stdio import relay
+        from ptunnel.joining import Joining
+        from ptunnel.process import adopt, ignoreUserSignals
 
     reactor: Any = installed
     adopt(reactor)
@@ -158,38 +156,7 @@ def connect(words: Sequence[str]) -> int:
     log = Log(settings.logLevel)
     for warning in settings.warnings:
         log.warning("", warning)
-    codes: list[int] = []
-    stopping: list[bool] = []
-
-    def ended(how: Ended) -> None:
-        if how.cause == "end":
-            return
-        codes.append(1)
-        if how.cause == "reset" and how.first:
-            log.error("", "reset by the target")
-        elif how.cause != "reset" and not stopping:
-            log.error("", f"not finished: {how.cause}")
-        # What reads the output may go first, as ssh and head do: that needs no line.
-
-    def failed(reason: Any) -> None:
-        codes.append(1)
-        if stopping:
-            return  # by a signal, which is no fault of the proxy
-        if not reason.check(ConnectError, OSError):
-            log.error("", f"a bug: {reason.value!r}", traceback=reason.getTraceback())
-        else:
-            log.error("", reasonOf(reason.value))
-
-    def start() -> None:
-        done = relay(Routes(reactor, settings, log).to(settings.tunnels[0]), reactor)
-        done.addCallbacks(ended, failed).addBoth(
-            lambda _: reactor.stop() if reactor.running else None
-        )
-
-    reactor.addSystemEventTrigger("before", "shutdown", stopping.append, True)
-    reactor.callWhenRunning(start)
-    reactor.run()
-    return 1 if codes else 0
+    return Joining(reactor, settings, log).run()
 
 
 def check(words: Sequence[str]) -> int:

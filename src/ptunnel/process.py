@@ -121,6 +121,55 @@ def handleSignals(
     return ending
 
 
+def endBySignals(
+    reactor: Any, end: Callable[[], None], restore: Callable[[], None] = lambda: None
+) -> list[int]:
+    """Let SIGINT, SIGTERM and SIGHUP end a command that runs once, in the place of Twisted's
+    handlers.
+
+    What was ignored at the start stays ignored.
+
+    @param end: called by the first one, in the reactor.
+    @param restore: called where the process has to be left without that, after a second one or
+        LAST_RESORT seconds.
+    @return: empty; from the first one on it holds the exit code that a shell has for it.
+    """
+    codes: list[int] = []
+
+    def leaveNow(number: int, frame: object) -> None:
+        try:
+            restore()
+        finally:
+            leave(codes[0])
+
+    def handle(number: int, frame: object) -> None:
+        if codes:
+            leaveNow(number, frame)
+        codes.append(128 + number)
+        signal.signal(signal.SIGALRM, leaveNow)
+        signal.setitimer(signal.ITIMER_REAL, LAST_RESORT)
+        reactor.callFromThread(end)
+
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    handlers = {
+        number: signal.SIG_IGN if signal.getsignal(number) == signal.SIG_IGN else handle
+        for number in numbers
+    }
+
+    def install() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def ignore() -> None:  # as Ending does
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    install()
+    reactor.callWhenRunning(install)  # the reactor has put its own in place
+    reactor.addSystemEventTrigger("after", "shutdown", ignore)
+    return codes
+
+
 class Ending:
     """How a process ends: it drains, or aborts, and at L{LAST_RESORT} behind that it is ended."""
 

@@ -21,7 +21,7 @@ def askPassword(prompt: str) -> str:
     """
     if not _isOurs():
         return ""
-    with _orderlyEnd():
+    with orderlyEnd():
         try:
             return getpass.getpass(prompt)
         except (EOFError, OSError, UnicodeError):
@@ -44,8 +44,10 @@ def _isOurs() -> bool:
 
 
 @contextlib.contextmanager
-def _orderlyEnd() -> Iterator[None]:
-    """Let signals end the program by an exception, behind which the terminal is put right."""
+def orderlyEnd() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the program by an exception, with the exit code that a shell has
+    for them, as SIGINT does it in Python: behind it the terminal is put right.
+    """
 
     def end(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)

@@ -1,0 +1,82 @@
+"""The one session of `ptunnel connect`: its course, its lines, and its exit code."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectError
+from twisted.python.failure import Failure
+
+from ptunnel import stdio
+from ptunnel.config import Settings
+from ptunnel.errors import reasonOf
+from ptunnel.log import Log
+from ptunnel.process import endBySignals, stop
+from ptunnel.route import Routes
+from ptunnel.splice import Ended
+
+
+class Joining:
+    """Standard input and output, joined with a target."""
+
+    def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._log = log
+        self._failed = False
+        self._running: Deferred[Any] | None = None
+        self._stops: list[int] = []
+
+    def run(self) -> int:
+        """Run the reactor until it is over, or a signal ends it.
+
+        @return: the exit code: 0, 1 for a session that failed or was cut, else that of the signal.
+        """
+        reactor = self._reactor
+        flags = [(descriptor, os.get_blocking(descriptor)) for descriptor in (0, 1)]
+
+        def restore() -> None:
+            for descriptor, blocking in flags:
+                os.set_blocking(descriptor, blocking)
+
+        self._stops = endBySignals(reactor, self._abort, restore)
+        reactor.callWhenRunning(self._start)
+        reactor.run()
+        return self._stops[0] if self._stops else int(self._failed)
+
+    def _start(self) -> None:
+        if not self._stops:
+            done = self._running = maybeDeferred(self._relay)
+            done.addCallback(self._ended).addErrback(self._lost)
+            done.addBoth(lambda _: stop(self._reactor))
+
+    def _relay(self) -> Deferred[Ended]:
+        routes = Routes(self._reactor, self._settings, self._log)
+        return stdio.relay(routes.to(self._settings.tunnels[0]), self._reactor)
+
+    def _abort(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+        stop(self._reactor)
+
+    def _ended(self, ended: Ended) -> None:
+        if ended.cause == "end":
+            return
+        self._failed = True
+        if ended.cause == "reset" and ended.first:
+            self._log.error("", "reset by the target")
+        elif ended.cause != "reset":
+            self._log.error("", f"not finished: {ended.cause}")
+        # What reads the output may go first, as ssh and head do: that needs no line.
+
+    def _lost(self, reason: Failure) -> None:
+        self._failed = True
+        if self._stops:
+            return  # by a signal, which is nobody's fault
+        if reason.check(ConnectError, OSError):
+            self._log.error("", reasonOf(reason.value))
+        else:
+            traceback = reason.getTraceback()
+            self._log.error("", f"a bug: {reason.value!r}", traceback=traceback)
