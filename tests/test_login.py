@@ -713,13 +713,31 @@ class SlowVerdictTests(LoginTestCase):
         self.assertIn("not sent again for", str(error))
         self.assertEqual(error.cause, causes.SILENT.id)
         self.assertEqual(self.proxy.attempts, attempts)
-        self.pump(REJECTED_BACK_OFF[0])
+        self.pump(2 * REJECTED_BACK_OFF[0])
         clients = self.waiting()
         self.pump(31)
         self.assertEqual(self.tried(clients), 1)  # not two any more
         self.failureOf(self.connect(), CredentialsUnavailable)
         self.pump(REJECTED_BACK_OFF[0])
         self.failureOf(self.connect(), CredentialsUnavailable)
+
+    def test_clientsOfOtherTargetsThenGoFirst(self) -> None:
+        self.waiting()
+        self.pump(34 + REJECTED_BACK_OFF[0])
+        dead, self.endpoint = self.endpoint, self.another()
+        self.assertIn("not sent again", str(self.failureResultOf(dead.connect(self.factory)).value))
+        _, transport = self.dial()
+        transport.receive(refusal(BASIC))
+        self.assertEqual(authorization(transport.value()), ALICE.basic())
+        transport.receive(OK)
+        dead.connect(self.factory)
+        self.assertEqual(self.asked(self.proxy.accept()), ALICE.basic())
+
+    def another(self) -> ConnectEndpoint:
+        """An endpoint to another target, by the same login."""
+        return ConnectEndpoint(
+            self.proxy, "b.example", 1, credentials=self.login, reactor=self.clock
+        )
 
     def test_whatIsHungUpOnOrCancelledCountsToo(self) -> None:
         clients = self.waiting()

@@ -111,6 +111,7 @@ class Login:
         self._prober: Visit | None = None
         self._trying: list[Visit] = []
         self._unanswered = 0
+        self._silent: set[str] = set()
         self._reactor = reactor
         self._waiting: list[Deferred[None]] = []
         self._trouble: TunnelError | None = None
@@ -133,17 +134,23 @@ class Login:
         known = self._accepted is not None or self._trouble is not None
         return known or self.wanted == "basic"
 
-    def check(self) -> None:
+    def check(self, target: str) -> None:
         """@raise TunnelError: while the last failure's back-off lasts, and nothing has changed."""
         if self._trouble is None:
             return
-        if self._clock().seconds() >= self._until:
+        if self._clock().seconds() >= self._endFor(target):
             self._trouble = None
             self._unanswered = min(self._unanswered, MAX_UNVERIFIED - 1)
         elif not self._changed():
-            raise self._delayed(self._trouble)
+            raise self._delayed(self._trouble, target)
 
-    def admit(self, credentials: Credentials | None) -> None:
+    def _endFor(self, target: str) -> float:
+        """The end of the back-off. An attempt without an answer may have waited for its target
+        only, so that those for other targets go first.
+        """
+        return self._until + (self._backOff if target in self._silent else 0.0)
+
+    def admit(self, credentials: Credentials | None, target: str) -> None:
         """Whether these, which were just read, may be sent.
 
         @raise TunnelError: where they are those that were rejected, wherever they come from now.
@@ -151,16 +158,20 @@ class Login:
         if self._trouble is None:
             return
         if self._isLasting and credentials == self._rejected:
-            raise self._delayed(self._trouble)
+            raise self._delayed(self._trouble, target)
         self._trouble = None
         self._until = self._backOff = 0.0
-        self._unanswered = 0
+        self._forgetAttempts()
 
-    def _delayed(self, trouble: TunnelError) -> TunnelError:
+    def _forgetAttempts(self) -> None:
+        self._unanswered = 0
+        self._silent.clear()
+
+    def _delayed(self, trouble: TunnelError, target: str) -> TunnelError:
         """The last failure, as one who comes later is told it."""
         if not self._isLasting:
             return trouble.with_traceback(None)
-        left = self._until - self._clock().seconds()
+        left = self._endFor(target) - self._clock().seconds()
         message = f"{trouble.message}; they are not sent again for {left:.0f} s"
         said = {"hop": self.hop, "hint": trouble.hint, "cause": trouble.cause}
         if not isinstance(trouble, CredentialsRefused):
@@ -210,7 +221,7 @@ class Login:
         if self._rejected in (None, scheme.credentials):
             self._trouble = None
             self._until = self._backOff = 0.0
-            self._unanswered = 0
+            self._forgetAttempts()
         self.left(visit)
 
     def failed(
@@ -231,9 +242,10 @@ class Login:
             self._until = now + self._backOff
         self.left(visit)
 
-    def unanswered(self, visit: Visit, credentials: Credentials | None) -> None:
+    def unanswered(self, visit: Visit, target: str, credentials: Credentials | None) -> None:
         """An attempt has ended, and nobody knows what the proxy thinks of it."""
         self._unanswered += 1
+        self._silent.add(target)
         if self._unanswered < MAX_UNVERIFIED:
             return
         trouble = CredentialsUnavailable(
@@ -353,13 +365,13 @@ class Visit:
             they were just rejected or missing.
         """
         login = self._login
-        login.check()
+        login.check(self._target)
         if login.wanted == "basic":
             yield self._turn()
         scheme = login.known()
         if scheme is None and login.wanted == "basic":
             credentials = yield self._read()
-            login.admit(credentials)
+            login.admit(credentials, self._target)
             self.credentials = credentials
             scheme = Basic(credentials, login.host)
         if scheme is None:
@@ -466,7 +478,7 @@ class Visit:
         self._drop()
         if self._told:
             self._told = False
-            login.unanswered(self, scheme.credentials)
+            login.unanswered(self, self._target, scheme.credentials)
         if not self._offers or login.unverified > MAX_UNVERIFIED:
             raise error
         try:
@@ -501,7 +513,7 @@ class Visit:
         """End the visit, whatever its outcome. Idempotent."""
         login = self._login
         if self._told and self._scheme is not None and login.isTrying(self):
-            login.unanswered(self, self._scheme.credentials)
+            login.unanswered(self, self._target, self._scheme.credentials)
         self._told = False
         login.left(self)
 
@@ -509,12 +521,12 @@ class Visit:
     def _turn(self) -> Generator[Deferred[None], None, None]:
         """Wait until a scheme is known, or this visit may try."""
         login = self._login
-        login.check()
+        login.check(self._target)
         while login.known() is None and not login.claim(self):
             self.waiting = True
             yield login.wait()
             self.waiting = False
-            login.check()
+            login.check(self._target)
 
     @inlineCallbacks
     def _begin(self, challenges: Sequence[Challenge]) -> Generator[Deferred[Any], Any, bytes]:
@@ -532,7 +544,7 @@ class Visit:
             login.forget(scheme)
             yield self._turn()
         credentials, self._fresh = self._fresh or (yield self._read()), None
-        login.admit(credentials)
+        login.admit(credentials, self._target)
         self.credentials = credentials
         while True:
             try:
