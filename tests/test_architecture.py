@@ -24,6 +24,7 @@ LAYERS = (
     ("route",),
     ("endpoint", "introduce", "target", "tcp", "splice"),
     ("tlsleg",),
+    ("visit",),
     ("login", "hops", "health", "sockets", "kernel", "inherited"),
     ("passwords", "watch", "producers", "unixport", "names"),
     ("handshake", "config"),

@@ -1,4 +1,4 @@
-"""Who we are at one proxy: `ptunnel.login`, and what a ConnectEndpoint makes of challenges."""
+"""Who we are at one proxy: `ptunnel.login`, `ptunnel.visit` and a ConnectEndpoint over them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from ptunnel.errors import (
     TunnelError,
 )
 from ptunnel.handshake import MAX_DRAIN, Challenged
-from ptunnel.login import MAX_ANSWERS, MISSING_BACK_OFF, REJECTED_BACK_OFF, Login
+from ptunnel.login import MISSING_BACK_OFF, REJECTED_BACK_OFF, Login
+from ptunnel.visit import MAX_ANSWERS, Visit
 
 from .fakes import Builder, Endpoint, Recorder, StrictClock, Transport
 from .integration import ntlmhelper
@@ -873,7 +874,7 @@ class InClearTests(LoginTestCase):
         self.accept(DIGEST % b"abc")
         refused = CredentialsRefused("no", status=407)
         for channel, isSent in (b"", True), (b"tls-server-end-point:...", True), (None, False):
-            visit = self.login.visit("a.example:1")
+            visit = Visit(self.login, "a.example:1")
             answer = visit.answer(Challenged((b"Basic",), False, refused), channel)
             visit.leave()
             if isSent:

@@ -17,8 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.endpoint import ConnectEndpoint
 from ptunnel.errors import ProxyFailed
-from ptunnel.login import Login, Visit
+from ptunnel.login import Login
 from ptunnel.tls import TlsEndpoint, connectionOf, endPointOf
+from ptunnel.visit import Visit
 
 from . import authority
 from .fakes import Builder, Endpoint, StrictClock, Transport
@@ -86,27 +87,6 @@ class ConnectionTests(SynchronousTestCase):
             self.assertIsNone(connectionOf(transport))
 
 
-class Asked(Login):
-    """Notes what each challenge comes with, and answers nothing.
-
-    @ivar channels: what binds an answer to the connection.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(None, reactor=StrictClock())
-        self.channels: list[bytes | None] = []
-
-    def visit(self, target: str) -> Visit:
-        visit = super().visit(target)
-
-        def answer(challenged: object, channel: bytes | None = None) -> Deferred[Any]:
-            self.channels.append(channel)
-            return fail(ProxyFailed("not here"))
-
-        visit.answer = answer  # type: ignore[method-assign]
-        return visit
-
-
 class ChannelTests(SynchronousTestCase):
     """What a ConnectEndpoint tells its login of the connection with the proxy."""
 
@@ -114,12 +94,19 @@ class ChannelTests(SynchronousTestCase):
     OK = b"HTTP/1.1 200 OK\r\n\r\n"
 
     def channels(self, endpoint: Any, wire: Callable[[], Wire | Transport], *answers: bytes) -> Any:
-        asked = Asked()
-        hop = ConnectEndpoint(endpoint, "a.example", 1, credentials=asked, reactor=StrictClock())
+        found: list[bytes | None] = []
+
+        def answer(visit: Visit, asked: object, channel: bytes | None) -> Deferred[Any]:
+            found.append(channel)
+            return fail(ProxyFailed("not here"))
+
+        self.patch(Visit, "answer", answer)
+        login = Login(None, reactor=StrictClock())
+        hop = ConnectEndpoint(endpoint, "a.example", 1, credentials=login, reactor=StrictClock())
         connecting = hop.connect(Builder())
         self.wire(wire(), *answers)
         self.failureResultOf(connecting, ProxyFailed)
-        return asked.channels
+        return found
 
     def wire(self, below: Wire | Transport, *answers: bytes) -> None:
         for answer in answers:

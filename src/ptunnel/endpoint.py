@@ -38,10 +38,11 @@ from ptunnel.errors import (
 )
 from ptunnel.handshake import Challenged, Established, Handshake, authority, connectRequest
 from ptunnel.hops import hopOf
-from ptunnel.login import Login, Visit
+from ptunnel.login import Login
 from ptunnel.sweep import Sweep, clockOf
 from ptunnel.tls import connectionOf, endPointOf, tlsFailure
 from ptunnel.transports import abort, receiverOf
+from ptunnel.visit import Visit
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
 BODY_WAIT = 1.0
@@ -183,7 +184,7 @@ class _Attempt(Factory):
 
     def _enter(self, login: Login) -> Visit:
         if self._visit is None:
-            self._visit = login.visit(authority(self._hop.host, self._hop.port))
+            self._visit = Visit(login, authority(self._hop.host, self._hop.port))
         return self._visit
 
     def _await(self, waiting: Deferred[Any], go: Callable[..., None]) -> None:
