@@ -28,10 +28,10 @@ LAYERS = (
     ("login", "hops", "health", "sockets", "kernel", "inherited"),
     ("passwords", "watch", "producers", "unixport", "names"),
     ("handshake", "config"),
-    ("argv", "auth", "log", "starttls", "tls"),
+    ("argv", "auth", "log", "refusals", "starttls", "tls"),
     ("sweep", "transports"),
     ("errors", "spool"),
-    ("causes", "terminal", "_folder", "_version"),
+    ("causes", "excerpts", "terminal", "_folder", "_version"),
 )
 
 # The same within the folder config; "config" is what the others import of it.
@@ -55,7 +55,7 @@ APART = {
 }
 
 # Bytes in, bytes out, or values: of Twisted they may know the errors, and no reactor.
-SANS_IO = {"handshake", "auth", "config", "errors", "starttls"}
+SANS_IO = {"handshake", "refusals", "excerpts", "auth", "config", "errors", "starttls"}
 
 SOURCE = Path(__file__).parent.parent / "src"
 PLUGIN = SOURCE / "twisted" / "plugins" / "ptunnel_plugin.py"

@@ -86,28 +86,13 @@ class HandshakeTests(SynchronousTestCase):
             (403, 443, causes.TARGET_REFUSED),
             (404, 993, causes.WEB_SERVER),
             (407, 993, causes.CREDENTIALS_MISSING),
-            (500, 993, causes.TARGET_REFUSED),
+            (500, 993, causes.TARGET_DOWN),
+            (429, 993, causes.PROXY_OVERLOADED),
+            (511, 993, causes.TARGET_REFUSED),
             (503, 993, causes.TARGET_DOWN),
         ):
             answer = b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status
             self.assertEqual(self.causeOfAnswer(answer, port), cause.id, status)
-
-    def test_aNameThatTheProxyCannotResolveIsTold(self) -> None:
-        for head, body in (
-            (b"HTTP/1.1 503 No\r\nX-Squid-Error: ERR_DNS_FAIL 0\r\n", b"<style>a</style>"),
-            (b"HTTP/1.1 502 No\r\nProxy-Status: p; error=dns_error\r\n", b""),
-            (b"HTTP/1.1 502 Proxy Error\r\n", b"DNS lookup failure for: t.example"),
-            (b"HTTP/1.1 500 No\r\n", b"Could not resolve t.example"),
-            (b"HTTP/1.1 504 Host not found\r\n", b""),
-        ):
-            answer = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
-            self.assertEqual(self.causeOfAnswer(answer), causes.TARGET_NAME.id, answer)
-
-    def test_anotherFailureIsNotTakenForThat(self) -> None:
-        answer = (
-            b"HTTP/1.1 503 No\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\nContent-Length: 0\r\n\r\n"
-        )
-        self.assertEqual(self.causeOfAnswer(answer), causes.TARGET_DOWN.id)
 
     def test_byItsFirstBytes(self) -> None:
         for answer, cause in (

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import string
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel import excerpts
+from ptunnel import handshake as handshakes
 from ptunnel.auth import Credentials
 from ptunnel.errors import (
     CredentialsRefused,
@@ -19,12 +22,14 @@ from ptunnel.errors import (
     TargetUnreachable,
     TunnelError,
 )
+from ptunnel.excerpts import MAX_EXCERPT, room
 from ptunnel.handshake import (
+    MAX_CHUNKS,
     MAX_DRAIN,
-    MAX_EXCERPT,
     MAX_HEAD,
     MAX_HEADERS,
     MAX_INFORMATIONAL,
+    MAX_LINE,
     Challenged,
     Established,
     Handshake,
@@ -54,6 +59,13 @@ def outcome(pieces: list[bytes]) -> tuple[object, ...]:
         if result is not None:
             return "established", result.leftover + b"".join(pieces[index + 1 :])
     return "ended", *told(handshake.end())
+
+
+def headOf(size: int) -> bytes:
+    """A head of 2xx of so many bytes."""
+    head, field = b"HTTP/1.1 200 OK\r\n", b"A: " + b"a" * 1000 + b"\r\n"
+    head += field * ((size - len(head)) // len(field) - 1)
+    return head + b"A: " + b"a" * (size - len(head) - 7) + b"\r\n\r\n"
 
 
 def told(error: TunnelError) -> tuple[object, ...]:
@@ -141,8 +153,8 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 class LimitTests(SynchronousTestCase):
     def test_theLimitsAreThoseOfTheManual(self) -> None:
-        limits = MAX_HEAD, MAX_HEADERS, MAX_INFORMATIONAL, MAX_EXCERPT
-        self.assertEqual(limits, (65536, 200, 10, 512))
+        limits = MAX_HEAD, MAX_LINE, MAX_HEADERS, MAX_INFORMATIONAL, MAX_EXCERPT
+        self.assertEqual(limits, (65536, 16384, 200, 10, 512))
 
 
 class CuttingTests(SynchronousTestCase):
@@ -176,6 +188,61 @@ class CuttingTests(SynchronousTestCase):
     def test_arbitraryBytesBehindARefusalAreARefusal(self, rest: bytes) -> None:
         result = outcome([b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n" + rest])
         self.assertEqual(result[1:4], (ProxyRefused, 403, "Forbidden"))
+
+
+class Counted(bytearray):
+    """@ivar seen: how many of its bytes were searched or copied."""
+
+    seen = 0
+
+    def find(self, what: Any, start: Any = 0, end: Any = None) -> int:
+        found = super().find(what, start, end)
+        self.seen += (found + 1 if found >= 0 else len(self) if end is None else end) - start
+        return found
+
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        self.seen += len(part) if isinstance(part, bytearray) else 1
+        return part
+
+
+class CountedPattern:
+    """A pattern that counts what it is to look at as a part of that."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self._pattern = pattern
+
+    def fullmatch(self, data: Any, start: int = 0, end: int | None = None) -> Any:
+        end = len(data) if end is None else end
+        if isinstance(data, Counted):
+            data.seen += end - start
+        return self._pattern.fullmatch(data, start, end)
+
+
+class DripTests(SynchronousTestCase):
+    """What comes byte by byte costs no more than what comes at once, but for a factor."""
+
+    def assertLinear(self, answer: bytes) -> None:
+        for name in "_STATUS_LINE", "_REASON_BEGUN":
+            self.patch(handshakes, name, CountedPattern(getattr(handshakes, name)))
+        handshake = start()
+        head = handshake._head = Counted()
+        for byte in answer:
+            self.assertIsNone(handshake.feed(bytes([byte])))
+        self.assertEqual(head, answer)
+        self.assertLess(head.seen, 10 * len(answer))
+
+    def test_aReasonWithoutEnd(self) -> None:
+        self.assertLinear(b"HTTP/1.1 200 " + b"a" * (MAX_LINE - 100))
+
+    def test_aHeaderLineWithoutEnd(self) -> None:
+        self.assertLinear(b"HTTP/1.1 200 OK\r\nA: " + b"a" * (MAX_LINE - 100))
+
+    def test_aHeadWithoutEnd(self) -> None:
+        self.assertLinear(headOf(MAX_HEAD)[:-1])
+
+    def test_interimAnswersWithoutEnd(self) -> None:
+        self.assertLinear(b"HTTP/1.1 100 Continue\r\n\r\n" * MAX_INFORMATIONAL)
 
 
 class EstablishedTests(SynchronousTestCase):
@@ -232,8 +299,7 @@ class EstablishedTests(SynchronousTestCase):
         self.assertEstablished(b"HTTP/1.1 200 OK\nVia: x\r\n\n", b"\nrest")
 
     def test_aHeadOfExactlyTheLimitIsRead(self) -> None:
-        head = b"HTTP/1.1 200 OK\r\nA: "
-        head += b"a" * (MAX_HEAD - len(head) - 4) + b"\r\n\r\n"
+        head = headOf(MAX_HEAD)
         self.assertEqual(len(head), MAX_HEAD)
         self.assertEstablished(head, b"rest")
 
@@ -316,26 +382,26 @@ class GarbageTests(SynchronousTestCase):
     def test_aHeadOverTheLimitIsAnError(self) -> None:
         begin = b"HTTP/1.1 200 OK\r\n"
         field = b"A: " + b"a" * 1000 + b"\r\n"
-        for head in (
-            begin + b"A: " + b"a" * MAX_HEAD,
-            begin + b"A: " + b"a" * MAX_HEAD + b"\r\n\r\n",
-            begin + field * (MAX_HEAD // len(field) + 1) + b"\r\n",
-            b"HTTP/1.1 200 " + b"a" * MAX_HEAD,
-            b"HTTP/1.1 403 " + b"a" * MAX_HEAD + b"\r\n\r\n",
-        ):
+        for head in headOf(MAX_HEAD + 1), begin + field * (MAX_HEAD // len(field) + 1) + b"\r\n":
             self.assertFails(head, f"a head of more than {MAX_HEAD} bytes")
 
+    def test_aLineOverItsOwnLimitIsAnErrorBeforeItsEnd(self) -> None:
+        for begin in b"HTTP/1.1 200 ", b"HTTP/1.1 403 ", b"HTTP/1.1 200 OK\r\nA: ":
+            line = begin + b"a" * (MAX_LINE - len(begin.rpartition(b"\n")[2]) - 2)
+            self.assertIsNone(start().feed(line + b"\r\n"))
+            for rest in b"a\r\n", b"aaa":
+                self.assertFails(line + rest, f"a line of more than {MAX_LINE} bytes")
+
     def test_oneByteOverTheLimitIsAnError(self) -> None:
-        head = b"HTTP/1.1 200 OK\r\nA: "
-        head += b"a" * (MAX_HEAD + 1 - len(head) - 4) + b"\r\n\r\n"
+        head = headOf(MAX_HEAD + 1)
         self.assertFails(head, f"a head of more than {MAX_HEAD} bytes")
         handshake = start()
         self.assertIsNone(handshake.feed(head[:-1]))
         self.assertRaises(ProxyFailed, handshake.feed, head[-1:])
 
     def test_interimAnswersCountForTheLimitOfTheHead(self) -> None:
-        interim = b"HTTP/1.1 100 Continue\r\nA: " + b"a" * (MAX_HEAD // 4) + b"\r\n\r\n"
-        self.assertFails(interim * 4, f"a head of more than {MAX_HEAD} bytes")
+        interim = b"HTTP/1.1 100 Continue\r\nA: " + b"a" * (MAX_HEAD // 8) + b"\r\n\r\n"
+        self.assertFails(interim * 8, f"a head of more than {MAX_HEAD} bytes")
 
     def test_tooManyHeadersAreAnError(self) -> None:
         head = b"HTTP/1.1 403 No\r\n" + b"A: b\r\n" * (MAX_HEADERS + 1)
@@ -382,7 +448,7 @@ class RefusedTests(SynchronousTestCase):
         error = self.assertRaises(
             ProxyRefused, handshake.feed, b"HTTP/1.1 500\r\nContent-Length: 0\r\n\r\n"
         )
-        self.assertEqual(str(error), "the proxy refuses a.example:1: 500")
+        self.assertEqual(str(error), "the proxy cannot reach a.example:1: 500")
 
     def test_everyStatusFrom300OnIsARefusal(self) -> None:
         for status in (300, 301, 304, 399, 400, 403, 500, 600, 999):
@@ -451,15 +517,32 @@ class RefusedTests(SynchronousTestCase):
             self.assertEqual((error.status, error.body), (403, "no"))
 
     def test_noMoreOfTheBodyThanTheLimitIsKept(self) -> None:
+        looked = room(())
         for framing in (b"Content-Length: 100000", b"X: until the end"):
             handshake = start()
             answer = b"HTTP/1.1 403 No\r\n" + framing + b"\r\n\r\n"
-            self.assertIsNone(handshake.feed(answer + b"x" * (MAX_EXCERPT - 1)))
+            self.assertIsNone(handshake.feed(answer + b"x" * (looked - 1)))
             error = self.assertRaises(ProxyRefused, handshake.feed, b"x" * 5000)
             self.assertEqual(error.body, "x" * MAX_EXCERPT)
             handshake = start()
             # Nothing behind it is waited for.
-            self.assertRaises(ProxyRefused, handshake.feed, answer + b"x" * MAX_EXCERPT)
+            self.assertRaises(ProxyRefused, handshake.feed, answer + b"x" * looked)
+
+    def test_moreChunksThanAnybodySendsAreNotRead(self) -> None:
+        answer = b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n"
+        chunks = b"1\r\n \r\n" * (MAX_CHUNKS + 1)
+        self.patch(excerpts, "_LOOKED_AT", 2 * len(chunks))
+        self.assertRaises(ProxyRefused, start().feed, answer % 403 + chunks)
+        self.assertIsNone(start().feed(answer % 403 + chunks[6:]))
+        for midway in False, True:
+            asked = Handshake("a", 1, answerable=True, midway=midway)
+            offer = answer.replace(b"\r\n", b"\r\nProxy-Authenticate: NTLM TlRM\r\n", 1) % 407
+            self.assertIsNone(asked.feed(offer + chunks[6:]))
+            for byte in b"1", b"\r", b"\n":
+                self.assertIsNone(asked.feed(byte))
+            outcome = asked.feed(b" ")
+            assert isinstance(outcome, Challenged)
+            self.assertFalse(outcome.reusable)
 
     def test_theBodyIsOneLineOfTextWithoutMarkup(self) -> None:
         page = (
@@ -755,3 +838,28 @@ class SecretTests(SynchronousTestCase):
             self.assertNotIn(secret, str(error))
         self.assertIn("Basic ***", error.reason)
         self.assertIn("Basic ***", error.body)
+
+    def test_whatItsPageIsCutAtHidesNoPassword(self) -> None:
+        secrets = Credentials("alice", "c4n4ry-and-more-of-it").secrets()
+        for before in range(MAX_EXCERPT - 25, MAX_EXCERPT):
+            handshake = Handshake("a", 1, authenticated=True, secrets=secrets)
+            page = b"x" * (before - 1) + b" c4n4ry-and-more-of-it" + b" x" * room(secrets)
+            answer = b"HTTP/1.1 403 No\r\n\r\n" + page
+            error = self.assertRaises(ProxyRefused, handshake.feed, answer)
+            self.assertNotIn("c4n", error.body)
+
+    def test_aPageThatBreaksOffWithinThePasswordShowsNothingOfIt(self) -> None:
+        secrets = Credentials("alice", "c4n4ry-and-more-of-it").secrets()
+        handshake = Handshake("a", 1, authenticated=True, secrets=secrets)
+        handshake.feed(b"HTTP/1.1 403 No\r\nContent-Length: 900\r\n\r\nyou said c4n4ry-an")
+        error = handshake.end()
+        assert isinstance(error, ProxyRefused)
+        self.assertEqual(error.body, "you said ***")
+
+    def test_schemesThatAreNoneShowNothingSecretEither(self) -> None:
+        handshake = Handshake("a", 1, secrets=[b"c4n4ry"])
+        answer = (
+            b"HTTP/1.1 407 No\r\nProxy-Authenticate: c4n4ry realm=a\r\nContent-Length: 0\r\n\r\n"
+        )
+        error = self.assertRaises(ProxyRefused, handshake.feed, answer)
+        self.assertNotIn("c4n4ry", str(error).lower())

@@ -183,6 +183,10 @@ TARGET_DOWN = Cause(
     "target-unreachable",
     "the proxy is well: check the target's name and port, and whether it is running",
 )
+PROXY_OVERLOADED = Cause(
+    "proxy-overloaded",
+    "the proxy has too much to do, or what it needs is down: try again later, or by another proxy",
+)
 
 # The tunnel stands, and something is wrong all the same.
 NO_STARTTLS = Cause(

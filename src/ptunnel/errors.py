@@ -16,7 +16,7 @@
           |    +-- ProxyTimeout     it did not answer in time
           +-- ProxyRefused          it answered, with another status than 2xx
           |    +-- CredentialsRefused   407: it wants credentials, or other ones
-          |    +-- TargetUnreachable    502, 503, 504: the proxy is well, the target is not
+          |    +-- TargetUnreachable    500 and its like: the proxy is well, the target is not
           +-- TargetFailed          the target was reached, but does not come to TLS as it should
           +-- RouteFailed           each of several ways was tried; holds the failure of each
 
@@ -140,7 +140,7 @@ class CredentialsRefused(ProxyRefused):
 
 
 class TargetUnreachable(ProxyRefused):
-    """502, 503, 504: the proxy could not reach the target."""
+    """500, 502 to 504, 404: the proxy could not resolve the target's name, or not reach it."""
 
 
 class TargetFailed(TunnelError):

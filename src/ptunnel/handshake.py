@@ -21,9 +21,10 @@ from ptunnel.errors import (
     ProxyFailed,
     ProxyRefused,
     ProxyTimeout,
-    TargetUnreachable,
     TunnelError,
 )
+from ptunnel.excerpts import oneLine, room
+from ptunnel.refusals import Asked, refusalOf
 
 if TYPE_CHECKING:
     import h11
@@ -32,16 +33,20 @@ if TYPE_CHECKING:
 # 15 KiB; a proxy that needs more than this is broken or hostile.
 MAX_HEAD = 64 * 1024
 MAX_HEADERS = 200
+# A challenge of Negotiate or NTLM has some KiB at most, a real line of any other kind less.
+MAX_LINE = 16 * 1024
 # 100 and 102 may come many times (RFC 9110 section 15.2), but nobody sends more than a few.
 MAX_INFORMATIONAL = 10
-# How much of a refusal's body is worth a place in a log line.
-MAX_EXCERPT = 512
 # How much of a 407's body is read to keep its connection; beyond it a new one is cheaper.
 MAX_DRAIN = 256 * 1024
+# The same in chunks. Real ones have some KiB; each costs as much as many bytes.
+MAX_CHUNKS = 4096
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: [^\0\r\n]*)?\r?\n")
 # The beginning of a status line is whole when this, from its own length on, is put behind it.
 _STATUS_TEMPLATE = b"HTTP/1.1 200\n"
+# What may come of a reason before the line's end has come.
+_REASON_BEGUN = re.compile(rb"[^\0\r\n]*\r?")
 
 _NO_HOST = re.compile(r"[\x00-\x20\x7f-\U0010ffff/?#@\[\]]")
 _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -49,16 +54,7 @@ _FIELD_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f]+(?:[ \t]+[^\x00-\x20\x7f]+)*)?"
 # CONNECT has no body (RFC 9110 section 9.3.6), and its Host is the target.
 _FIELDS_REFUSED = frozenset([b"host", b"content-length", b"transfer-encoding"])
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _DATE = re.compile(rb"(?i)\ndate:([^\r\n]*)")
-# What proxies say of a target's name that they cannot resolve: Squid in a field of its own, others
-# as RFC 9209 has it, or in plain words. Compiled when it is needed.
-_NO_SUCH_NAME = (
-    rb"(?i)ERR_DNS_FAIL|error=dns_|dns lookup fail|unable to determine ip address|"
-    rb"(?:name|host|hostname) (?:does not resolve|could not be resolved|not known|not found)|"
-    rb"(?:could not|cannot|unable to|failed to) resolve|no such (?:host|domain)|unknown host|"
-    rb"name or service not known|dns (?:error|failure|resolution)"
-)
 # The header fields of a refusal that are needed, with lines that continue them.
 _NEEDED = re.compile(
     rb"(?im)^(content-length|transfer-encoding|(?:proxy-)?connection|proxy-authenticate)"
@@ -66,7 +62,6 @@ _NEEDED = re.compile(
 )
 _FRAMING = frozenset([b"content-length", b"transfer-encoding"])
 _AUTHENTICATION_INFO = re.compile(rb"(?i)\nproxy-authentication-info:([^\r\n]*)")
-_MARKUP = re.compile(r"(?is)<(style|script)\b.*?(?:</\1>|$)|<!--.*?(?:-->|$)|<[^>]*(?:>|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,20 +152,19 @@ class Handshake:
 
     __slots__ = (
         "_answerable",
-        "_authenticated",
+        "_asked",
         "_body",
+        "_chunks",
         "_drained",
         "_fields",
         "_head",
-        "_hop",
         "_informational",
         "_line",
         "_midway",
-        "_port",
         "_reader",
-        "_secrets",
+        "_room",
+        "_seen",
         "_start",
-        "_target",
         "challenged",
         "refusal",
         "status",
@@ -196,21 +190,20 @@ class Handshake:
             connection can go on with.
         @param secrets: what no failure may show, though the proxy says it.
         """
-        self._secrets = secrets
-        self._target = authority(host, port)
-        self._port = port
-        self._hop = hop
-        self._authenticated = authenticated
+        self._asked = Asked(host, port, authority(host, port), hop, authenticated, tuple(secrets))
         self._answerable = answerable
         self._midway = midway
-        self._head = b""
+        self._head = bytearray()
         self._start = 0  # of the answer that is being read, behind the 1xx before it
         self._line = 0  # of the line that is being read
+        self._seen = 0  # what is before was looked at, so that a drip costs no more than a stream
         self._fields = 0
         self._informational = 0
         self._reader: h11.Connection | None = None
-        self._body = b""
+        self._body = bytearray()
+        self._room = 0
         self._drained = 0
+        self._chunks = 0
         self.refusal: ProxyRefused | None = None
         self.challenged: Challenged | None = None
         self.status = 0
@@ -223,13 +216,13 @@ class Handshake:
     @property
     def authenticationInfo(self) -> bytes | None:
         """The value of Proxy-Authentication-Info in an answer of 2xx (RFC 7615 section 4)."""
-        match = _AUTHENTICATION_INFO.search(self._head[: self._line], self._start)
-        return match[1].strip() if match else None
+        match = _AUTHENTICATION_INFO.search(self._head, self._start, self._line)
+        return bytes(match[1].strip()) if match else None
 
     @property
     def date(self) -> datetime | None:
         """What the proxy's clock said at its final answer (RFC 9110 section 6.6.1)."""
-        match = _DATE.search(self._head[: self._line], self._start)
+        match = _DATE.search(self._head, self._start, self._line)
         if match is None or not self.status:
             return None
         from email.utils import parsedate_to_datetime
@@ -251,30 +244,23 @@ class Handshake:
             # h11 takes no data for the end.
             return self._readBody(data) if data else None
         self._head += data
-        while True:
-            end = self._head.find(b"\n", self._line) + 1
-            if not end:
-                self._checkUnfinished()
-                return None
-            line = self._head[self._line : end]
-            if end > MAX_HEAD:
-                raise self._failed(f"sent a head of more than {MAX_HEAD} bytes")
+        while end := self._head.find(b"\n", self._seen) + 1:
+            self._checkSize(end)
             if self._line == self._start:
-                if not _STATUS_LINE.fullmatch(line):
+                if not _STATUS_LINE.fullmatch(self._head, self._line, end):
                     raise self._notHTTP()
-            elif line in (b"\r\n", b"\n"):
-                self._line = end
+            elif bytes(self._head[self._line : end]) in (b"\r\n", b"\n"):
+                self._line = self._seen = end
                 outcome = self._headEnded()
                 if outcome is not None or self._reader is not None:
                     return outcome
                 continue
-            elif b"\0" in line:
-                raise self._failed("sent a NUL byte in the head of its answer")
             else:
-                self._fields += 1
-                if self._fields > MAX_HEADERS and self._statusBegun() != b"2":
-                    raise self._failed(f"sent more than {MAX_HEADERS} header lines")
-            self._line = end
+                self._checkField(end)
+            self._line = self._seen = end
+        self._checkUnfinished()
+        self._seen = len(self._head)
+        return None
 
     def end(self) -> TunnelError:
         """What it means that the connection ended here."""
@@ -292,34 +278,52 @@ class Handshake:
         if self.refusal is not None:
             return self._complete()
         what = "finish its answer to" if self.begun else "answer"
+        message = f"did not {what} CONNECT {self._asked.authority} within {seconds:g} s"
         return ProxyTimeout(
-            f"{self._who()} did not {what} CONNECT {self._target} within {seconds:g} s",
-            hop=self._hop,
-            cause=causes.SILENT.id,
+            f"{self._asked.who} {message}", hop=self._asked.hop, cause=causes.SILENT.id
         )
 
-    def _checkUnfinished(self) -> None:
-        """Look at a line of which the end has not come yet."""
-        line = self._head[self._line :]
-        if len(self._head) > MAX_HEAD:
+    def _checkSize(self, end: int) -> None:
+        if end > MAX_HEAD:
             raise self._failed(f"sent a head of more than {MAX_HEAD} bytes")
-        if self._line == self._start:
+        if end - self._line > MAX_LINE:
+            raise self._failed(f"sent a line of more than {MAX_LINE} bytes")
+
+    def _checkField(self, end: int) -> None:
+        self._checkNul(end)
+        self._fields += 1
+        if self._fields > MAX_HEADERS and self._statusBegun() != b"2":
+            raise self._failed(f"sent more than {MAX_HEADERS} header lines")
+
+    def _checkNul(self, end: int) -> None:
+        if self._head.find(b"\0", self._seen, end) >= 0:
+            raise self._failed("sent a NUL byte in the head of its answer")
+
+    def _checkUnfinished(self) -> None:
+        """Look at what is new of a line of which the end has not come yet."""
+        end = len(self._head)
+        self._checkSize(end)
+        if self._line != self._start:
+            self._checkNul(end)
+        elif self._seen - self._line > len(_STATUS_TEMPLATE):
+            if not _REASON_BEGUN.fullmatch(self._head, self._seen - 1):
+                raise self._notHTTP()
+        else:
+            line = bytes(self._head[self._line :])
             rest = b"\n" if line.endswith(b"\r") else _STATUS_TEMPLATE[len(line) :] or b"\n"
             if not _STATUS_LINE.fullmatch(line + rest):
                 raise self._notHTTP()
-        elif b"\0" in line:
-            raise self._failed("sent a NUL byte in the head of its answer")
 
     def _statusBegun(self) -> bytes:
         """The first digit of the status that is being read."""
-        return self._head[self._start + 9 : self._start + 10]
+        return bytes(self._head[self._start + 9 : self._start + 10])
 
     def _headEnded(self) -> Established | Challenged | None:
         status = int(self._head[self._start + 9 : self._start + 12])
         if status >= 200:
             self.status = status
         if 200 <= status < 300:
-            return Established(self._head[self._line :])
+            return Established(bytes(self._head[self._line :]))
         if status < 200:
             self._informational += 1
             if status == 101 or self._informational > MAX_INFORMATIONAL:
@@ -327,13 +331,11 @@ class Handshake:
                 raise self._failed(f"{what} instead of answering")
             self._start = self._line
             return None
-        reasonEnd = self._head.index(b"\n", self._start)
-        self.refusal = self._refused(
-            status, _text(self._masked(self._head[self._start + 12 : reasonEnd]))
-        )
-        self._reader = _reader(self._target)
-        fields, rest = self._head[reasonEnd + 1 : self._line], self._head[self._line :]
-        version = self._head[self._start : self._start + 8]
+        head, rest = bytes(self._head[self._start : self._line]), bytes(self._head[self._line :])
+        self.refusal = refusalOf(self._asked, head)
+        self._room = room(self._asked.secrets)
+        self._reader = _reader(self._asked.authority)
+        version, fields = head[:8], head[head.index(b"\n") + 1 :]
         return self._readBody(b"%b %d\r\n%b\r\n" % (version, status, self._needed(fields)) + rest)
 
     def _needed(self, fields: bytes) -> bytes:
@@ -364,7 +366,8 @@ class Handshake:
                     break
                 if isinstance(event, h11.Data):
                     self._drained += len(event.data)
-                    self._body += event.data[: MAX_EXCERPT - len(self._body)]
+                    self._chunks += event.chunk_end
+                    self._body += event.data[: self._room - len(self._body)]
                 elif isinstance(event, h11.Response):
                     if event.status_code == 407:
                         self._challenge(event)
@@ -387,13 +390,13 @@ class Handshake:
 
     def _wantsBody(self) -> bool:
         if self.challenged is None:
-            return len(self._body) < MAX_EXCERPT
+            return len(self._body) < self._room and self._chunks <= MAX_CHUNKS
         return self._drains()
 
     def _drains(self) -> bool:
         """Whether a 407's body is still worth being read."""
         midway = self.challenged is not None and self.challenged.midway
-        return midway or self._drained <= MAX_DRAIN
+        return self._chunks <= MAX_CHUNKS and (midway or self._drained <= MAX_DRAIN)
 
     def _challenge(self, response: h11.Response) -> None:
         fields = response.headers
@@ -401,8 +404,9 @@ class Handshake:
         refusal = self.refusal
         assert isinstance(refusal, CredentialsRefused)
         if not self._answerable:
-            if not self._authenticated and (schemes := offered(values)):
-                refusal.hint = f"it offers {', '.join(schemes)}; {refusal.hint}"
+            if not self._asked.authenticated and (schemes := offered(values)):
+                offer = oneLine(", ".join(schemes).encode(), self._asked.secrets)
+                refusal.hint = f"it offers {offer}; {refusal.hint}"
             return
         names = {name for name, _ in fields}
         midway = self._midway and _goesOn(fields)
@@ -426,55 +430,23 @@ class Handshake:
             self.challenged = replace(self.challenged, reusable=False)
 
     def _complete(self) -> ProxyRefused:
-        refusal = self.refusal
-        assert refusal is not None
-        refusal.body = _excerpt(self._masked(self._body)[:MAX_EXCERPT])
-        said = self._head[self._start :] + self._body
-        if refusal.status >= 500 and re.search(_NO_SUCH_NAME, said):
-            refusal.cause, refusal.hint = causes.TARGET_NAME.id, causes.TARGET_NAME.hint
+        """The failure, with what has come of its body."""
+        head = bytes(self._head[self._start : self._line])
+        refusal = refusalOf(self._asked, head, bytes(self._body))
+        if isinstance(self.refusal, CredentialsRefused):  # it may have got a better hint
+            self.refusal.body = refusal.body
+            return self.refusal
+        self.refusal = refusal
         return refusal
 
-    def _refused(self, status: int, reason: str) -> ProxyRefused:
-        kind: type[ProxyRefused] = ProxyRefused
-        message, cause, hint = f"{self._who()} refuses {self._target}", causes.TARGET_REFUSED, ""
-        if status == 407:
-            kind = CredentialsRefused
-            if self._authenticated:
-                message = f"{self._who()} rejects the credentials"
-                cause = causes.CREDENTIALS_REJECTED
-            else:
-                message = f"{self._who()} wants credentials"
-                cause = causes.CREDENTIALS_MISSING
-            hint = cause.hint
-        elif status in (502, 503, 504):
-            kind = TargetUnreachable
-            message, cause = f"{self._who()} cannot reach {self._target}", causes.TARGET_DOWN
-        elif status in (403, 405) and self._port != 443:
-            cause = causes.PORT_REFUSED
-            hint = cause.hint.format(port=self._port)
-        elif status in (400, 404, 405, 501):
-            cause = causes.WEB_SERVER
-            hint = cause.hint
-        message = f"{message}: {status} {reason}".rstrip()
-        return kind(message, status=status, reason=reason, hop=self._hop, hint=hint, cause=cause.id)
-
-    def _masked(self, data: bytes) -> bytes:
-        """What a proxy says, without what it was told: some send the request back."""
-        for secret in self._secrets:
-            data = data.replace(secret, b"***")
-        return data
-
-    def _who(self) -> str:
-        return f"the proxy {self._hop}" if self._hop else "the proxy"
-
     def _failed(self, what: str, cause: Cause | None = None) -> ProxyFailed:
-        message = f"{self._who()} {what}"
+        message = f"{self._asked.who} {what}"
         if cause is None:  # its words say it all
-            return ProxyFailed(message, hop=self._hop, cause=causes.BROKEN.id)
-        return ProxyFailed(message, hop=self._hop, hint=cause.hint, cause=cause.id)
+            return ProxyFailed(message, hop=self._asked.hop, cause=causes.BROKEN.id)
+        return ProxyFailed(message, hop=self._asked.hop, hint=cause.hint, cause=cause.id)
 
     def _notHTTP(self) -> ProxyFailed:
-        start = self._head[self._start :]
+        start = bytes(self._head[self._start : self._start + 4])
         cause = causes.OTHER_SERVER
         if start.startswith((b"\x15\x03", b"\x16\x03")):
             cause = causes.SPEAKS_TLS
@@ -490,14 +462,3 @@ def _goesOn(fields: Iterable[tuple[bytes, bytes]]) -> bool:
         return any(c.token and c.scheme != "basic" for c in parseChallenges(values))
     except ChallengeError:
         return False
-
-
-def _text(data: bytes) -> str:
-    """One line without control characters."""
-    return " ".join(_CONTROLS.sub(" ", data.decode("utf-8", "replace")).split())
-
-
-def _excerpt(body: bytes) -> str:
-    """What a reader of the log can use of an error page."""
-    text = body.decode("utf-8", "replace")
-    return _text(_MARKUP.sub(" ", text).encode()) if "<" in text else _text(body)
