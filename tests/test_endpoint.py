@@ -24,6 +24,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from ptunnel._version import __version__
 from ptunnel.auth import Credentials
 from ptunnel.endpoint import BODY_WAIT, ConnectEndpoint
 from ptunnel.errors import (
@@ -52,7 +53,8 @@ from .fakes import (
 )
 
 HOP = "proxy.example:3128"
-REQUEST = connectRequest("imap.example.com", 993)
+USER_AGENT = b"User-Agent", f"ptunnel/{__version__}".encode()
+REQUEST = connectRequest("imap.example.com", 993, [USER_AGENT])
 OK = b"HTTP/1.1 200 OK\r\n\r\n"
 PENDING = b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\n"
 
@@ -121,7 +123,16 @@ class EstablishedTests(HopTestCase):
         login = Login(credentials, scheme="basic")
         transport = self.accepted(credentials=login, headers=[("X-Team", "mail")])
         fields = [(b"X-Team", b"mail"), (b"Proxy-Authorization", credentials.basic())]
-        self.assertEqual(transport.value(), connectRequest("imap.example.com", 993, fields))
+        self.assertEqual(
+            transport.value(), connectRequest("imap.example.com", 993, [USER_AGENT, *fields])
+        )
+
+    def test_aUserAgentThatIsGivenTakesThePlaceOfOurs(self) -> None:
+        for name in "User-Agent", "user-agent":
+            endpoint = ConnectEndpoint(self.proxy, "a.example", 1, headers=[(name, "curl/8.0")])
+            for request in endpoint.request(), endpoint.request(b"Basic YTpi"):
+                self.assertEqual(request.lower().count(b"user-agent:"), 1)
+                self.assertIn(name.encode() + b": curl/8.0\r\n", request)
 
     def test_itFiresWithTheInnerProtocolOnTheProxysTransport(self) -> None:
         transport = self.accepted()
@@ -614,6 +625,21 @@ class SecretTests(SynchronousTestCase):
             self.assertNotIn("s3cret", shown)
             self.assertNotIn(encoded, shown)
 
+    def test_noRefusalShowsTheValueOfAHeader(self) -> None:
+        for status in 403, 407:
+            proxy, failures = Endpoint(), list[Any]()
+            headers = [("X-Token", "s3cr3t-t0ken"), ("X-Auth", "Bearer 0ther")]
+            endpoint = ConnectEndpoint(
+                proxy, "a.example", 1, headers=headers, reactor=StrictClock()
+            )
+            endpoint.connect(Builder()).addErrback(failures.append)
+            said = b"s3cr3t%2Dt0ken, &#48;ther"
+            answer = b"HTTP/1.1 %d %b\r\nContent-Length: %d\r\n\r\n%b"
+            proxy.accept().protocol.dataReceived(answer % (status, said, len(said), said))
+            (failure,) = failures
+            self.assertEqual(failure.value.reason, "***, ***")
+            self.assertEqual(failure.value.body, "***, ***")
+
     def test_aBadTargetOrHeaderIsAnErrorAtOnce(self) -> None:
         for host, port, headers in (
             ("a b", 1, []),
@@ -648,8 +674,12 @@ class ChainTests(SynchronousTestCase):
             reactor=self.reactor,
         )
         self.requests = [
-            connectRequest("inside.example", 8080, [(b"Proxy-Authorization", edge.basic())]),
-            connectRequest("imap.example.com", 993, [(b"Proxy-Authorization", inside.basic())]),
+            connectRequest(
+                "inside.example", 8080, [USER_AGENT, (b"Proxy-Authorization", edge.basic())]
+            ),
+            connectRequest(
+                "imap.example.com", 993, [USER_AGENT, (b"Proxy-Authorization", inside.basic())]
+            ),
         ]
         self.results: list[Any] = []
         self.connecting = self.chain.connect(self.factory)

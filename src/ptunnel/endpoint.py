@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel import causes
+from ptunnel._version import __version__
 from ptunnel.auth import Credentials
 from ptunnel.errors import (
     CredentialsUnavailable,
@@ -36,6 +37,7 @@ from ptunnel.errors import (
     cannotReach,
     noAnswer,
 )
+from ptunnel.excerpts import secretsOf
 from ptunnel.handshake import Challenged, Established, Handshake, authority, connectRequest
 from ptunnel.hops import hopOf
 from ptunnel.login import Login
@@ -44,6 +46,7 @@ from ptunnel.tls import connectionOf, endPointOf, tlsFailure
 from ptunnel.transports import abort, receiverOf
 from ptunnel.visit import Visit
 
+_USER_AGENT = (b"User-Agent", f"ptunnel/{__version__}".encode())
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
 BODY_WAIT = 1.0
 # How long an attempt with new credentials keeps a second one from trying, in seconds. A proxy says
@@ -92,7 +95,8 @@ class ConnectEndpoint:
         @param port: the target's port, 1 to 65535.
         @param credentials: for this proxy, sent when it asks for them and as it asks for them; a
             Login where several endpoints are to share what was found out.
-        @param headers: further header fields for this proxy.
+        @param headers: further header fields for this proxy. User-Agent is C{ptunnel/VERSION} where
+            it is not among them. A failure shows none of their values.
         @param timeout: seconds for the whole attempt, with DNS, TCP and TLS; None: no limit.
         @param hop: what failures call the proxy; "": its `host:port`, where its endpoint tells it.
         @param reactor: the clock of the timeout; None: the reactor.
@@ -110,7 +114,11 @@ class ConnectEndpoint:
         elif credentials is not None and not credentials.hop:
             credentials.hop = hop
         self.login = credentials
-        self._fields = [(name.encode(), value.encode()) for name, value in headers]
+        given = [(name.encode(), value.encode()) for name, value in headers]
+        self.secrets = tuple(secret for _, value in given for secret in secretsOf(value))
+        self._fields = given
+        if not any(name.lower() == b"user-agent" for name, _ in given):
+            self._fields = [_USER_AGENT, *given]  # some proxies turn away those who have none
         self._request = connectRequest(host, port, self._fields)
         self.address = HostnameAddress(host.encode("ascii"), port)
 
@@ -221,7 +229,7 @@ class _Attempt(Factory):
             authenticated=authorization is not None,
             answerable=hop.login is not None,
             midway=visit is not None and visit.midway,
-            secrets=visit.secrets() if visit is not None else (),
+            secrets=hop.secrets + (visit.secrets() if visit is not None else ()),
         )
 
     def feed(self, data: bytes) -> Established | Challenged | None:
