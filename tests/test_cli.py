@@ -328,8 +328,9 @@ class ConnectTests(CommandCase):
         self.result: Deferred[Ended] = succeed(Ended(1, 2, "end", 0))
         self.endpoints: list[Any] = []
 
-        def relay(endpoint: Any, reactor: Any) -> Deferred[Ended]:
+        def relay(endpoint: Any, reactor: Any, **how: Any) -> Deferred[Ended]:
             self.endpoints.append(endpoint)
+            self.how = how
             return self.result
 
         self.patch(stdio, "relay", relay)
@@ -374,6 +375,22 @@ class ConnectTests(CommandCase):
             self.setUp()
             self.result = succeed(ended)
             self.assertEqual((self.connect(), lines(self.events)), (1, logged))
+
+    def test_anEndThatIsAnsweredByAnEndAloneIsSaid(self) -> None:
+        for ended, options, says in (
+            (Ended(9, 0, "end", 0), (), True),
+            (Ended(0, 0, "end", 0), (), True),
+            (Ended(9, 0, "end", 0), ("--hold-end",), False),
+            (Ended(9, 1, "end", 0), (), False),
+            (Ended(9, 0, "end", 1), (), False),
+        ):
+            self.setUp()
+            self.result = succeed(ended)
+            self.assertEqual(self.connect(*options), 0)
+            self.assertEqual(
+                [line for line in lines(self.events) if "--hold-end" in line] != [], says
+            )
+            self.assertEqual(self.how["holdEnd"], bool(options))
 
     def test_aSignalAbortsAndIsItsOwnExitCodeWithoutBlame(self) -> None:
         for number, code in (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129):

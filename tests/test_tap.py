@@ -78,6 +78,17 @@ class OptionsTests(OptionsCase):
             settings = self.parse("-p", "p:1", flag, TUNNEL).settings
             self.assertEqual(settings.tunnels[0].via, ("p:1", DIRECT))
 
+    def test_anEndIsHeldBackInEveryTunnelUnlessItSaysOtherwise(self) -> None:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("[tunnel a]\nlisten = 1001\ntarget = a.example:1\nhold-end = no\n")
+            file.write("[tunnel b]\nlisten = 1002\ntarget = b.example:1\n")
+        words = "-p", "p:1", "-c", path, TUNNEL
+        tunnels = self.parse(*words, "--hold-end").settings.tunnels
+        self.assertEqual([tunnel.holdEnd for tunnel in tunnels], [False, True, True])
+        tunnels = self.parse(*words).settings.tunnels
+        self.assertEqual([tunnel.holdEnd for tunnel in tunnels], [False, False, False])
+
     def test_withoutAProxyTheEnvironmentDecides(self) -> None:
         self.environ["https_proxy"] = "http://fromthere:8080"
         self.assertEqual(self.parse(TUNNEL).settings.tunnels[0].via, ("fromthere:8080",))

@@ -10,12 +10,13 @@ from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
 
 from ptunnel import stdio
-from ptunnel.config import Settings
+from ptunnel.config import DIRECT, Settings
 from ptunnel.errors import reasonOf
 from ptunnel.log import Log
 from ptunnel.process import endBySignals, stop
 from ptunnel.route import Routes
 from ptunnel.splice import Ended
+from ptunnel.tunnel import unanswered
 
 
 class Joining:
@@ -53,8 +54,13 @@ class Joining:
             done.addBoth(lambda _: stop(self._reactor))
 
     def _relay(self) -> Deferred[Ended]:
-        routes = Routes(self._reactor, self._settings, self._log)
-        return stdio.relay(routes.to(self._settings.tunnels[0]), self._reactor)
+        tunnel = self._settings.tunnels[0]
+        return stdio.relay(
+            Routes(self._reactor, self._settings, self._log).to(tunnel),
+            self._reactor,
+            halfCloseTimeout=tunnel.halfCloseTimeout,
+            holdEnd=tunnel.holdEnd,
+        )
 
     def _abort(self) -> None:
         if self._running is not None:
@@ -63,6 +69,7 @@ class Joining:
 
     def _ended(self, ended: Ended) -> None:
         if ended.cause == "end":
+            self._warn(ended)
             return
         self._failed = True
         if ended.cause == "reset" and ended.first:
@@ -70,6 +77,19 @@ class Joining:
         elif ended.cause != "reset":
             self._log.error("", f"not finished: {ended.cause}")
         # What reads the output may go first, as ssh and head do: that needs no line.
+
+    def _warn(self, ended: Ended) -> None:
+        """Say that an answer may be lost, if it may. It is no failure: it may be that none was due,
+        as of what only takes.
+        """
+        tunnel = self._settings.tunnels[0]
+        if unanswered(ended) and not tunnel.holdEnd and tunnel.via != (DIRECT,):
+            self._log.warning(
+                "",
+                "the far end ended behind ours without a byte: some proxies, such as squid and "
+                "tinyproxy, end both directions at the first end, and lose the answer; --hold-end "
+                "waits for it",
+            )
 
     def _lost(self, reason: Failure) -> None:
         self._failed = True

@@ -27,6 +27,9 @@ class Joint(Protocol):
     def sourceEnded(self, leg: Leg) -> None:
         """Its peer has ended."""
 
+    def passOnEnd(self, leg: Leg) -> None:
+        """Let the peer of the other one see that, now or when it has ended itself."""
+
     def brokenPipe(self, leg: Leg) -> None:
         """Nobody reads what it writes any more."""
 
@@ -95,7 +98,7 @@ class Leg:
     def readConnectionLost(self) -> None:
         self.readEnded = True
         self._splice.sourceEnded(self)
-        self.other.endWriting()
+        self._splice.passOnEnd(self)
         self._closeIfFinished()
 
     def writeConnectionLost(self) -> None:

@@ -159,6 +159,7 @@ class PtunnelService(MultiService):
                 maxConnections=tunnel.maxConnections or most,
                 allow=tunnel.allow,
                 inKernel=tunnel.kernelSplice,
+                holdEnd=tunnel.holdEnd,
                 prelude=UPGRADES[tunnel.starttls].prelude if tunnel.starttls else None,
                 log=self._log,
                 reactor=cast(IReactorTime, reactor),

@@ -54,6 +54,7 @@ def splice(
     idleTimeout: float | None = None,
     halfCloseTimeout: float | None = 60.0,
     inKernel: bool = True,
+    holdEnd: bool = False,
     reactor: IReactorTime | None = None,
 ) -> Deferred[Ended]:
     """Join two connected transports until both directions have ended.
@@ -64,13 +65,15 @@ def splice(
         None: no limit.
     @param halfCloseTimeout: the same, once one direction has ended.
     @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
+    @param holdEnd: whether the second transport's peer sees the end of the first one's only when it
+        has ended itself, since a proxy on the way may end both directions at the first end.
     @param reactor: the clock of the timeouts; None: the reactor.
     @return: a Deferred that fires with L{Ended} when both transports are closed, and fails only
         where it is cancelled, which aborts both.
     @raise TypeError: for a transport that does not let go of its protocol.
     """
     sweep = Sweep.fine(clockOf(reactor), idleTimeout, halfCloseTimeout)
-    return Splice(a, b, sweep, idleTimeout, halfCloseTimeout, inKernel).done
+    return Splice(a, b, sweep, idleTimeout, halfCloseTimeout, inKernel, holdEnd).done
 
 
 class Splice:
@@ -84,6 +87,7 @@ class Splice:
         "_cause",
         "_first",
         "_halfCloseTimeout",
+        "_holdEnd",
         "_idleTimeout",
         "_legs",
         "_seen",
@@ -99,10 +103,12 @@ class Splice:
         idleTimeout: float | None = None,
         halfCloseTimeout: float | None = 60.0,
         inKernel: bool = True,
+        holdEnd: bool = False,
     ) -> None:
         """The same as for L{splice}, with a Sweep that looks after the timeouts."""
         self._sweep = sweep
         self._idleTimeout = idleTimeout
+        self._holdEnd = holdEnd
         self._halfCloseTimeout = halfCloseTimeout
         self._active = sweep.clock.seconds()
         self._seen = 0
@@ -160,6 +166,15 @@ class Splice:
 
     def sourceEnded(self, leg: Leg) -> None:
         self._note("end", leg)
+
+    def passOnEnd(self, leg: Leg) -> None:
+        one, two = self._legs
+        if not self._holdEnd:
+            leg.other.endWriting()
+        elif two.readEnded:
+            one.endWriting()
+            if one.readEnded:
+                two.endWriting()
 
     def brokenPipe(self, leg: Leg) -> None:
         self._note("reset", leg)

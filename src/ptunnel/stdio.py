@@ -181,29 +181,42 @@ class _HangUp:
 
 
 def relay(
-    endpoint: IStreamClientEndpoint, reactor: Any, *, stdin: int = 0, stdout: int = 1
+    endpoint: IStreamClientEndpoint,
+    reactor: Any,
+    *,
+    halfCloseTimeout: float | None = 60.0,
+    holdEnd: bool = False,
+    stdin: int = 0,
+    stdout: int = 1,
 ) -> Deferred[Ended]:
     """Connect, then carry standard input there and what comes back to standard output. Nothing is
     read before the connection stands.
 
+    @param halfCloseTimeout: as of L{splice}.
+    @param holdEnd: whether the target sees the end of input only when it has ended itself.
     @param stdin: a descriptor to read from.
     @param stdout: a descriptor to write to. When the target has ended it leads to /dev/null. Both
         may be one socket.
     @return: fires when both directions have ended; fails as the endpoint does, and with TunnelError
         where standard input or output cannot be read or written. Cancelling it aborts both.
     """
-    return endpoint.connect(Factory.forProtocol(Protocol)).addCallback(
-        _join, reactor, stdin, stdout
-    )
+
+    def joined(outgoing: IProtocol) -> Deferred[Ended]:
+        how = {"halfCloseTimeout": halfCloseTimeout, "holdEnd": holdEnd}
+        return _join(outgoing, reactor, stdin, stdout, how)
+
+    return endpoint.connect(Factory.forProtocol(Protocol)).addCallback(joined)
 
 
-def _join(outgoing: IProtocol, reactor: Any, stdin: int, stdout: int) -> Deferred[Ended]:
+def _join(
+    outgoing: IProtocol, reactor: Any, stdin: int, stdout: int, how: dict[str, Any]
+) -> Deferred[Ended]:
     there = cast(Any, outgoing).transport
     try:
         # Twisted makes them non-blocking, which whoever shares them would be left with.
         blocking = [(fd, os.get_blocking(fd)) for fd in (stdin, stdout)]
         pipes = _Pipes(stdin, stdout, reactor)
-        done = splice(cast(Any, pipes), there, reactor=reactor)
+        done = splice(cast(Any, pipes), there, reactor=reactor, **how)
     except Exception:  # one of them is not open
         abort(there)
         raise

@@ -69,7 +69,15 @@ class ProxyOptions(usage.Options):
         ],
         ["password-file", None, None, "Read the password for --user from this file."],
     ]
-    optFlags = [["direct", "d", "Connect directly when no proxy can be reached."]]
+    optFlags = [
+        ["direct", "d", "Connect directly when no proxy can be reached."],
+        [
+            "hold-end",
+            None,
+            "Pass a client's end on only when the target has ended: for proxies that end both "
+            "directions at the first end, and lose the answer.",
+        ],
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,6 +189,7 @@ class ProxyOptions(usage.Options):
             password=self["password"],
             passwordFile=self["password-file"],
             direct=bool(self["direct"]),
+            holdEnd=bool(self["hold-end"]),
             verbosity=self.verbosity,
         )
 

@@ -50,6 +50,7 @@ class TunnelFactory(ServerFactory):
         maxConnections: int | None = None,
         allow: Iterable[str | Network] = (),
         inKernel: bool = True,
+        holdEnd: bool = False,
         prelude: Callable[[], Prelude] | None = None,
         log: Log | None = None,
         reactor: IReactorTime | None = None,
@@ -63,6 +64,8 @@ class TunnelFactory(ServerFactory):
         @param allow: networks whose clients are served, such as "10.0.0.0/8" or "::1"; empty: all.
             Clients of a Unix socket are always served.
         @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
+        @param holdEnd: whether the target sees the end of a client only when it has ended itself,
+            since a proxy on the way may end both directions at the first end.
         @param prelude: makes what has to be said to each client before it is joined.
         @param log: None: events from level "info" on.
         @param reactor: the clock; None: the reactor, which is not imported before the first client.
@@ -74,6 +77,7 @@ class TunnelFactory(ServerFactory):
         self.idleTimeout = idleTimeout
         self.halfCloseTimeout = halfCloseTimeout
         self.inKernel = inKernel
+        self.holdEnd = holdEnd
         self.prelude = prelude
         self.log = log or Log()
         self._reactor = reactor
@@ -219,6 +223,7 @@ class Session(Protocol):
                 tunnel.idleTimeout,
                 tunnel.halfCloseTimeout,
                 tunnel.inKernel,
+                tunnel.holdEnd,
             )
         except Exception:
             abort(there)
@@ -233,6 +238,8 @@ class Session(Protocol):
         now = tunnel.clock.seconds()
         connecting, whole = self._connected - self._accepted, now - self._accepted
         how = _CAUSES[ended.cause].format(_WHO[ended.first])
+        if unanswered(ended) and ended.sent and not tunnel.holdEnd:
+            how += ", then by the target, which answered nothing (hold-end),"
         tunnel.log.info(
             tunnel.name,
             f"{_show(self._client)} {how} after {whole:.3f} s: "
@@ -284,6 +291,13 @@ class Session(Protocol):
             abort(self.transport)
         if self.turnedAway is not None and now - self.turnedAway >= LINGER:
             abort(self.transport)
+
+
+def unanswered(ended: Ended) -> bool:
+    """Whether the far end ended behind ours without a byte, as it looks where a proxy that ends
+    both directions at the first end has lost the answer.
+    """
+    return (ended.cause, ended.first, ended.received) == ("end", 0, 0)
 
 
 _WHO = {0: "client", 1: "target", None: "tunnel"}

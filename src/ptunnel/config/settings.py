@@ -164,6 +164,8 @@ def _settings(
         return (*names, DIRECT) if commandLine.direct and DIRECT not in names else names
 
     defaults = _fields(file.service, TUNNEL_KEYS)
+    if commandLine.holdEnd:
+        defaults["holdEnd"] = True
     tunnels = tuple(
         _tunnel(draft, listen, via(draft), defaults, warnings)
         for draft, listen in zip(drafts, listensOf(drafts), strict=True)

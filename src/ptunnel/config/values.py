@@ -123,6 +123,7 @@ class Tunnel:
     @ivar maxConnections: None: as many as the process has descriptors for.
     @ivar allow: the networks whose clients are served; empty: every client.
     @ivar kernelSplice: whether plain sockets may be spliced by the kernel.
+    @ivar holdEnd: whether the target sees a client's end only when it has ended itself.
     @ivar tls: how TLS is spoken with the target; None: the bytes go as they are.
     @ivar starttls: one of STARTTLS, in which TLS is asked for first; None: it is spoken from the
         first byte on, or not at all.
@@ -140,6 +141,7 @@ class Tunnel:
     maxConnections: int | None = None
     allow: tuple[Network, ...] = ()
     kernelSplice: bool = True
+    holdEnd: bool = False
     tls: TlsSettings | None = None
     starttls: str | None = None
     where: str = field(default="", compare=False)
@@ -190,6 +192,7 @@ class CommandLine:
     passwordFile: str | None = None
     listen: str = "127.0.0.1"
     direct: bool = False
+    holdEnd: bool = False
     multithreaded: bool = False
     verbosity: int = 0
     tunnels: tuple[str, ...] = ()
