@@ -22,7 +22,7 @@ LAYERS = (
     ("ptunnel", "service", "clientstring", "littleproxy", "talk"),
     ("tunnel", "proxyheader"),
     ("route",),
-    ("endpoint", "introduce", "target", "tcp", "splice"),
+    ("endpoint", "failover", "introduce", "target", "tcp", "splice"),
     ("tlsleg",),
     ("visit",),
     ("login", "hops", "health", "sockets", "kernel", "inherited"),

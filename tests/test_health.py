@@ -19,9 +19,9 @@ from ptunnel.errors import (
     Unreachable,
     cannotReach,
 )
+from ptunnel.failover import Route, Way
 from ptunnel.health import BACK_OFF, PROBE_TIMEOUT, Health
 from ptunnel.log import Log
-from ptunnel.route import Route, Way
 
 from .fakes import Builder, Endpoint, RaisingEndpoint, StrictClock, observe, said
 

@@ -19,6 +19,8 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from ptunnel import causes
+from ptunnel.causes import Cause
 from ptunnel.errors import (
     CredentialsRefused,
     LocalFailure,
@@ -31,8 +33,8 @@ from ptunnel.errors import (
     Unreachable,
     cannotReach,
 )
+from ptunnel.failover import OUTDONE, REST, Route, Way
 from ptunnel.log import Log
-from ptunnel.route import Route, Way
 from ptunnel.tcp import tcpEndpoint
 
 from .fakes import (
@@ -42,6 +44,7 @@ from .fakes import (
     Recorder,
     Resolver,
     ResolvingReactor,
+    StrictClock,
     observe,
     said,
 )
@@ -59,6 +62,7 @@ ANSWERED = [
 class RouteTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.events = observe(self)
+        self.clock = StrictClock()
         self.factory = Builder()
         self.one, self.two, self.straight = Endpoint(), Endpoint(), Endpoint()
 
@@ -70,6 +74,7 @@ class RouteTestCase(SynchronousTestCase):
             TARGET,
             [Way(names.get(way, "odd"), way, direct=way is self.straight) for way in ways],
             Log("info"),
+            self.clock,
         )
 
     def connect(self, *ways: Any) -> Deferred[Any]:
@@ -285,6 +290,114 @@ class ShortageTests(RouteTestCase):
             failures = self.failureResultOf(connecting, RouteFailed).value.failures
             self.assertEqual([type(f) for f in failures], [Unreachable, LocalFailure])
             self.assertEqual(self.straight.attempts, 0)
+
+
+def cannot(status: int = 502, cause: Cause = causes.TARGET_DOWN) -> TunnelError:
+    kind = ProxyRefused if cause is causes.PROXY_OVERLOADED else TargetUnreachable
+    return kind(f"one cannot: {status}", status=status, cause=cause.id)
+
+
+class RestTests(RouteTestCase):
+    """A proxy that again and again cannot do what another one can is asked after that."""
+
+    def connectBy(self, route: Route, *outcomes: tuple[Endpoint, TunnelError | None]) -> None:
+        """A connection that asks these, in this order and no other."""
+        before = [proxy.attempts for proxy, _ in outcomes]
+        route.connect(self.factory)
+        for (proxy, error), attempts in zip(outcomes, before, strict=True):
+            self.assertEqual(proxy.attempts, attempts + 1)
+            if error is None:
+                proxy.accept()
+            else:
+                proxy.fail(error)
+
+    def outdo(self, route: Route, times: int = OUTDONE, error: TunnelError | None = None) -> None:
+        for _ in range(times):
+            self.connectBy(route, (self.one, error or cannot()), (self.two, None))
+
+    def assertAsks(self, route: Route, proxy: Endpoint) -> None:
+        """The next connection asks this one first."""
+        before = proxy.attempts
+        route.connect(self.factory)
+        self.assertEqual(proxy.attempts, before + 1)
+        proxy.accept()
+
+    def test_thenTheOtherIsAskedFirst(self) -> None:
+        for error in (
+            cannot(502),
+            cannot(503),
+            cannot(504, causes.TARGET_NAME),
+            cannot(429, causes.PROXY_OVERLOADED),
+        ):
+            self.setUp()
+            route = self.route(self.one, self.two)
+            self.outdo(route, error=error)
+            self.assertAsks(route, self.two)
+            self.assertEqual(self.one.attempts, OUTDONE)
+
+    def test_lessIsNoReason(self) -> None:
+        route = self.route(self.one, self.two)
+        self.outdo(route, OUTDONE - 1)
+        self.assertAsks(route, self.one)
+        self.outdo(route, OUTDONE - 1)  # it was not in a row
+        self.assertAsks(route, self.one)
+
+    def test_rulesAndCredentialsAreNone(self) -> None:
+        for error in (
+            ProxyRefused("no", status=403, cause=causes.TARGET_REFUSED.id),
+            CredentialsRefused("no", status=407),
+        ):
+            self.setUp()
+            route = self.route(self.one, self.two)
+            self.outdo(route, error=error)
+            self.assertAsks(route, self.one)
+
+    def test_aTargetThatNobodyReachesSaysNothingOfAProxy(self) -> None:
+        route = self.route(self.one, self.two)
+        for _ in range(2 * OUTDONE):
+            connecting = route.connect(self.factory)
+            self.one.fail(cannot())
+            self.two.fail(cannot())
+            self.failureOf(connecting, RouteFailed)
+        self.assertAsks(route, self.one)
+
+    def test_itIsStillAskedWhereTheOtherFails(self) -> None:
+        route = self.route(self.one, self.two)
+        self.outdo(route)
+        self.connectBy(route, (self.two, cannot()), (self.one, None))
+        self.assertAsks(route, self.one)
+
+    def test_afterTheRestItIsAskedFirstAgain(self) -> None:
+        route = self.route(self.one, self.two)
+        self.outdo(route)
+        self.clock.advance(REST)
+        self.outdo(route, 1)
+        self.assertAsks(route, self.two)  # one more failure is enough
+        self.clock.advance(REST)
+        self.assertAsks(route, self.one)
+        self.assertAsks(route, self.one)
+
+    def test_eachChangeIsSaidOnce(self) -> None:
+        route = self.route(self.one, self.two)
+        self.outdo(route)
+        self.clock.advance(REST)
+        self.outdo(route, 1)
+        self.clock.advance(REST)
+        self.connectBy(route, (self.one, None))
+        self.connectBy(route, (self.one, None))
+        self.assertEqual(
+            said(self.events),
+            [
+                "warn imap: one cannot: 502; two can, and is asked first for a while",
+                "warn imap: one reaches the target again",
+            ],
+        )
+
+    def test_aDirectWayIsNotTakenForIt(self) -> None:
+        route = self.route(self.one, self.straight, self.two)
+        for _ in range(2 * OUTDONE):
+            self.connectBy(route, (self.one, cannot()), (self.two, None))
+        self.assertEqual(self.straight.attempts, 0)
 
 
 class CancelTests(RouteTestCase):

@@ -1,22 +1,18 @@
-"""Endpoints over endpoints: several ways to one target, tried in order. Used by service."""
+"""From settings to endpoints: builds the ways to targets."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
 from ptunnel.endpoint import ConnectEndpoint
-from ptunnel.errors import LocalFailure, RouteFailed, TunnelError, Unreachable, cannotReach
+from ptunnel.failover import Route, Way
 from ptunnel.handshake import authority
 from ptunnel.health import PROBE_TIMEOUT, Health
 from ptunnel.log import Log
@@ -26,117 +22,6 @@ from ptunnel.starttls import UPGRADES
 from ptunnel.target import StartTlsEndpoint
 from ptunnel.tcp import tcpEndpoint
 from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to a target.
-
-    @ivar name: what logs call it: the proxy's name.
-    @ivar endpoint: leads to the target.
-    @ivar direct: whether it goes without a proxy.
-    @ivar health: the proxy's, which all that go through it share.
-    """
-
-    name: str
-    endpoint: IStreamClientEndpoint
-    direct: bool = False
-    health: Health | None = None
-
-
-@implementer(IStreamClientEndpoint)
-class Route:
-    """Tries its ways in order, but passes over the proxies that could not be reached lately, as
-    long as there is another way. A direct one is tried only where every proxy before it could not
-    be reached, never after one has answered. What this machine itself has run out of, or forbids,
-    changes no way: none is tried after it.
-
-    `connect` fails with the TunnelError of the only way, or with RouteFailed, which holds that of
-    each; with any other error, such as one of the factory, at once. Cancelling it ends the attempt.
-    """
-
-    def __init__(self, name: str, target: str, ways: Sequence[Way], log: Log | None = None) -> None:
-        """
-        @param name: the tunnel, as logs call it.
-        @param target: `host:port`, as failures name it.
-        @param ways: at least one.
-        """
-        self._name = name
-        self._target = target
-        self._ways = tuple(ways)
-        self._log = log or Log()
-        self._fallen = False
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        ill = {way for way in self._ways if way.health is not None and way.health.trouble}
-        if len(ill) == len(self._ways):
-            ill = set()  # there is nothing better to do than to try them
-        passed = {way for way in ill if way.health is not None and way.health.passedOver()}
-        connecting = self._attempt(0, [], passed, protocolFactory)
-        return fail(connecting) if isinstance(connecting, TunnelError) else connecting
-
-    def _attempt(
-        self,
-        index: int,
-        failures: list[TunnelError],
-        passed: Set[Way],
-        protocolFactory: IProtocolFactory,
-    ) -> Deferred[IProtocol] | TunnelError:
-        """Try the next way from an index on. @return: the failure where there is none."""
-        for later, way in enumerate(self._ways[index:], index):
-            if way in passed and way.health is not None and way.health.trouble is not None:
-                failures.append(way.health.trouble)
-            elif not way.direct or all(isinstance(f, Unreachable) for f in failures):
-                connecting = maybeDeferred(way.endpoint.connect, protocolFactory)
-                connecting.addCallbacks(
-                    self._connected,
-                    self._failed,
-                    callbackArgs=(way, failures),
-                    errbackArgs=(later, failures, passed, protocolFactory),
-                )
-                return connecting
-        return _together(failures)
-
-    def _connected(self, protocol: IProtocol, way: Way, failures: list[TunnelError]) -> IProtocol:
-        if way.health is not None:
-            way.health.note(None)
-        if way.direct and failures and not self._fallen:
-            self._fallen = True
-            why = "; ".join(map(str, failures))
-            self._log.warning(self._name, f"connecting directly from now on: {why}")
-        elif self._fallen and not way.direct:
-            self._fallen = False
-            self._log.warning(self._name, f"no longer connecting directly: {way.name} is back")
-        return protocol
-
-    def _failed(
-        self,
-        reason: Failure,
-        index: int,
-        failures: list[TunnelError],
-        passed: Set[Way],
-        protocolFactory: IProtocolFactory,
-    ) -> Failure | Deferred[IProtocol]:
-        error = reason.value
-        way = self._ways[index]
-        if not isinstance(error, TunnelError):
-            if not isinstance(error, (ConnectError, OSError)):
-                return reason
-            hop = self._target if way.direct else way.name
-            error = cannotReach(error, hop, target=way.direct)
-        failures.append(error)
-        if way.health is not None:
-            # Of a way without a proxy it is said in a line of its own.
-            way.health.note(error, quiet=all(later.direct for later in self._ways[index + 1 :]))
-        if isinstance(error, LocalFailure):
-            return Failure(_together(failures))
-        outcome = self._attempt(index + 1, failures, passed, protocolFactory)
-        return Failure(outcome) if isinstance(outcome, TunnelError) else outcome
-
-
-def _together(failures: Sequence[TunnelError]) -> TunnelError:
-    return failures[0] if len(failures) == 1 else RouteFailed(failures)
-
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
 """What is put around each endpoint of a way, beginning with the one that connects first. It is
@@ -167,7 +52,7 @@ class Routes:
         """The endpoint that leads to a tunnel's target."""
         ways = [self._way(name, tunnel) for name in tunnel.via]
         target = authority(tunnel.targetHost, tunnel.targetPort)
-        route = Route(tunnel.name, target, ways, self._log)
+        route = Route(tunnel.name, target, ways, self._log, self._reactor)
         if tunnel.tls is None:
             return route
         context = TlsContext(tunnel.tls, log=self._log, subject=tunnel.name)
