@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.sweep import Sweep
+from ptunnel.sweep import MEMBERS_A_TURN, Patient, Sweep
 
 
 class Member:
@@ -129,3 +129,63 @@ class SweepTests(SynchronousTestCase):
             ((), 1.0),
         ):
             self.assertAlmostEqual(Sweep.fine(self.clock, *timeouts).interval, interval)
+
+
+class LateTests(SynchronousTestCase):
+    """The process was suspended: what came in time waits in the sockets, which a reactor reads
+    after its timers.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.events: list[str] = []
+
+    def resume(self, turns: int = 1) -> None:
+        """A reactor's turns after an hour: the timers that are due, then the sockets."""
+        self.clock.rightNow += 3600
+        for _ in range(turns):
+            due = [call for call in self.clock.calls if call.getTime() <= self.clock.seconds()]
+            self.clock.calls = [call for call in self.clock.calls if call not in due]
+            for call in due:
+                call.called = 1
+                call.func(*call.args, **call.kw)
+            self.events.append("sockets")
+
+    def test_aLateLookLetsTheSocketsBeReadFirst(self) -> None:
+        Sweep(self.clock).add(Member(lambda: self.events.append("look")))
+        self.resume(3)
+        self.assertEqual(self.events[:3], ["sockets", "look", "sockets"])
+
+    def test_withManyMembersItLetsThemBeReadForSeveralTurns(self) -> None:
+        sweep = Sweep(self.clock)
+        for _ in range(3 * MEMBERS_A_TURN):
+            sweep.add(Member())
+        sweep.add(Member(lambda: self.events.append("look")))
+        self.resume(6)
+        self.assertEqual(self.events[:5], [*["sockets"] * 4, "look"])
+
+    def test_aLookThatIsLittleLateDoesNot(self) -> None:
+        member = Member()
+        Sweep(self.clock).add(member)
+        self.clock.advance(1.9)
+        self.assertEqual(member.looks, [1.9])
+
+    def test_aLateSingleDeadlineLetsTheSocketsBeReadFirst(self) -> None:
+        call = Patient(self.clock).callLater(5, self.events.append, "deadline")
+        self.resume(2)
+        self.assertEqual(self.events, ["sockets", "deadline", "sockets"])
+        self.assertFalse(call.active())
+
+    def test_whatComesInThatTurnMayCancelIt(self) -> None:
+        call = Patient(self.clock).callLater(5, self.events.append, "deadline")
+        self.resume()
+        call.cancel()
+        self.clock.advance(10)
+        self.assertEqual(self.events, ["sockets"])
+
+    def test_inTimeItIsCalledAtOnce(self) -> None:
+        Patient(self.clock).callLater(5, self.events.append, "deadline")
+        self.clock.advance(4.9)
+        self.assertEqual(self.events, [])
+        self.clock.advance(0.1)
+        self.assertEqual(self.events, ["deadline"])
