@@ -18,7 +18,7 @@ from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.endpoint import ConnectEndpoint
-from ptunnel.errors import CertificateRefused, TargetFailed, TunnelError, Unreachable
+from ptunnel.errors import CertificateRefused, LocalFailure, TargetFailed, TunnelError, Unreachable
 from ptunnel.starttls import UPGRADES
 from ptunnel.target import StartTlsEndpoint
 from ptunnel.tls import TlsContext, TlsEndpoint, peerOf
@@ -414,7 +414,7 @@ class HandshakeTests(Case):
 
     def test_ourOwnFilesAreOfNoUse(self) -> None:
         connecting = self.begin(settings=trusting(caFile="/nowhere/ca.pem"))
-        error = self.failureResultOf(connecting, Unreachable).value
+        error = self.failureResultOf(connecting, LocalFailure).value
         self.assertIn("/nowhere/ca.pem: there is no such file", str(error))
         self.assertEqual(self.endpoint.attempts, 0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -315,3 +317,73 @@ class LossTests(WatchCase):
         two.onLost = lambda: close(one)
         self.watch.connectionLost(Failure(ConnectionLost()))
         self.assertEqual((len(one.lost), len(two.lost)), (1, 1))
+
+
+class RefusingEpoll:
+    """Refuses whatever a member wants from now on."""
+
+    def register(self, fd: int, events: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    modify = register
+
+
+class TroubleTests(WatchCase):
+    """Numbers of descriptors are given again; members are told apart by what they are."""
+
+    def reuse(self, member: Any) -> Any:
+        """Close a member's socket behind everybody's back, and open another with its number."""
+        fd = member.socket.fileno()
+        member.socket.close()
+        member.fileno = lambda: fd
+        other = Member()
+        self.addCleanup(other.far.close)
+        self.addCleanup(other.socket.close)
+        self.assertEqual(other.fileno(), fd)
+        return other
+
+    def test_whatEpollRefusesHasChangedNothing(self) -> None:
+        really = self.watch._epoll
+        watched, fresh = self.member(IN), Member()
+        self.addCleanup(fresh.socket.close)
+        self.addCleanup(fresh.far.close)
+        self.watch._epoll = RefusingEpoll()  # type: ignore[assignment]
+        self.assertRaises(OSError, self.watch.want, fresh, IN)
+        self.assertRaises(OSError, self.watch.want, watched, OUT)
+        self.assertEqual((fresh.interest, watched.interest), (0, IN))
+        self.watch._epoll = really
+        watched.far.send(b".")
+        fresh.far.send(b".")
+        self.watch.doRead()
+        self.assertEqual((watched.calls, fresh.calls), (["read"], []))
+
+    def test_anotherWithTheNumberOfADeadMemberIsServed(self) -> None:
+        dead = self.member(IN)
+        other = self.reuse(dead)
+        self.watch.want(other, IN)
+        other.far.send(b".")
+        self.watch.doRead()
+        self.assertEqual((dead.calls, other.calls), ([], ["read"]))
+
+    def test_theDeadOneIsTold(self) -> None:
+        later: list[Any] = []
+        self.watch.callLater = (  # type: ignore[method-assign, assignment]
+            lambda delay, function, *args: later.append((function, args))
+        )
+        dead = self.member(IN)
+        self.watch.want(self.reuse(dead), IN)
+        [(function, arguments)] = later
+        function(*arguments)
+        self.assertEqual([failure.type for failure in dead.lost], [ConnectionLost])
+
+    def test_whatTheDeadOneWantsIsNotTheOthersMatter(self) -> None:
+        for wanted in 0, OUT:
+            dead = self.member(IN)
+            other = self.reuse(dead)
+            self.watch.want(other, IN)
+            dead.interest = IN
+            with contextlib.suppress(OSError):
+                self.watch.want(dead, wanted)
+            other.far.send(b".")
+            self.watch.doRead()
+            self.assertEqual(other.calls, ["read"])

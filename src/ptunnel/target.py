@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectingCancelledError, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
@@ -27,7 +26,7 @@ from zope.interface import implementer
 from ptunnel import causes
 from ptunnel.errors import TargetFailed
 from ptunnel.starttls import Ready, Upgrade, UpgradeRefused
-from ptunnel.sweep import clockOf
+from ptunnel.sweep import Patient, PatientCall, clockOf
 from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
 from ptunnel.transports import abort, receiverOf, setReceiver
 
@@ -132,7 +131,7 @@ class _Plaintext(Factory):
         self._clock = clock
         self._speaker: _Speaker | None = None
         self._connecting: Deferred[IProtocol] | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer: PatientCall | None = None
         self._result: Deferred[IProtocol] = Deferred(self._cancelled)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -156,7 +155,8 @@ class _Plaintext(Factory):
             return None  # it was cancelled, and connected all the same
         self._speaker = _Speaker(self, addr)
         if self._timeout is not None:
-            self._timer = clockOf(self._clock).callLater(self._timeout, self._expired)
+            clock = Patient(clockOf(self._clock))
+            self._timer = clock.callLater(self._timeout, self._expired)
         return self._speaker
 
     def succeed(self, protocol: IProtocol) -> None:

@@ -27,6 +27,7 @@ from ptunnel import causes, watch
 from ptunnel.errors import Unreachable, isLocal
 from ptunnel.names import lookUp
 from ptunnel.sockets import SocketEndpoint
+from ptunnel.sweep import Patient
 from ptunnel.transports import abort
 
 # Seconds that the address which won is used without asking again. Long enough to spare a resolver
@@ -97,7 +98,8 @@ class NamedEndpoint:
             connecting = self._winner.connect(protocolFactory)
             connecting.addErrback(self._lost, protocolFactory)
         if self._timeout is not None:
-            connecting.addTimeout(self._timeout, self._reactor, _timedOut)
+            clock: Any = Patient(self._reactor)
+            connecting.addTimeout(self._timeout, clock, _timedOut)
         return connecting
 
     def _raceFor(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:

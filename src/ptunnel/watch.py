@@ -7,17 +7,20 @@ one turn of the reactor. Linux only. Used by tcp and kernel.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReadDescriptor
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from ptunnel.sweep import Patient
 
 AVAILABLE = hasattr(select, "epoll") and hasattr(os, "splice")
 IN = getattr(select, "EPOLLIN", 1)
@@ -56,39 +59,70 @@ class Watch:
         self._epoll = select.epoll()
         self._members: dict[int, Member] = {}
         self._fresh: set[int] = set()
-        self.callLater = reactor.callLater
+        self.callLater = Patient(reactor).callLater
         self.seconds = reactor.seconds
 
     def want(self, member: Member, interest: int) -> None:
-        """From now on wait for this, and nothing else, on behalf of a member."""
+        """From now on wait for this, and nothing else, on behalf of a member.
+
+        @raise OSError: when epoll refuses; nothing has changed then.
+        """
         was = member.interest
         if interest == was:
             return
-        member.interest = interest
         fd = member.fileno()
+        holder = self._members.get(fd)
+        if was and holder is not member:
+            # Its descriptor was closed behind its back, and the number may be another's by now.
+            self._forget(member)
+            if not interest:
+                return
+            was = 0
         if was and interest:
             self._epoll.modify(fd, interest)
         elif interest:
+            self._epoll.register(fd, interest)
+            if holder is not None:
+                self._replaceDead(holder)
             if not self._members:
                 self._reactor.addReader(self)
             self._members[fd] = member
             self._fresh.add(fd)
-            self._epoll.register(fd, interest)
         else:
-            self._epoll.unregister(fd)
+            # Closed already, it is unknown there, and shall be so here.
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
             self._drop(fd)
+        member.interest = interest
 
     def forget(self, member: Member) -> None:
         """A member is closed, for which the kernel has forgotten it already."""
         if member.interest:
-            member.interest = 0
-            self._drop(member.fileno())
+            self._forget(member)
 
     def replace(self, old: Member, new: Member) -> None:
         """Let one member take the place, the descriptor and the interest of another."""
+        fd = new.fileno()
+        if old.interest and self._members.get(fd) is not old:
+            self._forget(old)
         new.interest, old.interest = old.interest, 0
         if new.interest:
-            self._members[new.fileno()] = new
+            self._members[fd] = new
+
+    def _forget(self, member: Member) -> None:
+        """Strike out a member, under whatever number it is known."""
+        member.interest = 0
+        fd = member.fileno()
+        if self._members.get(fd) is member:
+            self._drop(fd)
+            return
+        for fd in [fd for fd, known in self._members.items() if known is member]:
+            self._drop(fd)
+
+    def _replaceDead(self, member: Member) -> None:
+        """End a member whose number epoll gave to another, so its socket was closed already."""
+        member.interest = 0
+        self.callLater(0, self._end, member, Failure(ConnectionLost()))
 
     def _drop(self, fd: int) -> None:
         del self._members[fd]

@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectingCancelledError, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
     IProtocol,
@@ -29,7 +28,7 @@ from zope.interface import implementer
 
 from ptunnel import causes
 from ptunnel.errors import LocalFailure, TunnelError
-from ptunnel.sweep import clockOf
+from ptunnel.sweep import Patient, PatientCall, clockOf
 from ptunnel.tls.failures import failed, noHandshake, tlsFailure
 from ptunnel.tls.settings import TlsContext, TlsFileError, TlsSettings
 from ptunnel.tls.verify import isAddress, judge
@@ -114,7 +113,7 @@ class _Attempt(protocol.Factory):
         self.target = hop.target
         self._timeout = hop.timeout
         self._clock = hop.clock
-        self._timer: IDelayedCall | None = None
+        self._timer: PatientCall | None = None
         self.inner = inner
         self._address = hop.address
         self._connecting: Deferred[Any] | None = None
@@ -144,7 +143,8 @@ class _Attempt(protocol.Factory):
     def buildProtocol(self, addr: IAddress | None) -> _Listener:
         self._listener = _Listener(self, addr)
         if self._timeout is not None and not self.over:
-            self._timer = clockOf(self._clock).callLater(self._timeout, self._expired)
+            clock = Patient(clockOf(self._clock))
+            self._timer = clock.callLater(self._timeout, self._expired)
         return self._listener
 
     def succeed(self, inner: IProtocol) -> None:
