@@ -14,6 +14,8 @@ from OpenSSL import SSL, crypto
 from ptunnel.errors import PtunnelError, reasonOf
 from ptunnel.tls.failures import wordsOf
 
+# SSL_OP_NO_RENEGOTIATION, for which older versions of pyOpenSSL have no name.
+_NO_RENEGOTIATION = 0x40000000
 # X509_V_FLAG_PARTIAL_CHAIN, for which older versions of pyOpenSSL have no name.
 _PARTIAL_CHAIN = 0x80000
 
@@ -63,7 +65,8 @@ def check(settings: TlsSettings) -> None:
 def _load(settings: TlsSettings) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(SSL.OP_NO_COMPRESSION)
+    # Renegotiation (TLS 1.2) would let a server ask for something in the midst of the data.
+    context.set_options(SSL.OP_NO_COMPRESSION | _NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle tunnel holds none
     if settings.caFile is None:
         context.set_default_verify_paths()
