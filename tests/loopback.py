@@ -84,6 +84,11 @@ class MemoryTransport:
         if protocol is not None:
             protocol.makeConnection(self)
 
+    @property
+    def dataBuffer(self) -> bytes:
+        """As Twisted's sockets call what is held."""
+        return self.held
+
     # What its peer does
 
     def receive(self, data: bytes) -> None:

@@ -20,7 +20,7 @@ LAYERS = (
     ("workers",),
     ("process",),
     ("ptunnel", "service", "clientstring", "littleproxy", "talk"),
-    ("tunnel", "proxyheader"),
+    ("tunnel",),
     ("route",),
     ("endpoint", "failover", "introduce", "target", "tcp", "splice"),
     ("tlsleg",),
@@ -30,7 +30,7 @@ LAYERS = (
     ("handshake", "config"),
     ("argv", "auth", "log", "refusals", "starttls", "tls"),
     ("sweep", "transports"),
-    ("errors", "spool", "descriptors"),
+    ("errors", "spool"),
     ("causes", "excerpts", "terminal", "_folder", "_version"),
 )
 

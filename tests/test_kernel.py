@@ -128,8 +128,45 @@ class KernelTests(TestCase):
         self.patch(os, "splice", splice)
         await self.carries()
         self.assertEqual(self.calls, 1)
+        await self.carries()  # these two may be others
+        self.assertEqual(self.calls, 2)
+
+    async def test_aSandboxThatForbidsItIsAskedOnceForTheProcess(self) -> None:
+        for number in errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP:
+            with self.subTest(errno.errorcode[number]):
+                self.patch(kernel.KernelLeg, "spliceFails", False)
+                self.calls = 0
+
+                def splice(*args: Any, error: int = number, **kwargs: Any) -> int:
+                    self.calls += 1
+                    raise OSError(error, os.strerror(error))
+
+                self.patch(os, "splice", splice)
+                await self.carries()
+                await self.carries()
+                self.assertEqual(self.calls, 1)
+
+    async def test_aReaderThatGoesOnReadingGetsAllHoweverSlow(self) -> None:
+        client, a = self.loopback.connection()
+        target, b = self.loopback.rawConnection(BUFFER)
+        clock = Clock()
+        done = Splice(a.transport, b.transport, Sweep(clock), 40.0, 40.0).done
+        out, received = stream(5, 3_000_000), bytearray()
+        client.send(out)
+        client.end()
+        while len(received) < len(out):
+            await self.loopback.turn()
+            with contextlib.suppress(BlockingIOError):
+                data = target.recv(100_000)
+                self.assertTrue(data, f"ended after {len(received)} bytes")
+                received += data
+                clock.pump([1] * 20)
+        self.assertEqual(digest(received), digest(out))
+        target.close()
+        self.assertEqual((await done).sent, len(out))
 
     async def test_aKernelThatCannotSpliceToASocketLosesNothingOfThePipe(self) -> None:
+        self.patch(kernel.KernelLeg, "spliceFails", False)
         really = os.splice
         refused = 0
 
@@ -137,7 +174,7 @@ class KernelTests(TestCase):
             nonlocal refused
             if stat.S_ISFIFO(os.fstat(source).st_mode):
                 refused += 1
-                raise OSError(errno.EINVAL, "invalid argument")
+                raise OSError(errno.EPERM, "operation not permitted")
             return really(source, sink, count, **kwargs)
 
         self.patch(os, "splice", splice)
@@ -148,11 +185,15 @@ class KernelTests(TestCase):
         for resets in 0, 1:
             client, a = self.loopback.connection()
             target, b = self.loopback.connection()
-            done = Splice(a.transport, b.transport, Sweep(Clock())).done
+            clock = Clock()
+            done = Splice(a.transport, b.transport, Sweep(clock)).done
             client.send(bytes(50_000_000))
             await target.gets(10_000_000)
             self.assertGreater(kernel.Pipe.used, 0)
             (client, target)[resets].transport.abortConnection()
+            while not done.called:  # it is passed on behind what is still to be sent
+                clock.advance(1)
+                await self.loopback.turn()
             self.assertEqual((await done).cause, "reset")
             self.assertEqual((kernel.Pipe.used, kernel.Pipe.free), (0, []))
 
@@ -174,13 +215,16 @@ class KernelTests(TestCase):
         await target.gets(20_000_000)
         self.assertEqual(self.calls, 0)
 
-    async def test_aTransportThatStillHoldsBytesIsLeftToTwisted(self) -> None:
-        _, a = self.loopback.connection()
+    async def test_whatATransportStillHoldsGoesFirstAndTheRestThroughTheKernel(self) -> None:
+        client, a = self.loopback.connection()
         target, b = self.loopback.connection()
-        b.transport.write(b"first")
-        self.assertFalse(kernel.isPlain(b.transport))
-        await target.gets(5)
-        self.assertTrue(kernel.isPlain(a.transport) and kernel.isPlain(b.transport))
+        first, then = stream(3, 300_000), stream(4, 8_000_000)
+        b.transport.write(first)
+        Splice(a.transport, b.transport, Sweep(Clock()))
+        client.send(then)
+        await target.gets(len(first + then))
+        self.assertEqual(digest(target.received), digest(first + then))
+        self.assertGreater(self.calls, 0)
 
 
 class TunnelTests(TestCase):

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener, IOpenSSLContextFactory
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from ptunnel.splice import LINGER, Ended, Splice, splice
 from ptunnel.sweep import Sweep
+from ptunnel.tls import TlsContext, TlsSettings
 from ptunnel.tlsleg import TlsLeg, isTlsOverPlain
 from tests.loopback import (
     Loopback,
@@ -281,14 +282,15 @@ class WithoutHalfCloseTests(MemoryCase):
         self.b.end()
         self.assertOver(0, 70000, "end", 0)
 
-    def test_afterItsEndAnotherThatGoesOnSendingIsAborted(self) -> None:
+    def test_afterItsEndAnotherThatGoesOnSendingIsClosed(self) -> None:
         self.join()
         self.a.end()
         for _ in range(int(LINGER) + 2):
             self.b.receive(b"on and on")
             self.advance(1)
         self.assertTrue(self.b.lost)
-        self.assertEqual(self.successResultOf(self.done).cause, "linger")
+        self.assertEqual(self.b.how, ["loseWriteConnection", "loseConnection"])
+        self.assertEqual(self.successResultOf(self.done).cause, "end")
 
     def test_theEndOfTheOtherClosesItBehindWhatIsHeld(self) -> None:
         self.join()
@@ -301,13 +303,74 @@ class WithoutHalfCloseTests(MemoryCase):
         self.assertEqual(self.a.sent, b"held")
         self.assertOver(0, 4, "end", 1)
 
-    def test_itsLossWithoutAWordIsAnEndBecauseMostProgramsOmitCloseNotify(self) -> None:
+    def test_itsLossIsAReset(self) -> None:
         self.join()
         self.a.receive(b"data")
         self.a.lose(ConnectionLost())
+        self.assertEqual(self.b.how, ["abortConnection"])
+        self.assertOver(4, 0, "reset", 0)
+
+    def test_aResetIsPassedOnBehindWhatIsStillToBeSent(self) -> None:
+        self.join()
+        self.b.stuck = True
+        self.a.receive(b"held")
+        self.a.lose()
+        self.advance(5)
+        self.assertFalse(self.b.lost)
+        self.b.unstick()
+        self.advance(1)
+        self.assertEqual((self.b.sent, self.b.how), (b"held", ["abortConnection"]))
+        self.assertOver(4, 0, "reset", 0)
+
+    def test_aResetDoesNotWaitForAReaderThatTakesNothing(self) -> None:
+        self.join()
+        self.b.stuck = True
+        self.a.receive(b"held")
+        self.a.lose()
+        self.advance(int(LINGER) + 2)
+        self.assertEqual((self.b.sent, self.b.how), (b"", ["abortConnection"]))
+        self.assertOver(4, 0, "reset", 0)
+
+
+class SlowReaderTests(MemoryCase):
+    """Timeouts are for those who take nothing; what a peer takes counts like what it sends."""
+
+    def slowly(self, transport: MemoryTransport, seconds: int) -> None:
+        """The peer takes a byte every second."""
+        for _ in range(seconds):
+            transport.held = transport.held[1:]
+            self.advance(1)
+
+    def held(self, idle: float | None, halfClose: float | None) -> None:
+        self.join(idle, halfClose)
+        self.b.stuck = True
+        self.a.receive(bytes(1000))
+
+    def test_aReaderThatGoesOnTakingIsNotIdle(self) -> None:
+        self.held(10, None)
+        self.slowly(self.b, 100)
+        self.assertEqual(self.b.how, [])
+        self.advance(25)
         self.assertEqual(self.b.how, ["loseWriteConnection"])
+
+    def test_aHalfClosedSpliceWaitsForOne(self) -> None:
+        self.held(None, 10)
+        self.a.end()
+        self.slowly(self.b, 100)
+        self.assertEqual(self.b.how, ["loseWriteConnection"])
+        self.assertEqual(self.a.how, [])
+        self.advance(25)
+        self.assertIn("loseWriteConnection", self.a.how)
+
+    def test_theLingerIsForWhatIsNotTaken(self) -> None:
+        self.held(None, None)
+        self.a.end()
         self.b.end()
-        self.assertOver(4, 0, "end", 0)
+        self.slowly(self.b, 4 * int(LINGER))
+        self.assertFalse(self.b.lost)
+        self.advance(2 * int(LINGER) + 2)
+        self.assertEqual(self.b.how[-1], "abortConnection")
+        self.assertOver(1000, 0, "linger", 0)
 
 
 class TimeoutTests(MemoryCase):
@@ -706,7 +769,9 @@ class LoopbackSpliceTests:
         self.advance(int(LINGER) - 1)
         await self.loopback.turn()
         self.assertFalse(done.called)
-        self.advance(int(LINGER))
+        while not done.called:  # what filled the reader's buffer meanwhile has counted
+            self.advance(int(LINGER))
+            await self.loopback.turn()
         ended = await done
         self.assertEqual(ended.cause, "linger")
 
@@ -924,6 +989,71 @@ class TLSSpliceTests(TestCase):
         ended = await self.done
         self.assertEqual((ended.cause, ended.first), ("reset", 1))
 
+    async def isCut(self) -> None:
+        """The target is told by a reset that the client's connection did not end in order."""
+        while not self.done.called:
+            self.clock.advance(0.1)
+            await self.loopback.turn()
+        await self.target.isLost()
+        self.assertIsInstance(self.target.lost.value, ConnectionLost)
+        ended = await self.done
+        self.assertEqual((ended.cause, ended.first), ("cut", 0))
+
+    async def test_anEndOfTCPWithoutCloseNotifyIsACut(self) -> None:
+        self.client.send(b"half")
+        await self.target.gets(4)
+        self.client.transport.transport.loseConnection()
+        await self.isCut()
+
+    async def test_aResetOfTCPIsACut(self) -> None:
+        self.client.send(b"half")
+        await self.target.gets(4)
+        self.client.transport.transport.abortConnection()
+        await self.isCut()
+
+    async def test_recordsBeforeABrokenOneAreDeliveredAndItIsACut(self) -> None:
+        self.client.send(b"hello")
+        await self.target.gets(5)
+        self.client.send(b"whole")
+        self.client.transport.transport.write(b"\x17\x03\x03\x00\x14" + bytes(20))
+        await self.isCut()
+        self.assertSame(self.target.received, b"hellowhole")
+
+    async def test_aClientThatFollowsTheTargetsEndNeedsNoCloseNotify(self) -> None:
+        self.client.send(b"hello")
+        await self.target.gets(5)
+        tls = self.client.transport
+        self.patch(tls, "_shutdownTLS", tls.transport.abortConnection)  # its answer to ours
+        self.target.end()
+        await self.client.isLost()
+        self.assertEqual(await self.done, Ended(5, 0, "end", 1))
+
+    async def test_aTargetThatIsCutOffAfterTheClientsEndIsStillCutOff(self) -> None:
+        client, a = self.loopback.connection()
+        target, b = self.loopback.connection(tls=selfSigned())
+        clock = Clock()
+        await self.ready(b.transport)
+        done = splice(a.transport, b.transport, reactor=clock)
+        client.send(b"question")
+        await target.gets(8)
+        target.send(b"half")
+        await client.gets(4)
+        tls = target.transport
+        self.patch(tls, "_shutdownTLS", tls.transport.loseConnection)
+        client.end()
+        while not done.called:
+            clock.advance(0.1)
+            await self.loopback.turn()
+        await client.isLost()
+        self.assertEqual(await done, Ended(8, 4, "cut", 1))
+
+    async def test_theTargetsResetReachesTheClientWithoutACloseNotify(self) -> None:
+        self.client.send(b"hello")
+        await self.target.gets(5)
+        self.target.reset()
+        await self.client.isLost()
+        self.assertIsInstance(self.client.lost.value, ConnectionLost)
+
     async def test_cancellingAbortsBoth(self) -> None:
         self.client.send(b"hello")
         await self.target.gets(5)
@@ -963,6 +1093,7 @@ class TlsLegTests(TLSSpliceTests):
             await self.loopback.turn()
 
     async def test_itIsTaken(self) -> None:
+        await self.loopback.turn()
         self.assertEqual(self.legs, [TlsLeg])
 
     async def test_aSlowTargetStopsTheClientAndGetsAll(self) -> None:
@@ -1014,7 +1145,88 @@ class TlsLegTests(TLSSpliceTests):
         source.send(out)
         await peer.gets(len(out))
         self.assertSame(peer.received, out)
-        self.assertEqual(self.legs, [TlsLeg, TlsLeg])
+
+
+class EndWithTheStartTests(TestCase):
+    """The peer over TLS sends its first words and its end at once, in one segment, and the two are
+    joined from within Twisted's loop over what was received.
+    """
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.loopback = Loopback(self)
+
+    async def test_theBytesAndTheEndArriveAndOthersGoOn(self) -> None:
+        client, a = self.loopback.connection()
+        target, b = self.loopback.connection()
+        splice(a.transport, b.transport)
+        for _ in range(20):
+            await self.one()
+        client.send(b"still here")
+        await target.gets(10)
+        target.end()
+        await client.isEnded()
+
+    async def one(self) -> None:
+        there, far = self.loopback.connection()
+        here, sock = tcpPair()
+        context, server = selfSigned()
+        peer, joins = Peer(), JoinsAtTheFirstByte(far.transport)
+        self.loopback.adopt(here, peer, server, False)
+        self.loopback.adopt(sock, joins, context, True)
+        await joins.ready
+        peer.send(b"answer")
+        peer.send(b"banner")
+        peer.transport.loseConnection()
+        await there.isEnded()
+        self.assertEqual(bytes(there.received), b"banner")
+        there.end()
+        assert joins.done is not None
+        self.assertEqual(await joins.done, Ended(6, 0, "end", 0))
+
+
+class RenegotiationTests(TestCase):
+    """A target that wants to negotiate TLS 1.2 anew is refused, by whatever the bytes go."""
+
+    timeout = 60
+    inKernel = False
+
+    async def test_itEndsTheSessionAsACut(self) -> None:
+        loopback = Loopback(self)
+        client, a = loopback.connection()
+        here, sock = tcpPair()
+        _, server = selfSigned()
+        server.getContext().set_options(SSL.OP_NO_TLSv1_3)
+        peer, secure = Peer(), JoinsAtTheFirstByte(a.transport, inKernel=self.inKernel)
+        loopback.adopt(here, peer, server, False)
+        loopback.adopt(sock, secure, Ours(), True)
+        await secure.ready
+        peer.send(b"first")
+        await loopback.turn()
+        peer.send(b"then")
+        await client.gets(4)
+        connection = peer.transport.getHandle()
+        connection.renegotiate()
+        connection.do_handshake()
+        peer.transport._flushSendBIO()
+        await client.isLost()
+        self.assertIsInstance(client.lost.value, ConnectionLost)
+        assert secure.done is not None
+        self.assertEqual((await secure.done).cause, "cut")
+
+
+class KernelRenegotiationTests(RenegotiationTests):
+    inKernel = True
+
+
+@implementer(IOpenSSLContextFactory)
+class Ours:
+    """The context that ptunnel's own TLS has, for Twisted."""
+
+    def getContext(self) -> Any:
+        """As Twisted asks."""
+        return TlsContext(TlsSettings(verify=False)).current()
 
 
 @implementer(IHandshakeListener)
@@ -1027,3 +1239,21 @@ class SplicesAtOnce(Recorder):
 
     def handshakeCompleted(self) -> None:
         splice(self.other, self.transport)
+
+
+@implementer(IHandshakeListener)
+class JoinsAtTheFirstByte(Recorder):
+    """Is joined to another transport as soon as it hears anything; `ready` fires before."""
+
+    def __init__(self, other: Any, **settings: Any) -> None:
+        super().__init__()
+        self.other = other
+        self.settings = settings
+        self.ready: Deferred[None] = Deferred()
+        self.done: Deferred[Ended] | None = None
+
+    def handshakeCompleted(self) -> None:
+        self.ready.callback(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.done = splice(self.transport, self.other, **self.settings)

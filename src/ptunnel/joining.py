@@ -74,6 +74,8 @@ class Joining:
         self._failed = True
         if ended.cause == "reset" and ended.first:
             self._log.error("", "reset by the target")
+        elif ended.cause == "cut":
+            self._log.error("", "cut off by the target: TLS ended without a close_notify")
         elif ended.cause != "reset":
             self._log.error("", f"not finished: {ended.cause}")
         # What reads the output may go first, as ssh and head do: that needs no line.

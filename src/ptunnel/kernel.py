@@ -23,9 +23,8 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
 from ptunnel import watch
-from ptunnel.descriptors import PROCESS
 from ptunnel.producers import Joint, Leg
-from ptunnel.transports import tune
+from ptunnel.transports import queuedBytes, takeUnsent, tune
 from ptunnel.watch import IN, OUT
 
 # What a read takes, and what tells a bulk direction from a small message.
@@ -42,8 +41,26 @@ CALM = 16 * 1024
 POOL = 16
 
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python 3.10 names no further back
-# A kernel that cannot splice these, or not now; buffers do as well.
-_CANNOT = (errno.EINVAL, errno.ENOMEM, errno.ENOSYS)
+# What splice(2) says of a connection. Whatever else it says is about itself: the kernel cannot
+# splice these, or not now, or a sandbox forbids it; buffers do as well.
+_BROKEN = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.ENETUNREACH,
+        errno.ENOTCONN,
+        errno.EPIPE,
+        errno.EPROTO,
+        errno.ETIMEDOUT,
+    )
+)
+# What is so of these two sockets, or for the moment.
+_PASSING = frozenset((errno.EINVAL, errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE))
 _FLAGS = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
 _view = memoryview(bytearray(SECURE_BUFFER))
 _small = _view[:BUFFER]
@@ -51,15 +68,13 @@ _small = _view[:BUFFER]
 
 
 def isPlain(transport: Any) -> bool:
-    """Whether this is a plain socket, and holds nothing that would have to be sent first."""
+    """Whether this is a plain socket that goes on sending."""
     return (
         isinstance(transport, Connection)
         and not transport.TLS
         and bool(transport.connected)
         and not transport.disconnecting
         and transport.producer is None
-        and not transport.dataBuffer
-        and not transport._tempDataBuffer
         and watch.applies(transport.reactor)
     )
 
@@ -78,11 +93,7 @@ class Pipe:
     used: ClassVar[int] = 0
 
     def __init__(self) -> None:
-        # The last quarter of the budget is for sessions.
-        if not PROCESS.has(2, share=0.75):
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        PROCESS.used += 2
         self.filled = 0
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._writing, _SET_PIPE_SIZE, PIPE)
@@ -122,7 +133,6 @@ class Pipe:
         return data
 
     def _close(self) -> None:
-        PROCESS.used -= 2
         os.close(self._reading)
         os.close(self._writing)
 
@@ -155,6 +165,8 @@ class KernelLeg(Leg):
 
     # Whether its bytes may go through a pipe: not where they are changed on their way.
     pipes = True
+    # Whether splice(2) was found to be forbidden or missing, in this process.
+    spliceFails: ClassVar[bool] = False
 
     def __init__(self, splice: Joint, transport: ITransport) -> None:
         super().__init__(splice, transport)
@@ -170,7 +182,7 @@ class KernelLeg(Leg):
         self._watch = watch.watchOf(self._plain.reactor)
 
     def _takeOver(self) -> None:
-        self.halfCloses = True
+        self.halfCloses, self.secure = True, False
         self._plain = self.transport
         self._previous = self.transport.protocol
 
@@ -180,7 +192,7 @@ class KernelLeg(Leg):
 
     def start(self, other: Any) -> None:
         self.other = other
-        self._bulky = self.pipes and other.pipes
+        self._bulky = self.pipes and other.pipes and not KernelLeg.spliceFails
         self._into = _small if self._bulky else _view
         self._attach()
         plain = self._plain
@@ -189,6 +201,12 @@ class KernelLeg(Leg):
         else:
             tune(plain)
             plain.stopReading()
+            plain.stopWriting()
+        self._takeUnsent()
+
+    def _takeUnsent(self) -> None:
+        """Send what the transport holds before anything else."""
+        self.other._rest = takeUnsent(self._plain) + self.other._rest
 
     def fileno(self) -> int:
         return self._fd
@@ -285,9 +303,10 @@ class KernelLeg(Leg):
             return
         except OSError as e:
             self._endBulk()
-            if e.errno not in _CANNOT:
+            if e.errno in _BROKEN:
                 self._reset()
-            self._bulky = False
+            else:
+                self._doWithout(e)
             return
         if count:
             self.received += count
@@ -306,11 +325,17 @@ class KernelLeg(Leg):
         try:
             pipe.empty(self.other._fd)
         except OSError as e:
-            if e.errno not in _CANNOT:
+            if e.errno in _BROKEN:
                 raise
             self._rest = pipe.read()
             self._endBulk()
-            self._bulky = False
+            self._doWithout(e)
+
+    def _doWithout(self, error: OSError) -> None:
+        """Go on with buffers, since splice(2) does not work here."""
+        self._bulky = False
+        if error.errno not in _PASSING:
+            KernelLeg.spliceFails = True
 
     # What the transport and the splice tell it
 
@@ -323,7 +348,10 @@ class KernelLeg(Leg):
             self.flush()
 
     def resumeProducing(self) -> None:
-        if not self.readEnded and not self._holds():
+        if self._holds():
+            self._wait()
+            self.flush()
+        elif not self.readEnded:
             self._watch.want(self, self.interest | IN)
 
     def endWriting(self) -> None:
@@ -340,6 +368,17 @@ class KernelLeg(Leg):
         if self._pipe is not None and not self._pipe.filled:
             self._endBulk()
 
+    def unsentBytes(self) -> int:
+        if self.lost:
+            return 0
+        source = self.other
+        piped = 0 if source._pipe is None else source._pipe.filled
+        return len(source._rest) + piped + len(self.unsent) + queuedBytes(self._fd)
+
+    def hangUp(self) -> None:
+        if not self.lost:
+            self._lose(connectionDone)
+
     def abort(self) -> None:
         self.wroteLast = True  # an end of file before the reset would hide it from the peer
         self._watch.want(self, 0)
@@ -347,8 +386,7 @@ class KernelLeg(Leg):
 
     def connectionLost(self, reason: Failure) -> None:
         if self._plain.connected:  # the Watch says so; the transport will, when it has closed
-            self._watch.want(self, 0)
-            self._plain.connectionLost(reason)
+            self._lose(reason)
             return
         self._watch.forget(self)
         self.unsent = b""
@@ -367,12 +405,13 @@ class KernelLeg(Leg):
                 self._plain.getHandle().shutdown(socket.SHUT_WR)
 
     def _reset(self) -> None:
+        self._lose(Failure(CONNECTION_LOST))
+
+    def _lose(self, reason: Failure) -> None:
+        """Close the transport, which tells its protocol."""
         self._watch.want(self, 0)
-        self._plain.connectionLost(Failure(CONNECTION_LOST))
+        self._plain.connectionLost(reason)
 
     def _closeIfFinished(self) -> None:
         if self.readEnded and self.writeEnded and not self.lost:
-            if self._plain.reactor is not self._watch:
-                # Whoever made it may hold the socket still, for which closing it is not enough.
-                self._watch.want(self, 0)
-            self._plain.connectionLost(connectionDone)
+            self._lose(connectionDone)

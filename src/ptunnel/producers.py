@@ -5,7 +5,7 @@ Used by splice; kernel has one for plain sockets that is faster, and keeps to th
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -18,7 +18,18 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel.transports import abort, canHalfClose, receiverOf, setReceiver, tune
+from ptunnel.transports import (
+    abort,
+    canHalfClose,
+    isSecure,
+    receiverOf,
+    setReceiver,
+    tune,
+    unsentBytes,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Joint(Protocol):
@@ -47,6 +58,7 @@ class Leg:
         lost.
     @ivar writeEnded: and has done so.
     @ivar lost: it is closed.
+    @ivar secure: TLS is spoken over it, which says by itself whether an end is one.
     """
 
     __slots__ = (
@@ -58,6 +70,7 @@ class Leg:
         "other",
         "readEnded",
         "received",
+        "secure",
         "transport",
         "writeEnded",
         "wroteLast",
@@ -71,9 +84,18 @@ class Leg:
         self.other = self
         self._takeOver()
 
+    @classmethod
+    def inPlaceOf(cls, leg: Leg) -> Self:
+        """Make a leg that goes on where another one is."""
+        new = cls(leg._splice, leg.transport)
+        new._previous = leg._previous
+        new.received = leg.received
+        return new
+
     def _takeOver(self) -> None:
         """Find out what the transport can, and who received its bytes so far."""
         self.halfCloses = canHalfClose(self.transport)
+        self.secure = isSecure(self.transport)
         self._previous = receiverOf(self.transport)
 
     def start(self, other: Leg) -> None:
@@ -108,12 +130,16 @@ class Leg:
         self._closeIfFinished()
 
     def connectionLost(self, reason: Failure) -> None:
+        clean = self._endedInOrder(reason)
         self.lost = self.wroteLast = True
         try:
             self._previous.connectionLost(reason)
         finally:
-            clean = reason is connectionDone or bool(reason.check(ConnectionDone))
             self._splice.legLost(self, clean)
+
+    def _endedInOrder(self, reason: Failure) -> bool:
+        """Return False for a reset, and for TLS that ends without a close_notify."""
+        return reason is connectionDone or bool(reason.check(ConnectionDone))
 
     # What the other transport, as a consumer, tells its producer
 
@@ -123,7 +149,7 @@ class Leg:
 
     def resumeProducing(self) -> None:
         self._paused = False
-        if not self.readEnded:
+        if not self.readEnded and not self.lost:
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -149,6 +175,17 @@ class Leg:
 
     def rest(self) -> None:
         """Nothing has come for a while: let go of what only a busy connection needs."""
+
+    def unsentBytes(self) -> int:
+        """The bytes for its peer that the peer has not taken yet."""
+        return 0 if self.lost else unsentBytes(self.transport)
+
+    def hangUp(self) -> None:
+        """Close a connection of which all that was to be sent has been taken."""
+        if self.halfCloses and not self.lost:
+            self.transport.loseConnection()
+        else:
+            self.abort()
 
     def abort(self) -> None:
         if not self.lost:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import sys
+import termios
 from typing import Any, cast
 
 from twisted.internet.interfaces import (
@@ -12,10 +16,13 @@ from twisted.internet.interfaces import (
     ITransport,
     IUNIXTransport,
 )
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 # Twisted's own seam: startTLS changes a transport's receiver by the same attributes. A transport
 # that wraps another, as TLS does, calls it wrappedProtocol.
 _SEAMS = ("wrappedProtocol", "protocol")
+
+_NOT_SENT = 0x894B  # SIOCOUTQNSD of Linux
 
 
 def _seam(transport: Any) -> tuple[Any, str] | None:
@@ -67,9 +74,76 @@ def canHalfClose(transport: ITransport) -> bool:
 
 
 def abort(transport: ITransport | None) -> None:
-    """End a connection at once, whatever it still has to send."""
-    if transport is not None:
-        getattr(transport, "abortConnection", transport.loseConnection)()
+    """End a connection at once, whatever it still has to send.
+
+    Over TLS no close_notify goes out, which would make the cut look like an end (RFC 8446 section
+    6.1).
+    """
+    if transport is None:
+        return
+    inner = cast(Any, transport)
+    while hasattr(inner, "wrappedProtocol") and hasattr(inner, "transport"):
+        # As its own abortConnection does: it delivers and sends nothing any more.
+        inner._aborted = inner.disconnecting = True
+        inner = inner.transport
+    getattr(inner, "abortConnection", inner.loseConnection)()
+
+
+def isSecure(transport: Any) -> bool:
+    """Whether TLS is spoken over a transport, by Twisted."""
+    return bool(getattr(transport, "TLS", False)) or isinstance(transport, TLSMemoryBIOProtocol)
+
+
+def reactorOf(transport: Any) -> Any:
+    """The reactor of a socket's transport, or of the one below TLS."""
+    while hasattr(transport, "wrappedProtocol"):
+        transport = transport.transport
+    return transport.reactor
+
+
+def unsentBytes(transport: Any) -> int:
+    """The bytes that a transport still has to send, with those that wait in the kernel for the
+    peer to take them. While its peer reads it goes down.
+    """
+    count = 0
+    while hasattr(transport, "wrappedProtocol") and hasattr(transport, "transport"):
+        count += sum(map(len, getattr(transport, "_appSendBuffer", None) or ()))
+        transport = transport.transport
+    if getattr(transport, "TLS", False):
+        count += sum(map(len, getattr(transport.protocol, "_appSendBuffer", None) or ()))
+    transport = getattr(transport, "_writer", None) or transport  # of standard input and output
+    count += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+    count += getattr(transport, "_tempDataLen", 0)
+    fileno = getattr(transport, "fileno", None)
+    return count if fileno is None else count + queuedBytes(fileno())
+
+
+def takeUnsent(transport: Any) -> bytes:
+    """Take from a socket's transport what it holds and has still to send."""
+    held = b"".join((transport.dataBuffer[transport.offset :], *transport._tempDataBuffer))
+    transport.dataBuffer, transport.offset = b"", 0
+    transport._tempDataBuffer.clear()
+    transport._tempDataLen = 0
+    return held
+
+
+def takeUnencrypted(transport: Any) -> bytes:
+    """Take from TLS what it holds and has still to encrypt."""
+    held, transport._appSendBuffer = transport._appSendBuffer, []
+    return b"".join(held)
+
+
+def queuedBytes(fd: int) -> int:
+    """The bytes that were written to a descriptor and that wait in the kernel for its reader: of
+    TCP those not sent yet (SIOCOUTQNSD), of other sockets (SIOCOUTQ) and of pipes (FIONREAD) those
+    not read yet. 0 where the kernel does not tell.
+    """
+    if fd < 0:
+        return 0
+    for request in _NOT_SENT, termios.TIOCOUTQ, termios.FIONREAD:
+        with contextlib.suppress(OSError):
+            return int.from_bytes(fcntl.ioctl(fd, request, bytes(4)), sys.byteorder)
+    return 0
 
 
 def tune(transport: ITransport) -> None:
