@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from ptunnel.errors import TunnelError, Unreachable
+from ptunnel.errors import Unreachable
 from ptunnel.splice import Ended
 from ptunnel.stdio import relay
 from tests.loopback import Loopback, tcpPair
@@ -317,7 +317,7 @@ class BrokenTests(StdioCase):
         self.open.add(self.stdout)
         done = self.run_()
         self.target.send(b"x")
-        with self.assertRaises(TunnelError) as raised:
+        with self.assertRaises(OSError) as raised:
             await done
         message = "cannot write to standard output: no space left on device"
         self.assertEqual(str(raised.exception), message)
@@ -332,7 +332,7 @@ class BrokenTests(StdioCase):
         self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
         done = self.run_()
         self.target.send(b"xyz")
-        with self.assertRaises(TunnelError) as raised:
+        with self.assertRaises(OSError) as raised:
             await done
         message = "cannot write to standard output: file too large"
         self.assertEqual(str(raised.exception), message)
@@ -342,7 +342,7 @@ class BrokenTests(StdioCase):
         self.open.add(self.stdin)
         self.screen, self.stdout = self.pipe()
         done = self.run_()
-        with self.assertRaises(TunnelError) as raised:
+        with self.assertRaises(OSError) as raised:
             await done
         self.assertEqual(str(raised.exception), "cannot read standard input: is a directory")
         await self.target.isLost()

@@ -56,6 +56,12 @@ LEADS_BACK = Cause(
     "its line in the hosts file must not be there on a way without a proxy",
 )
 
+# The way from the client.
+LISTEN_TAKEN = Cause(
+    "listen-taken",
+    "give the tunnel another port, or stop what listens there",
+)
+
 # TLS with a proxy or with the target.
 CLOCK = Cause(
     "clock",

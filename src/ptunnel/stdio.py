@@ -20,7 +20,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 
-from ptunnel.errors import TunnelError, reasonOf
+from ptunnel.errors import reasonOf
 from ptunnel.splice import Ended, splice
 from ptunnel.transports import abort
 
@@ -36,7 +36,7 @@ class _Pipes(StandardIO):
     @ivar failure: what went wrong here, and is nobody's who was at the other end; else None.
     """
 
-    failure: TunnelError | None = None
+    failure: OSError | None = None
 
     def __init__(self, stdin: int, stdout: int, reactor: Any) -> None:
         self._stdin, self._stdout = stdin, stdout
@@ -61,7 +61,7 @@ class _Pipes(StandardIO):
         except OSError as e:
             isTerminal = e.errno == errno.EIO and os.isatty(self._stdin)  # which has hung up
             if e.errno not in _GONE and not isTerminal:
-                self.failure = TunnelError(f"cannot read standard input: {reasonOf(e)}")
+                self.failure = OSError(f"cannot read standard input: {reasonOf(e)}")
             return CONNECTION_LOST
         if not data:
             return CONNECTION_DONE
@@ -75,7 +75,7 @@ class _Pipes(StandardIO):
             return 0
         except OSError as e:
             if e.errno not in _GONE:
-                self.failure = TunnelError(f"cannot write to standard output: {reasonOf(e)}")
+                self.failure = OSError(f"cannot write to standard output: {reasonOf(e)}")
             return CONNECTION_LOST
         writer = cast(Any, self)._writer
         if count == len(data) and writer.enableReadHack:
@@ -197,7 +197,7 @@ def relay(
     @param stdin: a descriptor to read from.
     @param stdout: a descriptor to write to. When the target has ended it leads to /dev/null. Both
         may be one socket.
-    @return: fires when both directions have ended; fails as the endpoint does, and with TunnelError
+    @return: fires when both directions have ended; fails as the endpoint does, and with OSError
         where standard input or output cannot be read or written. Cancelling it aborts both.
     """
 

@@ -1,5 +1,6 @@
 """`ptunnel check`: try every way of every tunnel, hop by hop, and say what is wrong. Used by cli.
 
+    listening who listens where a tunnel is to listen
     report    what was found: values, text, JSON
     steps     endpoints that note when their connection stood
     walk      one way
@@ -16,6 +17,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults, succeed
 from twisted.python.failure import Failure
 
+from ptunnel.check.listening import listeningAt
 from ptunnel.check.report import (
     TunnelReport,
     WayReport,
@@ -84,8 +86,9 @@ class Check:
             for name in tunnel.via
         ]
         target = authority(tunnel.targetHost, tunnel.targetPort)
+        listening = listeningAt(tunnel.listen)
         return gatherResults(ways).addCallback(
-            lambda reports: TunnelReport(tunnel.name, target, tuple(reports))
+            lambda reports: TunnelReport(tunnel.name, target, tuple(reports), listening)
         )
 
     def _way(self, tunnel: Tunnel, name: str) -> Deferred[WayReport]:

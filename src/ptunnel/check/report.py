@@ -74,16 +74,54 @@ class WayReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Listening:
+    """Somebody listens where a tunnel is to listen.
+
+    @ivar address: as the log has it.
+    @ivar owner: "ptunnel", the name of another program, or "" for one that cannot be looked at.
+    @ivar process: its number; None: not known.
+    @ivar fault: None where it may be ours.
+    """
+
+    address: str
+    owner: str = ""
+    process: int | None = None
+    fault: Fault | None = None
+
+    @property
+    def detail(self) -> str:
+        """What it is, for people."""
+        if not self.owner:
+            return "in use, by a program that cannot be looked at from here"
+        if self.fault is None:
+            return f"{self.owner} listens there already (process {self.process})"
+        return f"in use, by {self.owner} (process {self.process})"
+
+
+@dataclass(frozen=True, slots=True)
 class TunnelReport:
-    """A tunnel and all its ways. @ivar target: `host:port`."""
+    """A tunnel and all its ways.
+
+    @ivar target: `host:port`.
+    @ivar listening: who listens where it is to listen; None: nobody does.
+    """
 
     name: str
     target: str
     ways: tuple[WayReport, ...]
+    listening: Listening | None = None
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Of its ways and of where it is to listen."""
+        found = [way.fault for way in self.ways]
+        if self.listening is not None:
+            found.append(self.listening.fault)
+        return tuple(fault for fault in found if fault is not None)
 
     @property
     def ok(self) -> bool:
-        return all(way.fault is None for way in self.ways)
+        return not self.faults
 
 
 def printable(text: str) -> str:
@@ -110,10 +148,24 @@ def asText(report: TunnelReport, colour: bool = False) -> str:
     def paint(code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if colour else text
 
+    def faultLines(fault: Fault | None) -> list[str]:
+        if fault is None:
+            return []
+        lines = [f"  {paint(_RED, 'failed:')} {printable(fault.message)}"]
+        if fault.hint:
+            lines.append(f"  {paint(_YELLOW, 'hint:')} {printable(fault.hint)}")
+        return lines
+
     steps = [step for way in report.ways for step in way.steps]
     subjects = max((len(step.subject) for step in steps), default=0)
     details = max((len(step.detail) for step in steps), default=0)
     lines = [report.target if report.name == report.target else f"{report.name}  {report.target}"]
+    if report.listening is not None:
+        taken = report.listening
+        kind = f"{'listen':<9}"
+        kind = paint(_RED, kind) if taken.fault else kind
+        lines.append(f"  {kind} {printable(f'{taken.address}  {taken.detail}')}")
+        lines += faultLines(taken.fault)
     for way in report.ways:
         lines.append(f"  {_via(way)}")
         for step in way.steps:
@@ -122,12 +174,7 @@ def asText(report: TunnelReport, colour: bool = False) -> str:
             took = "" if step.seconds is None else duration(step.seconds)
             line = f"    {kind if step.ok else paint(_RED, kind)} {row}  "
             lines.append((line + paint(_DIM, f"{took:>7}") if took else line).rstrip())
-        if way.fault is None:
-            lines.append(f"  {paint(_GREEN, 'ok')}")
-        else:
-            lines.append(f"  {paint(_RED, 'failed:')} {printable(way.fault.message)}")
-            if way.fault.hint:
-                lines.append(f"  {paint(_YELLOW, 'hint:')} {printable(way.fault.hint)}")
+        lines += faultLines(way.fault) or [f"  {paint(_GREEN, 'ok')}"]
     return "\n".join(lines)
 
 
@@ -142,9 +189,13 @@ def summary(reports: Sequence[TunnelReport]) -> str:
     """The last line for people."""
     ways = [way for report in reports for way in report.ways]
     wrong = sum(way.fault is not None for way in ways)
-    if not wrong:
-        return "all is well"
-    return f"{wrong} of {len(ways)} ways failed" if len(ways) > 1 else "it failed"
+    taken = sum(bool(report.listening and report.listening.fault) for report in reports)
+    parts = []
+    if wrong:
+        parts.append(f"{wrong} of {len(ways)} ways failed" if len(ways) > 1 else "it failed")
+    if taken:
+        parts.append("an address is taken" if taken == 1 else f"{taken} addresses are taken")
+    return ", ".join(parts) or "all is well"
 
 
 def asDocument(reports: Sequence[TunnelReport], seconds: float) -> dict[str, Any]:
@@ -157,6 +208,7 @@ def asDocument(reports: Sequence[TunnelReport], seconds: float) -> dict[str, Any
                 "name": report.name,
                 "target": report.target,
                 "ok": report.ok,
+                "listening": _listeningDocument(report.listening),
                 "ways": [_wayDocument(way) for way in report.ways],
             }
             for report in reports
@@ -180,7 +232,22 @@ def _wayDocument(way: WayReport) -> dict[str, Any]:
             }
             for step in way.steps
         ],
-        "fault": None
-        if fault is None
-        else {"cause": fault.cause, "message": fault.message, "hint": fault.hint},
+        "fault": _faultDocument(fault),
     }
+
+
+def _listeningDocument(listening: Listening | None) -> dict[str, Any] | None:
+    if listening is None:
+        return None
+    return {
+        "address": listening.address,
+        "owner": listening.owner,
+        "process": listening.process,
+        "fault": _faultDocument(listening.fault),
+    }
+
+
+def _faultDocument(fault: Fault | None) -> dict[str, Any] | None:
+    if fault is None:
+        return None
+    return {"cause": fault.cause, "message": fault.message, "hint": fault.hint}
