@@ -245,8 +245,9 @@ class BadProxy(Proxy):
         reset(writer)
 
     async def _garbage(self, chance: random.Random, _: Any, writer: asyncio.StreamWriter) -> None:
-        head = chance.choice([b"", b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nA: b\r\n", b"SSH-2.0-x"])
-        writer.write(head + chance.randbytes(chance.randrange(1, 5000)))
+        # The NUL, because else some of it would be the end of a good answer.
+        heads = [b"HTTP/1.1 200 \0", b"HTTP/1.1 200 OK\r\nA: b\r\n\0", b"SSH-2.0-x", b""]
+        writer.write(chance.choice(heads) + chance.randbytes(chance.randrange(1, 5000)))
         await writer.drain()
         await asyncio.sleep(chance.uniform(0, 1))
 
