@@ -3,6 +3,7 @@ get, transports that can be taken over, endpoints that do what they are told."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -293,3 +294,36 @@ def observe(test: SynchronousTestCase) -> list[LogEvent]:
 def said(events: list[LogEvent]) -> list[str]:
     """The events as `level text`."""
     return [f"{event['log_level'].name} {formatEvent(event)}" for event in events]
+
+
+class Counted(bytearray):
+    """What a parser has received: a test puts it into the place of the parser's own.
+
+    @ivar seen: how many of its bytes were searched or copied.
+    """
+
+    seen = 0
+
+    def find(self, what: Any, start: Any = 0, end: Any = None) -> int:
+        found = super().find(what, start, end)
+        last = len(self) if end is None else min(end, len(self))
+        self.seen += (found + 1 if found >= 0 else last) - start
+        return found
+
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        self.seen += len(part) if isinstance(part, bytearray) else 1
+        return part
+
+
+class CountedPattern:
+    """A pattern that counts what it is to look at as a part of that."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self._pattern = pattern
+
+    def fullmatch(self, data: Any, start: int = 0, end: int | None = None) -> Any:
+        end = len(data) if end is None else end
+        if isinstance(data, Counted):
+            data.seen += end - start
+        return self._pattern.fullmatch(data, start, end)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import string
 from itertools import pairwise
-from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -36,6 +35,8 @@ from ptunnel.handshake import (
     authority,
     connectRequest,
 )
+
+from .fakes import Counted, CountedPattern
 
 HOP = "proxy.example:3128"
 TOKEN = b"!#$%&'*+.^_`|~-" + string.ascii_letters.encode() + string.digits.encode()
@@ -188,35 +189,6 @@ class CuttingTests(SynchronousTestCase):
     def test_arbitraryBytesBehindARefusalAreARefusal(self, rest: bytes) -> None:
         result = outcome([b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n" + rest])
         self.assertEqual(result[1:4], (ProxyRefused, 403, "Forbidden"))
-
-
-class Counted(bytearray):
-    """@ivar seen: how many of its bytes were searched or copied."""
-
-    seen = 0
-
-    def find(self, what: Any, start: Any = 0, end: Any = None) -> int:
-        found = super().find(what, start, end)
-        self.seen += (found + 1 if found >= 0 else len(self) if end is None else end) - start
-        return found
-
-    def __getitem__(self, index: Any) -> Any:
-        part = super().__getitem__(index)
-        self.seen += len(part) if isinstance(part, bytearray) else 1
-        return part
-
-
-class CountedPattern:
-    """A pattern that counts what it is to look at as a part of that."""
-
-    def __init__(self, pattern: re.Pattern[bytes]) -> None:
-        self._pattern = pattern
-
-    def fullmatch(self, data: Any, start: int = 0, end: int | None = None) -> Any:
-        end = len(data) if end is None else end
-        if isinstance(data, Counted):
-            data.seen += end - start
-        return self._pattern.fullmatch(data, start, end)
 
 
 class DripTests(SynchronousTestCase):

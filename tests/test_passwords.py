@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from base64 import b64encode
 from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote, unquote
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -377,6 +379,22 @@ class CommandTests(ReaderCase):
             result.trap(CredentialsUnavailable)
         else:
             self.assertEqual(result.password.reveal().encode(), output.rstrip(b"\r\n"))
+
+    def test_norInAnySpelling(self) -> None:
+        for spelled in f"https://a:{quote(CANARY)}%40", b64encode(CANARY.encode()).decode():
+            reading, process = self.run_()
+            process.end(f"{CANARY}\n".encode(), f"curl {spelled}".encode(), code=1)
+            error = self.failureResultOf(reading, CredentialsUnavailable).value
+            self.assertNotIn(CANARY, unquote(str(error)))
+            self.assertIn("***", str(error))
+
+    def test_norWhereALongLineIsCutWithinIt(self) -> None:
+        for rest in range(1, len(CANARY)):
+            reading, process = self.run_()
+            errors = b"x" + CANARY.encode() + b"z" * (4096 - rest)
+            process.end(f"{CANARY}\n".encode(), errors, code=1)
+            error = self.failureResultOf(reading, CredentialsUnavailable).value
+            self.assertNotIn(CANARY[-1:] + "z", str(error))
 
     def test_aComplaintDoesNotShowWhatItPrinted(self) -> None:
         reading, process = self.run_()

@@ -16,6 +16,8 @@ from ptunnel.causes import Cause
 from ptunnel.starttls import UPGRADES, Ready, UpgradeRefused
 from ptunnel.starttls.upgrade import MAX_EXCHANGE, MAX_LINE, MAX_LINES, MAX_QUOTED
 
+from .fakes import Counted
+
 EARLY = "answers before it was asked"
 BEHIND = "sends more behind its last answer before TLS"
 
@@ -443,6 +445,16 @@ class LimitTests(SynchronousTestCase):
                 for turn in line, [line], bytewise(line):
                     outcome = talk(name, turn)
                     self.assertEqual(outcome.ending, f"sends a line of more than {MAX_LINE} bytes")
+
+    def test_aLineThatComesByteByByteIsSearchedOnce(self) -> None:
+        for name, start in ("imap", b"* OK "), ("xmpp", b"<stream "), ("postgres", b"Exxxx"):
+            upgrade = UPGRADES[name]("a.example")
+            upgrade.begin()
+            pending = upgrade._pending = Counted()
+            for byte in start + b"x" * (MAX_LINE - len(start) - 1):
+                upgrade.feed(bytes([byte]))
+            self.assertEqual(len(pending), MAX_LINE - 1)
+            self.assertLess(pending.seen, 20 * MAX_LINE, name)
 
     def test_aLongerTagIsRefused(self) -> None:
         tag = b"<stream " + b"x" * MAX_LINE + b">"

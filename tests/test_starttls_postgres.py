@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.starttls import Prelude, Ready, UpgradeRefused
 from ptunnel.starttls.postgres import MAX_STARTUP
 from ptunnel.starttls.upgrade import MAX_LINE
+from tests.fakes import Counted
 from tests.test_starttls import bytewise, cut, talk
 
 SSL = b"\0\0\0\x08\x04\xd2\x16\x2f"
@@ -204,6 +205,13 @@ class AnswerTests(SynchronousTestCase):
         ):
             self.assertEqual(shown([answer]), answer)
             self.assertEqual(shown(bytewise(answer)), answer)
+
+    def test_messagesThatComeByteByByteAreLookedAtOnce(self) -> None:
+        talking = Prelude()
+        answer = talking._answer = Counted()
+        for byte in b"v\0\0\0\4" * (MAX_LINE // 5):
+            self.assertIsNone(talking.answer(bytes([byte])))
+        self.assertLess(answer.seen, 20 * MAX_LINE)
 
     def test_anUnfinishedAnswerIsWaitedFor(self) -> None:
         for answer in sasl(b"A-PLUS", b"A")[:-1], OK[:4], NEGOTIATE, b"":

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.config import DIRECT, Settings, TcpListen, Tunnel
 from ptunnel.log import Log
 from ptunnel.service import GRACE
-from ptunnel.workers import ABORT, DRAIN, READY, Supervisor
+from ptunnel.workers import ABORT, DRAIN, MAX_LINE, READY, Supervisor
 from tests.loopback import captureLog, lines
 
 
@@ -123,6 +123,13 @@ class ReadyTests(SupervisorCase):
         self.successResultOf(self.supervisor.stopService())
         self.reactor.advance(100)
         self.assertEqual(len(self.reactor.processes), 2)
+
+    def test_aLineWithoutEndIsNotKept(self) -> None:
+        one, _ = self.start()
+        one.ready()
+        one.says(b"x" * (MAX_LINE + 1))
+        one.says(b"y\n")
+        self.assertEqual(self.emitted, ["x" * (MAX_LINE + 1), "y"])
 
     def test_whereTheSystemStartsNoneThatIsTheSame(self) -> None:
         self.reactor.errors = [OSError(errno.EAGAIN, "x"), OSError(errno.EMFILE, "x")]

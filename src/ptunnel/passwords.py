@@ -33,6 +33,7 @@ from ptunnel.config import (
     readPassword,
 )
 from ptunnel.errors import ConfigError, CredentialsUnavailable
+from ptunnel.excerpts import masked
 
 # Seconds for a command: enough to ask a server or to unlock something, and less than the deadline
 # of the connection that waits for it (connect-timeout, 30).
@@ -245,9 +246,13 @@ class _Command(ProcessProtocol):
         """What it said last on standard error, and nothing of what it printed."""
         lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
         last = _inOneLine(lines[-1]).strip() if lines else ""
-        for secret in printed.split("\n"):
-            if secret.strip():
-                last = last.replace(secret.strip(), "***")
+        secrets = [line.strip() for line in printed.split("\n") if line.strip()]
+        for secret in secrets:
+            last = last.replace(secret, "***")
+        if len(self._complaint) == _MAX_STDERR and len(lines) == 1:
+            # What is cut off may be the beginning of a secret.
+            last = last[max(map(len, secrets), default=0) :]
+        last = masked(last.encode(), [s.encode("utf-8", "surrogateescape") for s in secrets])
         return f": {last[:MAX_COMPLAINT]}" if last else ""
 
     def _expire(self) -> None:

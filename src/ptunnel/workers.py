@@ -44,6 +44,8 @@ LIVED = 60.0
 DRAIN, ABORT = b"d", b"a"
 READY = b"\0ready"
 _LENGTH = 8  # bytes of the work's length
+# What a worker says without a line's end is not kept for longer.
+MAX_LINE = 64 * 1024
 
 # The path is set before anything is imported.
 _BEGIN = (
@@ -241,7 +243,11 @@ class _Worker(ProcessProtocol):
             self._process.signalProcess("KILL")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        *lines, self._rest[childFD] = (self._rest[childFD] + data).split(b"\n")
+        *lines, rest = (self._rest[childFD] + data).split(b"\n")
+        if len(rest) > MAX_LINE:
+            lines.append(rest)
+            rest = b""
+        self._rest[childFD] = rest
         for line in lines:
             self._said(childFD, line)
 

@@ -36,7 +36,8 @@ class Prelude:
 
     def __init__(self) -> None:
         self._pending = b""
-        self._answer = b""
+        self._answer = bytearray()
+        self._passed = 0  # of the answer, messages that say nothing of authentication
         self._asked: set[int] = set()
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
@@ -75,8 +76,8 @@ class Prelude:
         @return: what the client is sent, after which both are joined; None where more is needed.
         """
         self._answer += data
-        at = 0
-        while len(self._answer) >= at + 5:
+        while len(self._answer) >= self._passed + 5:
+            at = self._passed
             kind = self._answer[at : at + 1]
             end = at + 1 + int.from_bytes(self._answer[at + 1 : at + 5], "big")
             if (
@@ -84,13 +85,13 @@ class Prelude:
                 or not at + 5 <= end <= MAX_LINE
                 or at > MAX_LINE
             ):
-                return self._answer
+                return bytes(self._answer)
             if len(self._answer) < end:
                 return None
             if kind == _AUTHENTICATION:
-                offer = _withoutBinding(self._answer[at:end])
-                return self._answer[:at] + offer + self._answer[end:]
-            at = end
+                self._answer[at:end] = _withoutBinding(bytes(self._answer[at:end]))
+                return bytes(self._answer)
+            self._passed = end
         return None
 
     def ended(self) -> UpgradeRefused:

@@ -70,6 +70,7 @@ class Upgrade(ABC):
         """
         self.host = host
         self._pending = bytearray()
+        self._searched = 0  # of it, for a mark that is not there
         self._taken = 0  # bytes of whole messages
         self._count = 0  # of those messages
         self._ready = False
@@ -96,6 +97,7 @@ class Upgrade(ABC):
                 raise UpgradeRefused(f"sends more than {MAX_LINES} lines before TLS")
             message = bytes(self._pending[:end])
             del self._pending[:end]
+            self._searched = 0
             self._taken += end
             self._count += 1
             reaction = self._take(message)
@@ -124,7 +126,8 @@ class Upgrade(ABC):
 
     def _until(self, mark: bytes, what: str, start: int = 0) -> int:
         """For protocols whose messages end in a mark: where the first one ends, or 0."""
-        end = self._pending.find(mark, start, MAX_LINE) + 1
+        end = self._pending.find(mark, max(start, self._searched), MAX_LINE) + 1
+        self._searched = len(self._pending)
         if not end and len(self._pending) >= MAX_LINE:
             raise UpgradeRefused(f"sends {what} of more than {MAX_LINE} bytes")
         return end
