@@ -20,7 +20,7 @@ LAYERS = (
     ("workers",),
     ("process",),
     ("ptunnel", "service", "clientstring", "littleproxy", "talk"),
-    ("tunnel",),
+    ("tunnel", "proxyheader"),
     ("route",),
     ("endpoint", "failover", "introduce", "target", "tcp", "splice"),
     ("tlsleg",),
@@ -30,7 +30,7 @@ LAYERS = (
     ("handshake", "config"),
     ("argv", "auth", "log", "refusals", "starttls", "tls"),
     ("sweep", "transports"),
-    ("errors", "spool"),
+    ("errors", "spool", "descriptors"),
     ("causes", "excerpts", "terminal", "_folder", "_version"),
 )
 

@@ -130,7 +130,7 @@ class BindingTests(MemoryCase):
         factory = self.service.tunnels[0].factory
         self.assertEqual((factory.idleTimeout, factory.halfCloseTimeout), (7.0, 5.0))
         self.client()
-        self.assertIsNone(self.reactor.tcpServers[0][1].buildProtocol(None))
+        self.assertEqual(self.client().how, ["loseConnection"])
 
 
 class EndpointStringTests(MemoryCase):

@@ -17,11 +17,12 @@ from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedEr
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel.descriptors import Descriptors
 from ptunnel.errors import Unreachable
 from ptunnel.log import Log
 from ptunnel.splice import LINGER
 from ptunnel.starttls import Prelude
-from ptunnel.tunnel import PRELUDE_WAIT, TunnelFactory
+from ptunnel.tunnel import PRELUDE_WAIT, Session, TunnelFactory
 from tests.loopback import (
     FakeEndpoint,
     MemoryTCP,
@@ -55,7 +56,11 @@ class TunnelCase(SynchronousTestCase):
     def client(self, address: Any = ALICE, kind: type[MemoryTransport] = MemoryTCP) -> Any:
         """A client's transport, or None for one that is turned away at the door."""
         session = self.tunnel.buildProtocol(address)
-        return None if session is None else kind(session, address)
+        transport = kind(session, address)
+        if isinstance(session, Session):
+            return transport
+        self.assertEqual(transport.how, ["loseConnection"])
+        return None
 
     def connected(self) -> tuple[Any, Any]:
         client = self.client()
@@ -196,13 +201,20 @@ class FailureTests(TunnelCase):
         self.clock.advance(2)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_whoeverIsTurnedAwayStillTakesAPlaceUntilItHasGone(self) -> None:
-        self.make(maxConnections=1)
-        client = self.client()
-        self.endpoint.fail(Unreachable("no"))
+    def test_thoseThatWereTurnedAwayTakeNoPlace(self) -> None:
+        self.make(maxConnections=2)
+        leaving = []
+        for _ in range(3):
+            leaving.append(self.client())
+            self.endpoint.fail(Unreachable("no"))
+        served = self.client(), self.client()
         self.assertIsNone(self.client())
-        client.end()
+        for client in leaving:
+            client.end()
+        self.assertIsNone(self.client())
+        served[0].lose()
         self.assertIsNotNone(self.client())
+        self.assertIsNone(self.client())
 
 
 class EmbeddedTests(SynchronousTestCase):
@@ -221,7 +233,7 @@ class EmbeddedTests(SynchronousTestCase):
             ("::1", False),
         ):
             session = tunnel.buildProtocol(IPv4Address("TCP", host, 1))
-            self.assertEqual(session is not None, served, host)
+            self.assertEqual(isinstance(session, Session), served, host)
 
     def test_allowRefusesWhatIsNoNetworkAtOnce(self) -> None:
         for allow, words in (
@@ -384,9 +396,109 @@ class MaxConnectionsTests(TunnelCase):
         self.assertIsNone(self.client())
         self.assertEqual(len(self.logged()), 2)
 
+    def test_atTheLimitComingAndGoingIsOneEpisode(self) -> None:
+        self.make(maxConnections=20)
+        clients = [self.client() for _ in range(20)]
+        for _ in range(5):
+            self.assertIsNone(self.client())
+            clients.pop().lose()
+            clients.append(self.client())
+        self.assertEqual(len(self.logged()), 1)
+        for _ in range(2):
+            clients.pop().lose()
+        for _ in range(3):
+            clients.append(self.client())
+        self.assertEqual(len(self.logged()), 1)
+
     def test_withoutALimitThereIsNone(self) -> None:
         self.make()
         self.assertNotIn(None, [self.client() for _ in range(50)])
+
+
+class DescriptorTests(TunnelCase):
+    """The budget that all tunnels of a process share."""
+
+    SAID = (
+        "all open files that the process may have, 16, are in use or reserved; further clients are "
+        "turned away until a session ends (RLIMIT_NOFILE: LimitNOFILE, ulimit -n)"
+    )
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.budget = Descriptors(16)  # of which a quarter is reserved
+        self.make(descriptors=self.budget)
+
+    def test_sessionsTakeTwoAndGiveThemBack(self) -> None:
+        client = self.client()
+        connected, target = self.connected()
+        self.assertEqual(self.budget.used, 4)
+        client.lose()
+        connected.end()
+        self.assertEqual(self.budget.used, 2)
+        target.end()
+        self.assertEqual(self.budget.used, 0)
+
+    def test_thoseThatWereTurnedAwayKeepTheirsUntilTheyHaveGone(self) -> None:
+        client = self.client()
+        self.endpoint.fail(Unreachable("no"))
+        self.assertEqual(self.budget.used, 2)
+        client.end()
+        self.assertEqual(self.budget.used, 0)
+
+    def test_withoutAnyLeftClientsAreTurnedAwayAndTheLimitIsNamedOnce(self) -> None:
+        first, *_ = (self.client() for _ in range(6))
+        for _ in range(3):
+            self.assertIsNone(self.client())
+        self.assertEqual(self.logged(), [f"warn: imap: {self.SAID}"])
+        first.lose()
+        self.assertIsNotNone(self.client())
+
+    def test_anotherTunnelsSessionsPortsAndPipesCountToo(self) -> None:
+        for _ in range(4):
+            self.client()
+        other = self.make(descriptors=self.budget)
+        self.budget.used += 2
+        self.assertIsNotNone(self.client())
+        self.assertIsNone(self.client())
+        self.assertEqual(len(other.sessions), 1)
+        self.assertEqual(self.logged(), [f"warn: imap: {self.SAID}"])
+
+    def test_comingAndGoingAtTheLimitIsOneEpisode(self) -> None:
+        clients = [self.client() for _ in range(6)]
+        for _ in range(5):
+            self.assertIsNone(self.client())
+            clients.pop().lose()
+            clients.append(self.client())
+        self.assertEqual(len(self.logged()), 1)
+        for client in clients:
+            client.lose()
+        for _ in range(7):
+            self.client()
+        self.assertEqual(len(self.logged()), 1)
+
+
+class EarlyTests(TunnelCase):
+    """What a client is read of although it is paused: it stood behind a PROXY header."""
+
+    def test_itIsCarriedFirst(self) -> None:
+        client = self.client()
+        client.protocol.dataReceived(b"EH")
+        client.protocol.dataReceived(b"LO")
+        target = self.endpoint.succeed()
+        client.receive(b" me")
+        self.assertEqual(target.sent, b"EHLO me")
+
+    def test_aPreludeGetsItToo(self) -> None:
+        self.make(prelude=Prelude)
+        client = self.client()
+        client.protocol.dataReceived(PreludeTests.STARTUP)
+        self.assertEqual(self.endpoint.succeed().sent, PreludeTests.STARTUP)
+
+    def test_ofOneThatIsTurnedAwayNothingIsKept(self) -> None:
+        client = self.client()
+        self.endpoint.fail(Unreachable("no"))
+        client.protocol.dataReceived(b"x" * 1000)
+        self.assertEqual(client.protocol._early, b"")
 
 
 class AllowTests(TunnelCase):

@@ -23,6 +23,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
 from ptunnel import watch
+from ptunnel.descriptors import PROCESS
 from ptunnel.producers import Joint, Leg
 from ptunnel.transports import queuedBytes, takeUnsent, tune
 from ptunnel.watch import IN, OUT
@@ -93,7 +94,11 @@ class Pipe:
     used: ClassVar[int] = 0
 
     def __init__(self) -> None:
+        # The last quarter of the budget is for sessions.
+        if not PROCESS.has(2, share=0.75):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        PROCESS.used += 2
         self.filled = 0
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._writing, _SET_PIPE_SIZE, PIPE)
@@ -133,6 +138,7 @@ class Pipe:
         return data
 
     def _close(self) -> None:
+        PROCESS.used -= 2
         os.close(self._reading)
         os.close(self._writing)
 

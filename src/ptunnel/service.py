@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, cast
@@ -34,10 +31,12 @@ from ptunnel.config import (
     Tunnel,
     UnixListen,
 )
+from ptunnel.descriptors import PROCESS, raiseLimit
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.handshake import authority
 from ptunnel.inherited import Listening, noSocket
 from ptunnel.log import Log
+from ptunnel.proxyheader import HeaderEndpoint, splitHeader
 from ptunnel.route import Routes
 from ptunnel.sockets import PortEndpoint
 from ptunnel.starttls import UPGRADES
@@ -47,8 +46,6 @@ from ptunnel.unixport import UnixEndpoint
 # A burst of clients must not lose its SYNs, which costs each of them a second. The kernel caps it
 # at its own somaxconn.
 BACKLOG = 4096
-# Descriptors that are not for sessions: ports, logs, pipes, the reactor's own.
-SPARE = 200
 # Seconds in which everything has ended that was aborted. A stop waits no longer.
 GRACE = 1.0
 
@@ -67,7 +64,7 @@ class TunnelService(Service):
         """@param descriptor: a socket that listens already."""
         self.factory = factory
         self._tunnel = tunnel
-        self._endpoint = _serverEndpoint(reactor, tunnel, descriptor)
+        self._endpoint = _serverEndpoint(reactor, tunnel, descriptor, log)
         self._log = log
         self._port: Any = None
 
@@ -101,10 +98,14 @@ class TunnelService(Service):
 
     def stopListening(self) -> Deferred[Any] | None:
         port, self._port = self._port, None
-        return None if port is None else cast("Deferred[Any] | None", port.stopListening())
+        if port is None:
+            return None
+        PROCESS.used -= 1
+        return cast("Deferred[Any] | None", port.stopListening())
 
     def _bound(self, port: IListeningPort) -> None:
         self._port = port
+        PROCESS.used += 1
 
     def _notBound(self, reason: Failure) -> None:
         error = reason.value
@@ -149,18 +150,19 @@ class PtunnelService(MultiService):
         self._timer: IDelayedCall | None = None
         routes = Routes(reactor, settings, self._log)
         self.tunnels: list[TunnelService] = []
-        most = _mostConnections()
+        raiseLimit()
         for tunnel, descriptor in zip_longest(settings.tunnels, descriptors):
             factory = TunnelFactory(
                 routes.to(tunnel),
                 name=tunnel.name,
                 idleTimeout=tunnel.idleTimeout,
                 halfCloseTimeout=tunnel.halfCloseTimeout,
-                maxConnections=tunnel.maxConnections or most,
+                maxConnections=tunnel.maxConnections or None,
                 allow=tunnel.allow,
                 inKernel=tunnel.kernelSplice,
                 holdEnd=tunnel.holdEnd,
                 prelude=UPGRADES[tunnel.starttls].prelude if tunnel.starttls else None,
+                descriptors=PROCESS,
                 log=self._log,
                 reactor=cast(IReactorTime, reactor),
             )
@@ -253,18 +255,6 @@ class PtunnelService(MultiService):
             stopped.callback(None)
 
 
-def _mostConnections() -> int:
-    """As many as this process has descriptors for, two each. Running out of them would turn new
-    clients away all the same, but with no word of why.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-    return sys.maxsize if soft == resource.RLIM_INFINITY else max((soft - SPARE) // 2, 1)
-
-
 def _sessions(count: int) -> str:
     return f"{count} session" if count == 1 else f"{count} sessions"
 
@@ -283,12 +273,16 @@ def _where(tunnel: Tunnel) -> str:
     return listen.description
 
 
-def _serverEndpoint(reactor: Any, tunnel: Tunnel, descriptor: int | None) -> IStreamServerEndpoint:
+def _serverEndpoint(
+    reactor: Any, tunnel: Tunnel, descriptor: int | None, log: Log
+) -> IStreamServerEndpoint:
     listen = tunnel.listen
     if isinstance(listen, EndpointListen):
+        header, description = splitHeader(listen.description)
         try:
-            listening = Listening(reactor, listen.description)
-            return cast(IStreamServerEndpoint, serverFromString(listening, listen.description))
+            listening = Listening(reactor, description)
+            endpoint = cast(IStreamServerEndpoint, serverFromString(listening, description))
+            return HeaderEndpoint(endpoint, log, tunnel.name, reactor) if header else endpoint
         except Exception as e:  # whatever its parser, perhaps of some other package, raises
             raise ConfigError(
                 f'{tunnel.place} listen: "{listen.description}": {_misread(listen, e)}'

@@ -18,12 +18,13 @@ from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStre
 from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
 from twisted.python.failure import Failure
 
+from ptunnel.descriptors import SESSION, Descriptors
 from ptunnel.errors import reasonOf
 from ptunnel.introduce import Prelude, introduce
 from ptunnel.log import Log
 from ptunnel.splice import LINGER, Cause, Ended, Splice
 from ptunnel.sweep import Sweep, clockOf
-from ptunnel.transports import abort, canHalfClose
+from ptunnel.transports import abort, canHalfClose, receiverOf
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -52,6 +53,7 @@ class TunnelFactory(ServerFactory):
         inKernel: bool = True,
         holdEnd: bool = False,
         prelude: Callable[[], Prelude] | None = None,
+        descriptors: Descriptors | None = None,
         log: Log | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
@@ -60,13 +62,16 @@ class TunnelFactory(ServerFactory):
         @param name: what log lines call the tunnel.
         @param idleTimeout: seconds without a byte after which a session is closed; None: never.
         @param halfCloseTimeout: the same once one side has ended.
-        @param maxConnections: how many clients are served at once; more are closed at once.
+        @param maxConnections: how many clients are served at once; more are closed at once. Those
+            that were turned away and have not gone yet do not count.
         @param allow: networks whose clients are served, such as "10.0.0.0/8" or "::1"; empty: all.
             Clients of a Unix socket are always served.
         @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
         @param holdEnd: whether the target sees the end of a client only when it has ended itself,
             since a proxy on the way may end both directions at the first end.
         @param prelude: makes what has to be said to each client before it is joined.
+        @param descriptors: the budget that sessions are part of; clients for whom none are left
+            are closed at once. None: they are not counted.
         @param log: None: events from level "info" on.
         @param reactor: the clock; None: the reactor, which is not imported before the first client.
         @raise TypeError: for what is no network and no text in `allow`.
@@ -85,7 +90,9 @@ class TunnelFactory(ServerFactory):
         self.sessions: set[Session] = set()
         self._maxConnections = maxConnections
         self._allow = _networks(allow)
-        self._full = False
+        self._descriptors = descriptors
+        self._full = self._short = False
+        self._turnedAway = 0
         self._drained: Deferred[None] | None = None
 
     @cached_property
@@ -96,22 +103,59 @@ class TunnelFactory(ServerFactory):
     def sweep(self) -> Sweep:
         return Sweep.fine(self.clock, self.idleTimeout, self.halfCloseTimeout)
 
-    def buildProtocol(self, addr: IAddress | None) -> Session | None:
-        """A session for a client, or None for one that is not to be served."""
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """A session for a client, or what closes the connection of one that is not to be served.
+        (To build nothing would raise in whatever wraps a client's TLS.)
+        """
         if self._allow and not self._allows(getattr(addr, "host", None)):
             self.log.warning(self.name, f"{_show(addr)} is not allowed", client=_show(addr))
-            return None
-        if self._maxConnections is not None and len(self.sessions) >= self._maxConnections:
-            if not self._full:
-                self._full = True
-                self.log.warning(
-                    self.name,
-                    f"all {self._maxConnections} connections are in use; further clients are "
-                    "turned away until one ends (max-connections)",
-                )
-            return None
-        self._full = False
+            return _Refused()
+        if self._isFull() or self._isShort():
+            return _Refused()
         return Session(self, addr)
+
+    def _isFull(self) -> bool:
+        """Whether all connections are in use, which is said once until a tenth of them is free."""
+        most = self._maxConnections
+        if most is None:
+            return False
+        served = len(self.sessions) - self._turnedAway
+        if served <= most - max(most // 10, 1):
+            self._full = False
+        if served < most:
+            return False
+        if not self._full:
+            self._full = True
+            self.log.warning(
+                self.name,
+                f"all {most} connections are in use; further clients are "
+                "turned away until one ends (max-connections)",
+            )
+        return True
+
+    def _isShort(self) -> bool:
+        """Whether no descriptors are left, which is said once until a tenth of them is free."""
+        descriptors = self._descriptors
+        if descriptors is None:
+            return False
+        if descriptors.has(SESSION):
+            if self._short and descriptors.has(SESSION, share=0.9):
+                self._short = False
+            return False
+        if not self._short:
+            self._short = True
+            self.log.warning(
+                self.name,
+                f"all open files that the process may have, {descriptors.limit}, are in use or "
+                "reserved; further clients are turned away until a session ends (RLIMIT_NOFILE: "
+                "LimitNOFILE, ulimit -n)",
+            )
+        return True
+
+    def began(self, session: Session) -> None:
+        self.sessions.add(session)
+        if self._descriptors is not None:
+            self._descriptors.used += SESSION
 
     def drain(self) -> Deferred[None]:
         """Wait for the sessions: a Deferred that fires when there is none any more. Clients that
@@ -135,8 +179,17 @@ class TunnelFactory(ServerFactory):
                 trace = Failure().getTraceback()
                 self.log.error(self.name, f"a bug: {e!r}", traceback=trace)
 
+    def turnsAway(self, session: Session) -> None:
+        session.turnedAway = self.clock.seconds()
+        self._turnedAway += 1
+        self.sweep.add(session)
+
     def ended(self, session: Session) -> None:
-        self.sessions.discard(session)
+        if session in self.sessions:
+            self.sessions.remove(session)
+            self._turnedAway -= session.turnedAway is not None
+            if self._descriptors is not None:
+                self._descriptors.used -= SESSION
         if self._drained is not None and not self.sessions:
             drained, self._drained = self._drained, None
             drained.callback(None)
@@ -147,6 +200,13 @@ class TunnelFactory(ServerFactory):
         address = ipaddress.ip_address(host.partition("%")[0])
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self._allow)
+
+
+class _Refused(Protocol):
+    """A client that is not served."""
+
+    def connectionMade(self) -> None:
+        cast(Any, self.transport).loseConnection()
 
 
 class Session(Protocol):
@@ -163,10 +223,11 @@ class Session(Protocol):
         self._tunnel = tunnel
         self._client = client
         self._accepted = self._connected = tunnel.clock.seconds()
+        self._early = b""
 
     def connectionMade(self) -> None:
         tunnel = self._tunnel
-        tunnel.sessions.add(self)
+        tunnel.began(self)
         # Not a byte of the client is read before there is somewhere to send it.
         cast(Any, self.transport).pauseProducing()
         # It may fire at once, or raise where it should have failed.
@@ -176,6 +237,13 @@ class Session(Protocol):
             connecting = self._connecting = fail()
         connecting.addCallbacks(self._joined, self._failed)
         connecting.addErrback(self._bug)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep what comes although the client is paused: it stood behind a PROXY header, in the
+        same segment.
+        """
+        if self.turnedAway is None:
+            self._early += data
 
     def abort(self) -> None:
         """End it at once."""
@@ -207,6 +275,7 @@ class Session(Protocol):
         except Exception:
             abort(there)
             raise
+        self._deliver()
         self._introducing.addCallbacks(lambda _: self._join(there), self._failed)
         self._introducing.addErrback(self._bug)
 
@@ -229,6 +298,13 @@ class Session(Protocol):
             abort(there)
             raise
         self._splice.done.addCallback(self._account)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Give what came early to whoever receives from the client now."""
+        early, self._early = self._early, b""
+        if early:
+            receiverOf(cast(Any, self.transport), self).dataReceived(early)
 
     def _account(self, ended: Ended) -> None:
         tunnel = self._tunnel
@@ -273,8 +349,7 @@ class Session(Protocol):
         """End the client's connection in order, so that it sees an end and not a reset, which
         closing over what it has sent would give it."""
         transport = cast(Any, self.transport)
-        self.turnedAway = self._tunnel.clock.seconds()
-        self._tunnel.sweep.add(self)
+        self._tunnel.turnsAway(self)
         if canHalfClose(transport):
             transport.loseWriteConnection()
             transport.resumeProducing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import shutil
 import socket
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 from unittest import SkipTest
 
-from tests.integration.case import IntegrationTestCase, Peer, RecordingProxy, _head, at, echo
+from tests.integration.case import IntegrationTestCase, Peer, RecordingProxy, at, echo, headOf
 from tests.integration.programs import HOST, NO_PROXY_SETTINGS, PATIENCE, Ptunnel, eventually
 
 CLIENTS = 30
@@ -45,7 +46,11 @@ class DescriptorTests(IntegrationTestCase):
     def assertNoWayIsChanged(self, proxy: str) -> None:
         ways = f"[proxy corp]\nurl = http://{proxy}"
         tunnel = self.configured(ways, self.target, via="corp, direct")
-        self.assertEchoes(tunnel.port)
+        with self.dial(tunnel.port) as client:
+            client.sendall(b"ping")
+            self.assertEqual(client.recv(100), b"ping")
+            held = _held(tunnel)
+        eventually(lambda: _held(tunnel) == held - 2, "the session ends")
         leave(tunnel, 1)
         with contextlib.suppress(ConnectionError), self.dial(tunnel.port) as client:
             client.sendall(b"secret")
@@ -70,6 +75,43 @@ class DescriptorTests(IntegrationTestCase):
 
 class BufferTests(DescriptorTests):
     splice = "no"
+
+
+class BudgetTests(IntegrationTestCase):
+    def test_allTunnelsShareOneBudgetAndEachSaysOnceThatItIsUsedUp(self) -> None:
+        proxy = RecordingProxy()
+        self.addCleanup(proxy.stop)
+        target = self.peer(echo)
+        tunnel = self.ptunnel(
+            *("-p", at(proxy), f"0:{at(target)}", f"0:{at(target)}"),
+            command=["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *Ptunnel.COMMAND],
+        )
+        eventually(lambda: tunnel.output().count("listening on") == 2, "both tunnels listen")
+        ports = [int(port) for port in re.findall(r"127.0.0.1:(\d+), to", tunnel.output())]
+        served = []
+        for number in range(40):
+            client = self.dial(ports[number % 2])
+            with contextlib.suppress(ConnectionError):
+                client.sendall(b"ping")
+                if client.recv(100) == b"ping":
+                    served.append(client)
+        self.assertEqual(len(served), (64 * 3 // 4 - 2) // 2)  # a quarter is reserved
+        for client in served:
+            client.close()
+        eventually(lambda: _held(tunnel) < 20, "the sessions end")
+        for port in ports:
+            self.assertEchoes(port)
+        self.assertEqual(tunnel.end(), 0)
+        lines = tunnel.lines()
+        self.assertEqual(len(lines), 2, lines)
+        for line in lines:
+            self.assertIn("64, are in use or reserved", line)
+            self.assertIn("RLIMIT_NOFILE", line)
+
+
+def _held(tunnel: Ptunnel) -> int:
+    """How many descriptors it has."""
+    return len(os.listdir(f"/proc/{tunnel.process.pid}/fd"))
 
 
 class PortTests(IntegrationTestCase):
@@ -103,7 +145,7 @@ class PortTests(IntegrationTestCase):
 
 def _proxy(client: socket.socket) -> None:
     """A proxy that is the target itself, which waits for its client to go."""
-    _head(client)
+    headOf(client)
     client.sendall(b"HTTP/1.1 200 OK\r\n\r\nP")
     client.recv(1)
 
