@@ -29,7 +29,7 @@ LAYERS = (
     ("passwords", "watch", "producers", "unixport", "names"),
     ("handshake", "config"),
     ("argv", "auth", "log", "refusals", "starttls", "tls"),
-    ("sweep", "transports"),
+    ("sweep", "transports", "leaving"),
     ("errors", "spool", "descriptors"),
     ("causes", "excerpts", "terminal", "_folder", "_version"),
 )

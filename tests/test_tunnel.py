@@ -17,6 +17,7 @@ from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedEr
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel import tunnel
 from ptunnel.descriptors import Descriptors
 from ptunnel.errors import Unreachable
 from ptunnel.log import Log
@@ -134,6 +135,42 @@ class ConnectingTests(TunnelCase):
             client.receive(words)
             self.assertEqual((there.sent, client.sent), (words, b""))
             self.assertEqual(len(self.endpoint.attempts), 1)
+
+
+class LeavingTests(TunnelCase):
+    """A client that goes while its connection is made."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.left: list[Any] = []
+        self.patch(tunnel, "hasLeft", lambda transport: transport in self.left)
+
+    def test_itsAttemptIsCancelled(self) -> None:
+        clients = self.client(), self.client()
+        self.left.append(clients[1])
+        self.clock.advance(1)
+        self.assertEqual([client.lost for client in clients], [False, True])
+        self.assertEqual(self.endpoint.cancelled, 1)
+        self.assertEqual(self.logged(), ["info: imap: 192.0.2.1:5001 left before it had a tunnel"])
+
+    def test_itIsNotAskedForAtOnceNorOfOneThatIsJoinedOrTurnedAway(self) -> None:
+        self.patch(tunnel, "hasLeft", self.left.append)
+        self.client()
+        self.endpoint.succeed()
+        self.client()
+        self.endpoint.fail(Unreachable("no"))
+        self.clock.advance(0.9)
+        self.client()
+        self.clock.advance(0.9)
+        self.assertEqual(self.left, [])
+
+    def test_itIsFoundWheneverItGoes(self) -> None:
+        client = self.client()
+        self.clock.pump([1] * 10)
+        self.assertFalse(client.lost)
+        self.left.append(client)
+        self.clock.advance(1)
+        self.assertTrue(client.lost)
 
 
 class FailureTests(TunnelCase):

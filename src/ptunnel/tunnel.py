@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from ptunnel.descriptors import SESSION, Descriptors
 from ptunnel.errors import reasonOf
 from ptunnel.introduce import Prelude, introduce
+from ptunnel.leaving import hasLeft
 from ptunnel.log import Log
 from ptunnel.splice import LINGER, Cause, Ended, Splice
 from ptunnel.sweep import Sweep, clockOf
@@ -29,6 +30,8 @@ from ptunnel.transports import abort, canHalfClose, receiverOf
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+# Seconds after which it is looked, now and then, whether a client that waits is still there.
+PATIENCE = 1.0
 # Seconds for a client to say its first words, where they are awaited. Programs do at once.
 PRELUDE_WAIT = 60.0
 
@@ -228,6 +231,7 @@ class Session(Protocol):
     def connectionMade(self) -> None:
         tunnel = self._tunnel
         tunnel.began(self)
+        tunnel.sweep.add(self)
         # Not a byte of the client is read before there is somewhere to send it.
         cast(Any, self.transport).pauseProducing()
         # It may fire at once, or raise where it should have failed.
@@ -269,7 +273,6 @@ class Session(Protocol):
         if tunnel.prelude is None:
             self._join(there)
             return
-        tunnel.sweep.add(self)
         try:
             self._introducing = introduce(tunnel.prelude(), cast(Any, self.transport), there)
         except Exception:
@@ -281,9 +284,7 @@ class Session(Protocol):
 
     def _join(self, there: Any) -> None:
         tunnel = self._tunnel
-        if self._introducing is not None:
-            self._introducing = None
-            tunnel.sweep.discard(self)
+        self._introducing = None
         try:
             self._splice = Splice(
                 cast(Any, self.transport),
@@ -297,6 +298,7 @@ class Session(Protocol):
         except Exception:
             abort(there)
             raise
+        tunnel.sweep.discard(self)
         self._splice.done.addCallback(self._account)
         self._deliver()
 
@@ -357,14 +359,22 @@ class Session(Protocol):
             transport.loseConnection()
 
     def check(self, now: float) -> None:
-        """See that a client that was turned away goes, and that one that is to begin does; called
-        by the Sweep.
+        """See that a client that is to be joined is still there and begins, and that one that was
+        turned away goes; called by the Sweep.
         """
-        if self._introducing is not None and now - self._connected >= PRELUDE_WAIT:
-            why = f"its session did not begin within {PRELUDE_WAIT:g} s"
-            self._tunnel.log.warning(self._tunnel.name, f"{_show(self._client)} is closed: {why}")
-            abort(self.transport)
-        if self.turnedAway is not None and now - self.turnedAway >= LINGER:
+        tunnel = self._tunnel
+        if self.turnedAway is not None:
+            if now - self.turnedAway >= LINGER:
+                abort(self.transport)
+        elif self._introducing is not None:
+            if now - self._connected >= PRELUDE_WAIT:
+                why = f"its session did not begin within {PRELUDE_WAIT:g} s"
+                tunnel.log.warning(tunnel.name, f"{_show(self._client)} is closed: {why}")
+                abort(self.transport)
+        elif self._connecting is None or now - self._accepted < PATIENCE:
+            return
+        elif hasLeft(self.transport):
+            tunnel.log.info(tunnel.name, f"{_show(self._client)} left before it had a tunnel")
             abort(self.transport)
 
 
