@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
-from tests.integration.case import IntegrationTestCase, at, run
-from tests.integration.programs import HOST, Apache, Ptunnel, shared
+from tests.integration.case import IntegrationTestCase, Peer, at, readToEnd, run
+from tests.integration.programs import HOST, Apache, Program, Ptunnel, Squid, Tinyproxy, shared
 
 
 class ListeningTests(IntegrationTestCase):
@@ -32,6 +33,40 @@ class ListeningTests(IntegrationTestCase):
             code, text = self.check(port)
         self.assertEqual(code, 1, text)
         self.assertIn(f"failed: {HOST}:{port} is taken by ", text)
+
+
+class EndTests(IntegrationTestCase):
+    """Whether the end of one direction ends the other too."""
+
+    def check(self, proxy: Program, target: Peer, *words: str) -> str:
+        done = run(*Ptunnel.COMMAND, "check", *words, "-p", at(proxy), f"0:{at(target)}")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout.decode()
+
+    def test_aProxyThatEndsBothIsMetWithHoldEnd(self) -> None:
+        for target in self.peer(greetLate), self.peer(answerAtTheEnd):
+            for proxy in Squid, Tinyproxy:
+                self.assertIn("hold-end = yes", self.check(shared(proxy), target), proxy)
+
+    def test_oneThatPassesItOnIsNot(self) -> None:
+        for target in self.peer(greetLate), self.peer(answerAtTheEnd):
+            self.assertNotIn("hold-end", self.check(shared(Apache), target))
+
+    def test_norIsAnyoneWhereItIsOnAlready(self) -> None:
+        target = self.peer(greetLate)
+        self.assertNotIn("hold-end", self.check(shared(Squid), target, "--hold-end"))
+
+
+def greetLate(connection: socket.socket) -> None:
+    """Greet when an end has had the time to come; it is lost where that ends both directions."""
+    connection.settimeout(1)
+    with contextlib.suppress(TimeoutError):
+        connection.recv(1)
+    greet(connection)
+
+
+def answerAtTheEnd(connection: socket.socket) -> None:
+    connection.sendall(b"answer to " + readToEnd(connection))
 
 
 def greet(connection: socket.socket) -> None:

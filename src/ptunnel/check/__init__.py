@@ -1,5 +1,6 @@
 """`ptunnel check`: try every way of every tunnel, hop by hop, and say what is wrong. Used by cli.
 
+    ends      whether the end of one direction ends the other too
     listening who listens where a tunnel is to listen
     report    what was found: values, text, JSON
     steps     endpoints that note when their connection stood

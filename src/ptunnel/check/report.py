@@ -65,12 +65,14 @@ class WayReport:
     @ivar name: as `via` has it.
     @ivar proxies: `host:port` of each proxy on it, the nearest first.
     @ivar steps: those that were taken, and the one that failed.
+    @ivar advice: what is to be known about a way that is well; "": nothing.
     """
 
     name: str
     proxies: tuple[str, ...]
     steps: tuple[Step, ...]
     fault: Fault | None = None
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ def asText(report: TunnelReport, colour: bool = False) -> str:
             line = f"    {kind if step.ok else paint(_RED, kind)} {row}  "
             lines.append((line + paint(_DIM, f"{took:>7}") if took else line).rstrip())
         lines += faultLines(way.fault) or [f"  {paint(_GREEN, 'ok')}"]
+        if way.advice:
+            lines.append(f"  {paint(_YELLOW, 'note:')} {way.advice}")
     return "\n".join(lines)
 
 
@@ -233,6 +237,7 @@ def _wayDocument(way: WayReport) -> dict[str, Any]:
             for step in way.steps
         ],
         "fault": _faultDocument(fault),
+        "advice": way.advice,
     }
 
 

@@ -32,7 +32,7 @@ from ptunnel.errors import TunnelError
 from ptunnel.handshake import Handshake, authority, offered
 from ptunnel.names import lookUp
 from ptunnel.tls import Peer, peerOf
-from ptunnel.transports import abort
+from ptunnel.transports import abort, canHalfClose
 
 # How much of a greeting is shown, in characters.
 MAX_BANNER = 72
@@ -239,6 +239,22 @@ class Greeting(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.ending = reason
         self.enough()
+
+    @property
+    def mayEnd(self) -> bool:
+        """Whether the direction to the target can end alone."""
+        return self.ending is None and canHalfClose(cast(Any, self.transport))
+
+    def end(self) -> Deferred[bytes]:
+        """End the direction to the target. @return: what it says then, as `said` does."""
+        self.said, self.heard = Deferred(), b""
+        cast(Any, self.transport).loseWriteConnection()
+        return self.said
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection ended in order."""
+        return self.ending is not None and bool(self.ending.check(ConnectionDone))
 
     def enough(self) -> None:
         """Wait no longer."""

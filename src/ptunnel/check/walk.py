@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from ptunnel import causes
 from ptunnel.causes import causeOf
+from ptunnel.check.ends import TLS_PORTS, EndTrial
 from ptunnel.check.report import Fault, Step, WayReport, bug
 from ptunnel.check.steps import Bug, Greeting, ResolvingStep, StepEndpoint, isName, shown
 from ptunnel.config import DIRECT, Settings, Tunnel
@@ -66,6 +67,8 @@ class Walk:
         self._connecting: Deferred[Any] | None = None
         self._greeting: Greeting | None = None
         self._timer: Any = None
+        self._factory = Factory.forProtocol(Greeting)
+        self._advice = ""
         self._limit = self._began = self._last = 0.0
         self._done: Deferred[WayReport] = Deferred()
 
@@ -74,9 +77,8 @@ class Walk:
         self._limit = limit
         self._began = self._last = self._reactor.seconds()
         self._timer = self._reactor.callLater(limit, self._expired)
-        factory = Factory.forProtocol(Greeting)
-        factory.noisy = False
-        self._connecting = maybeDeferred(self._connect, factory)
+        self._factory.noisy = False
+        self._connecting = maybeDeferred(self._connect, self._factory)
         self._connecting.addCallbacks(self._connected, self._failed).addErrback(self._failed)
         return self._done
 
@@ -139,7 +141,35 @@ class Walk:
             self._banner = banner
             if said:
                 self._stood(banner)
-        self._finish(fault)
+        if fault is None and self._mayTryEnd(said):
+            self._tryEnd(greeting, said)
+        else:
+            self._finish(fault)
+
+    def _mayTryEnd(self, said: bytes) -> bool:
+        """Whether it says anything about the proxy if an end comes behind ours."""
+        tunnel = self._tunnel
+        if tunnel.holdEnd or self._name == DIRECT or self._left() <= 0:
+            return False
+        assert self._greeting is not None
+        speaksTls = not said and tunnel.targetPort in TLS_PORTS
+        return not speaksTls and self._greeting.mayEnd
+
+    def _tryEnd(self, greeting: Greeting, said: bytes) -> None:
+        if self._timer.active():
+            self._timer.cancel()
+        trial = EndTrial(self._reactor, self._left())
+        trial.advice.addCallback(self._advise).addErrback(self._failed)
+        if said:
+            greeting.close()
+            way = self._routes.trial(self._tunnel, self._name, lambda *parts: parts[-1])
+            trial.again(maybeDeferred(way.connect, self._factory))
+        else:
+            trial.on(greeting)
+
+    def _advise(self, advice: str) -> None:
+        self._advice = advice
+        self._finish(None)
 
     def _failed(self, reason: Failure) -> None:
         self._finish(reason.value)
@@ -256,12 +286,16 @@ class Walk:
             step.detail = step.detail or "failed"
         if self._banner is not None:
             shownSteps.append(self._banner)
-        return WayReport(self._name, self._proxies, tuple(shownSteps), fault)
+        return WayReport(self._name, self._proxies, tuple(shownSteps), fault, self._advice)
 
     def _reset(self, wait: float, call: Callable[[], None]) -> None:
-        left = self._began + self._limit - self._reactor.seconds()
         self._timer.cancel()
-        self._timer = self._reactor.callLater(max(0.0, min(wait, left)), call)
+        self._timer = self._reactor.callLater(max(0.0, min(wait, self._left())), call)
+
+    def _left(self) -> float:
+        """Seconds of the limit."""
+        left: float = self._began + self._limit - self._reactor.seconds()
+        return left
 
 
 def _hops(settings: Settings, name: str) -> tuple[str, ...]:
