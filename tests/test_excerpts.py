@@ -94,6 +94,13 @@ class SpellingTests(SynchronousTestCase):
             self.assertIn("***", shown)
             self.assertLess(len(shown), len(page) - 4 * len(PASSWORD) // 3)
 
+    def test_aPasswordThatHasEscapesInItself(self) -> None:
+        for password in "p@ss:w/rd 100%41", "a&lt;b/c", r"a\u0041/b&#65;", "50%/a%":
+            secrets = Credentials("alice", password).secrets()
+            for name in "as it is", "JSON with slashes", "named entities", "percents":
+                shown = masked(f"a {SPELLINGS[name](password)} z".encode(), secrets)
+                self.assertEqual(shown, "a *** z", (password, name))
+
     def test_aPasswordInLatin1(self) -> None:
         secrets = Credentials("alice", "größer").secrets()
         for page in (

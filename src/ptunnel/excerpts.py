@@ -118,6 +118,9 @@ def _forms(secret: bytes) -> Iterator[str]:
         return
     plain = secret.decode("utf-8", "surrogateescape")
     yield plain.rstrip("=") or plain  # the padding of base64 is often left out
+    for shown, _ in _layers(plain):  # what looks like an escape in it is taken for one
+        if len(shown) >= MIN_SECRET:
+            yield shown
     yield plain.replace(" ", "+")
     yield secret.decode("latin-1")  # UTF-8 that is taken for Latin-1, byte by byte
     with contextlib.suppress(UnicodeEncodeError):

@@ -445,6 +445,46 @@ class Apache(Program):
         return [required("apache2"), "-DFOREGROUND", "-f", self.write("apache.conf", config)]
 
 
+class Privoxy(Program):
+    """Privoxy, which allows CONNECT to any port."""
+
+    def arguments(self) -> list[str]:
+        config = f"""
+            confdir /etc/privoxy
+            logdir {self.folder}
+            listen-address {HOST}:{self.port}
+        """
+        config = "\n".join(line.strip() for line in config.splitlines())
+        return [required("privoxy"), "--no-daemon", self.write("config", config)]
+
+
+class Haproxy(Program):
+    """HAProxy before proxies, as a balancer."""
+
+    def __init__(self, backend: str) -> None:
+        """@param backend: its rules, and its servers."""
+        self._backend = backend
+        super().__init__()
+
+    def arguments(self) -> list[str]:
+        config = f"""
+            global
+                maxconn 100
+            defaults
+                mode http
+                timeout connect 5s
+                timeout client 60s
+                timeout server 1s
+                timeout queue 1s
+            frontend clients
+                bind {HOST}:{self.port}
+                default_backend proxies
+            backend proxies
+                {self._backend}
+        """
+        return [required("haproxy"), "-db", "-f", self.write("haproxy.cfg", f"{config}\n")]
+
+
 class Nginx(Program):
     """Nginx with one page."""
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import html
+import json
+import re
 import socket
 from base64 import b64encode
-from urllib.parse import quote
+from collections.abc import Callable
+from typing import ClassVar
+from urllib.parse import quote, unquote
 
-from tests.integration.case import IntegrationTestCase, Peer, at, echo
+from tests.integration.case import IntegrationTestCase, Peer, at, echo, headOf, readToEnd, run
 from tests.integration.programs import (
     HOST,
+    Apache,
+    Haproxy,
+    Privoxy,
+    Program,
     Ptunnel,
     Squid,
     SquidWithPassword,
+    Tinyproxy,
     eventually,
     freePort,
     shared,
@@ -43,6 +53,80 @@ class RefusalTests(IntegrationTestCase):
         tunnel = self.ptunnel("-p", at(shared(Squid)), f"0:{target}")
         self.assertTurnedAway(tunnel.port)
         self.assertOneLine(tunnel, "warning", f"{target}: ", " 503 ")
+
+
+class CauseTests(IntegrationTestCase):
+    """What each proxy really answers is told apart: in the log, and by its cause in `check`."""
+
+    # Names that no resolver knows (RFC 6761 section 6.4).
+    UNKNOWN = "no-such-name.invalid:993"
+
+    def assertCause(self, proxy: Program, target: str, cause: str, *parts: str) -> None:
+        tunnel = self.ptunnel("-p", at(proxy), f"0:{target}")
+        self.assertTurnedAway(tunnel.port)
+        self.assertOneLine(tunnel, "warning", f"{target}: ", *parts)
+        done = run(*Ptunnel.COMMAND, "check", "--json", "-p", at(proxy), f"0:{target}")
+        found = set(re.findall(r'"cause": "([a-z-]+)"', done.stdout.decode()))
+        self.assertEqual((done.returncode, found), (1, {cause}), done.stdout.decode())
+
+    def assertTargets(self, proxy: Program, name: tuple[str, str], closed: str) -> None:
+        """A name that does not resolve, and a port that is closed.
+
+        @param name: its cause and how the status begins; squid's depends on the resolver.
+        @param closed: the status.
+        """
+        self.assertCause(proxy, self.UNKNOWN, name[0], "cannot reach", f" {name[1]}")
+        dead = f"{HOST}:{freePort()}"
+        self.assertCause(proxy, dead, "target-unreachable", "cannot reach", f" {closed} ")
+
+    def test_squid(self) -> None:
+        self.assertTargets(shared(Squid), ("target-name", "50"), "503")
+
+    def test_squidWhoseRulesForbidIt(self) -> None:
+        rules = "http_access deny all"
+        self.assertCause(
+            shared(Squid, rules), "192.0.2.1:443", "target-refused", "refuses", " 403 "
+        )
+
+    def test_tinyproxyWhichSaysTheSameOfBoth(self) -> None:
+        self.assertTargets(shared(Tinyproxy), ("target-unreachable", "500"), "500")
+
+    def test_apache(self) -> None:
+        self.assertTargets(shared(Apache), ("target-name", "502"), "503")
+
+    def test_privoxyWhichSays404OfAName(self) -> None:
+        self.assertTargets(shared(Privoxy), ("target-name", "404"), "503")
+
+    def test_squidBehindHAProxy(self) -> None:
+        balancer = shared(Haproxy, f"server squid {at(shared(Squid))}")
+        self.assertTargets(balancer, ("target-name", "50"), "503")
+
+    def test_haproxyWithNoServerThatIsWell(self) -> None:
+        balancer = shared(Haproxy, f"server gone {HOST}:{freePort()}\nretries 0")
+        self.assertCause(balancer, "192.0.2.1:993", "proxy-overloaded", "cannot serve", " 503 ")
+
+    def test_haproxyWhoseServerDoesNotAnswer(self) -> None:
+        silent = self.peer(readToEnd)
+        balancer = shared(Haproxy, f"server silent {at(silent)}")
+        self.assertCause(balancer, "192.0.2.1:993", "target-unreachable", "cannot reach", " 504 ")
+
+    def test_haproxyThatLimitsItsClients(self) -> None:
+        balancer = shared(Haproxy, "http-request deny deny_status 429")
+        self.assertCause(balancer, "192.0.2.1:993", "proxy-overloaded", "cannot serve", " 429 ")
+
+    def test_haproxyWhoseRulesForbidIt(self) -> None:
+        balancer = shared(Haproxy, "http-request deny")
+        self.assertCause(balancer, "192.0.2.1:443", "target-refused", "refuses", " 403 ")
+
+    def test_aProxyThatAnotherOneOutdoesIsAskedAfterIt(self) -> None:
+        target = self.peer(echo)
+        balancer = shared(Haproxy, f"server gone {HOST}:{freePort()}\nretries 0")
+        good = shared(Squid)
+        proxies = f"[proxy bad]\nurl = {at(balancer)}\n[proxy good]\nurl = {at(good)}\n"
+        tunnel = self.configured(proxies, target, via="bad, good")
+        for _ in range(5):
+            self.assertEchoes(tunnel.port)
+        self.assertOneLine(tunnel, "cannot serve", "good can, and is asked first")
 
 
 class DeadProxyTests(IntegrationTestCase):
@@ -85,6 +169,65 @@ class CredentialsTests(IntegrationTestCase):
         self.assertNotIn(WRONG, tunnel.output())
         self.assertNotIn(b64encode(f"{USER}:{WRONG}".encode()).decode(), tunnel.output())
         self.assertEqual(self.target.connections, 0)
+
+
+class MaskTests(IntegrationTestCase):
+    """A proxy that sends a request back has nothing of it in the log that is secret."""
+
+    SPELLINGS: ClassVar[dict[str, Callable[[str], str]]] = {
+        "as it is": str,
+        "entities": lambda text: "".join(f"&#{ord(c)};" for c in text),
+        "percents": lambda text: "".join(f"%{ord(c):02x}" for c in text),
+        "JSON": lambda text: json.dumps(text).replace("/", r"\/").replace("=", r"\u003d"),
+    }
+
+    def test_theCutOfTheExcerptHidesNothingFromTheMask(self) -> None:
+        token = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        secrets = token, PASSWORD, "t0ken-of-the-team"
+        config = f"""
+            [proxy corp]
+            url = http://{{at}}
+            username = {USER}
+            password-file = {self.write(PASSWORD)}
+            auth = basic
+            header = X-Team: t0ken-of-the-team
+        """
+        config = "\n".join(line.strip() for line in config.splitlines())
+        for name, spelling in self.SPELLINGS.items():
+            proxy = EchoingProxy(spelling)
+            self.addCleanup(proxy.stop)
+            tunnel = self.configured(config.format(at=at(proxy)), proxy)
+            for _ in range(20):
+                self.assertTurnedAway(tunnel.port)
+            eventually(lambda t=tunnel: len(t.lines()) == 20, "a line for each")
+            self.assertEqual(tunnel.end(), 0)
+            output = html.unescape(unquote(tunnel.output().replace("\\", "")))
+            self.assertIn("***", output)
+            for secret in secrets:
+                for at_ in range(len(secret) - 5):
+                    self.assertNotIn(secret[at_ : at_ + 6], output, name)
+
+
+class EchoingProxy(Peer):
+    """Refuses each request, and repeats it behind a text that gets longer each time: so that it is
+    cut in another place.
+    """
+
+    def __init__(self, spelling: Callable[[str], str]) -> None:
+        self._spelling = spelling
+        self._before = 470
+        super().__init__(self._serve)
+
+    def _serve(self, connection: socket.socket) -> None:
+        head = headOf(connection).decode()
+        fields = [line.partition(": ")[2] for line in head.splitlines()[2:-1]]
+        said = " ".join(
+            self._spelling(field) for field in [*(f.split()[-1] for f in fields), PASSWORD]
+        )
+        page = "x" * self._before + " " + said
+        self._before += 7
+        answer = f"HTTP/1.1 403 {said}\r\nContent-Length: {len(page)}\r\n\r\n{page}"
+        connection.sendall(answer.encode())
 
 
 class NothingBeforeTheAnswerTests(IntegrationTestCase):
