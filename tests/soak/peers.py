@@ -275,11 +275,11 @@ class BadProxy(Proxy):
             reset(writer)
 
     async def _endless(self, chance: random.Random, _: Any, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n")
-        line = chance.choice(
-            [b"A: b\r\n", b"A: %b\r\n" % (b"b" * 9000), b"HTTP/1.1 100 On\r\n\r\n"]
-        )
-        for _ in range(500):
+        lines = [b"A: b\r\n", b"A: %b\r\n" % (b"b" * 9000), b"HTTP/1.1 100 On\r\n\r\n"]
+        line = chance.choice(lines)
+        if line is not lines[2]:  # behind this it would be a line of a good answer
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(20_000 if line is lines[0] else 500):
             writer.write(line)
             await writer.drain()
 
