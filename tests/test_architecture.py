@@ -20,7 +20,7 @@ LAYERS = (
     ("workers",),
     ("process",),
     ("ptunnel", "service", "clientstring", "littleproxy", "talk"),
-    ("tunnel", "proxyheader"),
+    ("tunnel", "proxyheader", "accepting"),
     ("route",),
     ("endpoint", "failover", "introduce", "target", "tcp", "splice"),
     ("tlsleg",),

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 
 from ptunnel import watch
+from ptunnel.accepting import guard
 from ptunnel.config import (
     DIRECT,
     EndpointListen,
@@ -63,6 +64,7 @@ class TunnelService(Service):
     ) -> None:
         """@param descriptor: a socket that listens already."""
         self.factory = factory
+        self._reactor = reactor
         self._tunnel = tunnel
         self._endpoint = _serverEndpoint(reactor, tunnel, descriptor, log)
         self._log = log
@@ -104,6 +106,7 @@ class TunnelService(Service):
         return cast("Deferred[Any] | None", port.stopListening())
 
     def _bound(self, port: IListeningPort) -> None:
+        guard(port, self._log, self._tunnel.name, self._reactor)
         self._port = port
         PROCESS.used += 1
 
