@@ -145,6 +145,16 @@ def server(*names: str) -> Pair:
     return _sign(names[0] if names else "nameless", authority(), _for(names))
 
 
+def withNames(*names: x509.GeneralName) -> Pair:
+    """A server's certificate for whatever there may be."""
+    return withExtension(x509.SubjectAlternativeName(names))
+
+
+def withExtension(extension: x509.ExtensionType) -> Pair:
+    """A server's certificate with another extension in the place of names."""
+    return _sign("odd", authority(), [*_for(()), (extension, False)])
+
+
 @cache
 def expired(*names: str) -> Pair:
     return _sign(names[0], authority(), _for(names), NOW - 3 * DAY, NOW - 2 * DAY)

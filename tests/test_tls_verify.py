@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
 from OpenSSL import SSL
 
 from ptunnel import causes
@@ -51,6 +54,59 @@ class TrustTests(Case):
     def test_withoutVerificationAnythingGoes(self) -> None:
         for pair in authority.selfSigned("else.example"), authority.expired("else.example"):
             self.successResultOf(self.connect(Server(pair), trusting(verify=False)))
+
+
+class OddNameTests(Case):
+    """A certificate is judged by the names that match, whatever stands beside them."""
+
+    ODD = (
+        x509.DNSName("*.*.example"),
+        x509.DNSName("a.*.example"),
+        x509.DNSName("*"),
+        x509.DNSName("*.example"),
+        x509.DNSName("192.0.2.7"),
+        x509.DNSName(""),
+        x509.DNSName("-"),
+        x509.DNSName._init_without_validation("m\xfcller.example"),
+        x509.UniformResourceIdentifier("no-colon"),
+        x509.OtherName(x509.ObjectIdentifier("1.3.6.1.5.5.7.8.7"), b"\x04\x01x"),
+        x509.RFC822Name("somebody@example"),
+        x509.RegisteredID(x509.ObjectIdentifier("1.2.3")),
+    )
+
+    def test_anOddOneIsNoReasonToRefuseTheOthers(self) -> None:
+        for odd in self.ODD:
+            for names in [odd, x509.DNSName(HOST)], [x509.DNSName(HOST), odd]:
+                self.successResultOf(self.connect(Server(authority.withNames(*names))))
+            address = x509.IPAddress(ipaddress.ip_address("192.0.2.9"))
+            server = Server(authority.withNames(odd, address))
+            self.successResultOf(self.connect(server, host="192.0.2.9"))
+
+    def test_noneOfThemIsTheNameOfAHop(self) -> None:
+        for odd in self.ODD:
+            self.refused(Server(authority.withNames(odd)))
+        for host, odd in (("a.b.example", "*.*.example"), ("a.example", "*.example")):
+            self.refused(Server(authority.withNames(x509.DNSName(odd))), host=host)
+        self.refused(Server(authority.withNames(x509.DNSName("192.0.2.7"))), host="192.0.2.7")
+
+    def test_whatLibrariesRefuseToParseIsNoReasonEither(self) -> None:
+        dns = b"\x82" + bytes([len(HOST)]) + HOST.encode()
+        for odd in (
+            b"\x87\x05\x01\x02\x03\x04\x05",  # an address of five bytes
+            b"\x82\x02\xff\xfe",  # a name in no encoding
+            b"\xa3\x02\x05\x00",  # an X.400 address
+        ):
+            content = odd + dns
+            names = x509.UnrecognizedExtension(
+                ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30" + bytes([len(content)]) + content
+            )
+            self.successResultOf(self.connect(Server(authority.withExtension(names))))
+            self.refused(Server(authority.withExtension(names)), host="other.example")
+
+    def test_oneThatIsCutOffIsRefused(self) -> None:
+        for content in b"\x30\x05\x82\x0fa", b"\x30", b"\x30\x03\x82\x81":
+            names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, content)
+            self.refused(Server(authority.withExtension(names)))
 
 
 class RefusalTests(Case):

@@ -1,17 +1,16 @@
-"""Who is at the other end of a TLS connection, for those who want to tell. Used by verify and
-check.
-"""
+"""Who is at the other end of a TLS connection, for those who want to tell."""
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, cast
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.x509 import DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
 from OpenSSL.crypto import X509
 from OpenSSL.SSL import Connection
 from twisted.internet.interfaces import ITransport
@@ -85,12 +84,54 @@ def peerOf(transport: ITransport) -> Peer:
 
 def namesOf(certificate: X509) -> tuple[str, ...]:
     """The host names and addresses that a certificate is for, as it has them."""
-    try:
-        extensions = certificate.to_cryptography().extensions
-        found = extensions.get_extension_for_class(SubjectAlternativeName).value
-    except ExtensionNotFound:
-        return ()
-    return tuple(str(name.value) for name in found if isinstance(name, (DNSName, IPAddress)))
+    return tuple(name for name, _ in alternativesOf(certificate))
+
+
+def alternativesOf(certificate: X509) -> Iterator[tuple[str, bool]]:
+    """Each host name and address that a certificate is for, and whether it is an address.
+
+    It is read entry by entry (RFC 5280 section 4.2.1.6), because a library that parses the whole
+    refuses all for one that is odd: a name that is not ASCII, an address of five bytes.
+    """
+    for tag, value in _alternatives(certificate.to_cryptography().tbs_certificate_bytes):
+        if tag == _DNS_NAME:
+            yield value.decode("utf-8", "replace"), False
+        elif tag == _IP_ADDRESS and len(value) in (4, 16):
+            yield str(ipaddress.ip_address(value)), True
+
+
+_DNS_NAME, _IP_ADDRESS = 0x82, 0x87
+_EXTENSIONS = 0xA3
+_SUBJECT_ALTERNATIVE_NAME = b"\x55\x1d\x11"
+
+
+def _alternatives(certificate: bytes) -> Iterator[tuple[int, bytes]]:
+    """The GeneralNames of a TBSCertificate, in DER."""
+    for _, fields in _items(certificate):
+        for tag, value in _items(fields):
+            if tag != _EXTENSIONS:
+                continue
+            for _, extensions in _items(value):
+                for _, extension in _items(extensions):
+                    (_, oid), *_, (_, content) = _items(extension)
+                    if oid == _SUBJECT_ALTERNATIVE_NAME:
+                        for _, names in _items(content):
+                            yield from _items(names)
+
+
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The tag and the content of each item of a DER encoding. @raise ValueError: for no such."""
+    while data:
+        if len(data) < 2:
+            raise ValueError("a certificate that is cut off")
+        length, start = data[1], 2
+        if length & 0x80:
+            start += length & 0x7F
+            length = int.from_bytes(data[2:start], "big")
+        if start + length > len(data):
+            raise ValueError("a certificate that is cut off")
+        yield data[0], data[start : start + length]
+        data = data[start + length :]
 
 
 def momentOf(time: bytes | None) -> datetime | None:

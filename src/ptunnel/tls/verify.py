@@ -1,23 +1,21 @@
-"""Judges a hop's certificate, in words. Used by endpoint."""
+"""Judges a hop's certificate, in words."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, cast
 
-from cryptography.x509.oid import NameOID
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID, NameOID
 from OpenSSL.crypto import X509
 from service_identity import CertificateError, VerificationError
-from service_identity.cryptography import (
-    verify_certificate_hostname,
-    verify_certificate_ip_address,
-)
+from service_identity.cryptography import verify_certificate_hostname
 
 from ptunnel import causes
 from ptunnel.causes import Cause
 from ptunnel.errors import CertificateRefused, reasonOf
 from ptunnel.tls.failures import failed
-from ptunnel.tls.peer import momentOf, namesOf
+from ptunnel.tls.peer import alternativesOf, momentOf, namesOf
 
 # How many of a certificate's names a message shows; there are certificates with hundreds.
 _SHOWN = 4
@@ -105,19 +103,39 @@ _OTHERS = {
 
 
 def _misnamed(certificate: X509, name: str) -> _Refusal | None:
-    verify = verify_certificate_ip_address if isAddress(name) else verify_certificate_hostname
+    if any(_isFor(found, address, name) for found, address in alternativesOf(certificate)):
+        return None
+    names = namesOf(certificate)
+    if not names:
+        nameless = "its certificate names no host (a common name alone does not count)"
+        return nameless, causes.CERTIFICATE
+    shown = ", ".join(_plain(n) for n in names[:_SHOWN])
+    if len(names) > _SHOWN:
+        shown += f" and {len(names) - _SHOWN} more"
+    return f"its certificate is for {shown}, not for {name}", causes.CERTIFICATE_NAME
+
+
+def _isFor(found: str, address: bool, name: str) -> bool:
+    """Whether one of a certificate's names or addresses is that of the hop."""
+    if address or isAddress(name):
+        return address and isAddress(name) and found == str(ipaddress.ip_address(name))
     try:
-        verify(certificate.to_cryptography(), name)
-    except (CertificateError, VerificationError):
-        names = namesOf(certificate)
-        if not names:
-            nameless = "its certificate names no host (a common name alone does not count)"
-            return nameless, causes.CERTIFICATE
-        shown = ", ".join(_plain(n) for n in names[:_SHOWN])
-        if len(names) > _SHOWN:
-            shown += f" and {len(names) - _SHOWN} more"
-        return f"its certificate is for {shown}, not for {name}", causes.CERTIFICATE_NAME
-    return None
+        verify_certificate_hostname(cast(Any, _Single(found)), name)
+    except (CertificateError, VerificationError, ValueError):
+        return False  # another one, or no name at all
+    return True
+
+
+class _Single:
+    """As much of a certificate as service_identity looks at, with one name: with several it would
+    refuse all for one that is odd.
+    """
+
+    def __init__(self, name: str) -> None:
+        """@raise ValueError: for a name that is not ASCII."""
+        names = x509.SubjectAlternativeName([x509.DNSName(name)])
+        oid = ExtensionOID.SUBJECT_ALTERNATIVE_NAME
+        self.extensions = x509.Extensions([x509.Extension(oid, False, names)])
 
 
 def _titleOf(name: Any) -> str:
