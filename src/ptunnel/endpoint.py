@@ -37,7 +37,6 @@ from ptunnel.errors import (
     cannotReach,
     noAnswer,
 )
-from ptunnel.excerpts import secretsOf
 from ptunnel.handshake import Challenged, Established, Handshake, authority, connectRequest
 from ptunnel.hops import hopOf
 from ptunnel.login import Login
@@ -115,7 +114,7 @@ class ConnectEndpoint:
             credentials.hop = hop
         self.login = credentials
         given = [(name.encode(), value.encode()) for name, value in headers]
-        self.secrets = tuple(secret for _, value in given for secret in secretsOf(value))
+        self.secrets = _secretsOf(given)
         self._fields = given
         if not any(name.lower() == b"user-agent" for name, _ in given):
             self._fields = [_USER_AGENT, *given]  # some proxies turn away those who have none
@@ -141,6 +140,15 @@ class ConnectEndpoint:
             self._sweep = Sweep.fine(clockOf(self._clock), self._timeout)
         attempt = _Attempt(self, self._proxyEndpoint, self._sweep, protocolFactory)
         return attempt.start(self._timeout)
+
+
+def _secretsOf(fields: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
+    """What no failure may show of header fields that were set."""
+    if not fields:
+        return ()
+    from ptunnel.excerpts import secretsOf
+
+    return tuple(secret for _, value in fields for secret in secretsOf(value))
 
 
 class _Attempt(Factory):

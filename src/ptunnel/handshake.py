@@ -23,11 +23,11 @@ from ptunnel.errors import (
     ProxyTimeout,
     TunnelError,
 )
-from ptunnel.excerpts import oneLine, room
-from ptunnel.refusals import Asked, refusalOf
 
 if TYPE_CHECKING:
     import h11
+
+    from ptunnel.refusals import Asked
 
 # Real answers have a head of some hundred bytes. curl allows 300 KiB and 5,000 headers, HAProxy
 # 15 KiB; a proxy that needs more than this is broken or hostile.
@@ -152,17 +152,21 @@ class Handshake:
 
     __slots__ = (
         "_answerable",
-        "_asked",
+        "_authenticated",
         "_body",
         "_chunks",
         "_drained",
         "_fields",
         "_head",
+        "_hop",
+        "_host",
         "_informational",
         "_line",
         "_midway",
+        "_port",
         "_reader",
         "_room",
+        "_secrets",
         "_seen",
         "_start",
         "challenged",
@@ -190,7 +194,11 @@ class Handshake:
             connection can go on with.
         @param secrets: what no failure may show, though the proxy says it.
         """
-        self._asked = Asked(host, port, authority(host, port), hop, authenticated, tuple(secrets))
+        self._host = host
+        self._port = port
+        self._hop = hop
+        self._authenticated = authenticated
+        self._secrets = secrets
         self._answerable = answerable
         self._midway = midway
         self._head = bytearray()
@@ -279,9 +287,7 @@ class Handshake:
             return self._complete()
         what = "finish its answer to" if self.begun else "answer"
         message = f"did not {what} CONNECT {self._asked.authority} within {seconds:g} s"
-        return ProxyTimeout(
-            f"{self._asked.who} {message}", hop=self._asked.hop, cause=causes.SILENT.id
-        )
+        return ProxyTimeout(f"{self._asked.who} {message}", hop=self._hop, cause=causes.SILENT.id)
 
     def _checkSize(self, end: int) -> None:
         if end > MAX_HEAD:
@@ -331,9 +337,12 @@ class Handshake:
                 raise self._failed(f"{what} instead of answering")
             self._start = self._line
             return None
+        from ptunnel.excerpts import room
+        from ptunnel.refusals import refusalOf
+
         head, rest = bytes(self._head[self._start : self._line]), bytes(self._head[self._line :])
         self.refusal = refusalOf(self._asked, head)
-        self._room = room(self._asked.secrets)
+        self._room = room(self._secrets)
         self._reader = _reader(self._asked.authority)
         version, fields = head[:8], head[head.index(b"\n") + 1 :]
         return self._readBody(b"%b %d\r\n%b\r\n" % (version, status, self._needed(fields)) + rest)
@@ -404,8 +413,10 @@ class Handshake:
         refusal = self.refusal
         assert isinstance(refusal, CredentialsRefused)
         if not self._answerable:
-            if not self._asked.authenticated and (schemes := offered(values)):
-                offer = oneLine(", ".join(schemes).encode(), self._asked.secrets)
+            if not self._authenticated and (schemes := offered(values)):
+                from ptunnel.excerpts import oneLine
+
+                offer = oneLine(", ".join(schemes).encode(), self._secrets)
                 refusal.hint = f"it offers {offer}; {refusal.hint}"
             return
         names = {name for name, _ in fields}
@@ -431,6 +442,8 @@ class Handshake:
 
     def _complete(self) -> ProxyRefused:
         """The failure, with what has come of its body."""
+        from ptunnel.refusals import refusalOf
+
         head = bytes(self._head[self._start : self._line])
         refusal = refusalOf(self._asked, head, bytes(self._body))
         if isinstance(self.refusal, CredentialsRefused):  # it may have got a better hint
@@ -439,11 +452,19 @@ class Handshake:
         self.refusal = refusal
         return refusal
 
+    @property
+    def _asked(self) -> Asked:
+        from ptunnel.refusals import Asked  # as h11
+
+        where = authority(self._host, self._port)
+        secrets = tuple(self._secrets)
+        return Asked(self._host, self._port, where, self._hop, self._authenticated, secrets)
+
     def _failed(self, what: str, cause: Cause | None = None) -> ProxyFailed:
         message = f"{self._asked.who} {what}"
         if cause is None:  # its words say it all
-            return ProxyFailed(message, hop=self._asked.hop, cause=causes.BROKEN.id)
-        return ProxyFailed(message, hop=self._asked.hop, hint=cause.hint, cause=cause.id)
+            return ProxyFailed(message, hop=self._hop, cause=causes.BROKEN.id)
+        return ProxyFailed(message, hop=self._hop, hint=cause.hint, cause=cause.id)
 
     def _notHTTP(self) -> ProxyFailed:
         start = bytes(self._head[self._start : self._start + 4])

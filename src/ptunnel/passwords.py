@@ -33,7 +33,6 @@ from ptunnel.config import (
     readPassword,
 )
 from ptunnel.errors import ConfigError, CredentialsUnavailable
-from ptunnel.excerpts import masked
 
 # Seconds for a command: enough to ask a server or to unlock something, and less than the deadline
 # of the connection that waits for it (connect-timeout, 30).
@@ -244,6 +243,8 @@ class _Command(ProcessProtocol):
 
     def _lastWords(self, printed: str) -> str:
         """What it said last on standard error, and nothing of what it printed."""
+        from ptunnel.excerpts import masked
+
         lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
         last = _inOneLine(lines[-1]).strip() if lines else ""
         secrets = [line.strip() for line in printed.split("\n") if line.strip()]
