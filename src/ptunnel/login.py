@@ -167,10 +167,13 @@ class Login:
             return trouble.with_traceback(None)
         left = self._endFor(target) - self._clock().seconds()
         message = f"{trouble.message}; they are not sent again for {left:.0f} s"
-        said = {"hop": self.hop, "hint": trouble.hint, "cause": trouble.cause}
+        hop, hint, cause = self.hop, trouble.hint, trouble.cause
         if not isinstance(trouble, CredentialsRefused):
-            return CredentialsUnavailable(message, **said)
-        delayed = CredentialsRefused(message, status=trouble.status, reason=trouble.reason, **said)
+            return CredentialsUnavailable(message, hop=hop, hint=hint, cause=cause)
+        status, reason = trouble.status, trouble.reason
+        delayed = CredentialsRefused(
+            message, status=status, reason=reason, hop=hop, hint=hint, cause=cause
+        )
         delayed.reached = False
         return delayed
 
