@@ -154,7 +154,7 @@ class HostPortTests(WordsTestCase):
             self.assertWrong(parseHostPort, text, "an IPv6 address needs brackets")
 
     def test_bracketsHoldAValidIPv6AddressWithoutAZone(self) -> None:
-        for inside in "", "1.2.3.4", "host", "::g", "fe80::1%eth0", " ::1", "1::2::3":
+        for inside in "", "1.2.3.4", "host", "::g", "fe80::1%eth0", "1::2::3":
             self.assertWrong(parseHostPort, f"[{inside}]:1", "not an IPv6 address in brackets")
 
     def test_anAddressOfNumbersIsAValidIPv4One(self) -> None:
@@ -162,8 +162,10 @@ class HostPortTests(WordsTestCase):
             self.assertWrong(parseHostPort, f"{host}:1", "not a valid IPv4 address")
 
     def test_aHostHasNoSchemeUserPathSpaceOrControl(self) -> None:
-        for host in [*"*@?#%", "h/p", "h h", "h\r\nX", "h\0", "a..b", "-a", "%41", "u@h"]:
+        for host in [*"*@?#%", "h/p", "h\0", "a..b", "-a", "%41", "u@h"]:
             self.assertWrong(parseHostPort, f"{host}:1", "not a host name or address")
+        for host in "h h", "h\r\nX", "h ", "h\r", "h\u200b":
+            self.assertWrong(parseHostPort, f"{host}:1", "white space stands in it")
         for text in "http://host:1", "http://host", "[::1", "h]:1", "[::1]x:1", "a:b:1":
             self.assertRaises(ConfigError, parseHostPort, text)
 

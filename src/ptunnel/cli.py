@@ -168,7 +168,7 @@ def check(words: Sequence[str]) -> int:
     from twisted.internet import reactor as installed
 
     from ptunnel.check import Check, TunnelReport, asDocument, asText, summary, wantsColour
-    from ptunnel.process import adopt
+    from ptunnel.process import adopt, endBySignals, stop
 
     reactor: Any = installed
     adopt(reactor)
@@ -183,7 +183,7 @@ def check(words: Sequence[str]) -> int:
     unwritten: list[OSError] = []
 
     def say(text: str) -> None:
-        if unwritten:
+        if unwritten or stops:  # what a stop has cut off is nobody's fault
             return
         try:
             output(text)
@@ -210,16 +210,13 @@ def check(words: Sequence[str]) -> int:
 
     def start() -> None:
         checking = Check(reactor, settings, options.deadline, found).run()
-        checking.addCallback(done).addErrback(failed).addBoth(end)
-
-    def end(_: object) -> None:
-        if reactor.running:
-            reactor.stop()
+        checking.addCallback(done).addErrback(failed).addBoth(lambda _: stop(reactor))
 
     began = reactor.seconds()
+    stops = endBySignals(reactor, lambda: stop(reactor))
     reactor.callWhenRunning(start)
     reactor.run()
-    return codes[0]
+    return stops[0] if stops else codes[0]
 
 
 def output(text: str) -> None:

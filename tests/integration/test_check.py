@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
+import subprocess
+import threading
 
 from tests.integration.case import IntegrationTestCase, Peer, at, readToEnd, run
-from tests.integration.programs import HOST, Apache, Program, Ptunnel, Squid, Tinyproxy, shared
+from tests.integration.programs import (
+    HOST,
+    NO_PROXY_SETTINGS,
+    PATIENCE,
+    Apache,
+    Program,
+    Ptunnel,
+    Squid,
+    Tinyproxy,
+    shared,
+)
 
 
 class ListeningTests(IntegrationTestCase):
@@ -33,6 +46,30 @@ class ListeningTests(IntegrationTestCase):
             code, text = self.check(port)
         self.assertEqual(code, 1, text)
         self.assertIn(f"failed: {HOST}:{port} is taken by ", text)
+
+
+class StopTests(IntegrationTestCase):
+    def test_aSignalIsItsOwnExitCodeAndNobodysFault(self) -> None:
+        for number, code in (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129):
+            asked = threading.Event()
+
+            def silent(connection: socket.socket, asked: threading.Event = asked) -> None:
+                connection.recv(1000)
+                asked.set()
+                connection.recv(1)
+
+            words = "check", "-p", at(self.peer(silent)), "0:imap.example:993"
+            with subprocess.Popen(
+                [*Ptunnel.COMMAND, *words],
+                env=NO_PROXY_SETTINGS,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            ) as process:
+                self.addCleanup(process.kill)
+                self.assertTrue(asked.wait(PATIENCE))
+                process.send_signal(number)
+                self.assertEqual(process.communicate(timeout=PATIENCE), (b"", None))
+                self.assertEqual(process.returncode, code)
 
 
 class EndTests(IntegrationTestCase):

@@ -11,9 +11,17 @@ import struct
 import subprocess
 import termios
 import threading
+from base64 import b64encode
 from typing import Any
 
-from tests.integration.case import IntegrationTestCase, Peer, at, echo, readToEnd
+from tests.integration.case import (
+    IntegrationTestCase,
+    Peer,
+    RecordingProxy,
+    at,
+    echo,
+    readToEnd,
+)
 from tests.integration.programs import (
     NO_PROXY_SETTINGS,
     PATIENCE,
@@ -176,6 +184,30 @@ class StopTests(ConnectCase):
             self.assertTrue(os.get_blocking(slave))
             self.assertEqual(termios.tcgetattr(slave), before)
             os.close(slave)
+
+
+class PasswordTests(ConnectCase):
+    def test_aUserWithoutAPasswordIsAskedForItOnTheTerminal(self) -> None:
+        proxy = RecordingProxy(f"Basic {b64encode(b'alice:wonderland').decode()}")
+        self.addCleanup(proxy.stop)
+        words = "connect", "-p", at(proxy), "-U", "alice", at(self.peer(readToEndOnly))
+        command = [*Ptunnel.COMMAND, *words]
+        process, master = pty.fork()
+        if not process:
+            os.execve(command[0], command, NO_PROXY_SETTINGS)
+        self.addCleanup(os.close, master)
+        shown = b""
+        while not shown.endswith(b"for the proxy: "):
+            shown += os.read(master, 1)
+        os.write(master, b"wonderland\n")
+        eventually(lambda: len(proxy.requests) > 1, "the proxy has the password")
+        os.kill(process, signal.SIGTERM)
+        _, status = os.waitpid(process, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), 143)
+        self.assertIn(b"Proxy-Authorization: Basic ", proxy.requests[1])
+        with contextlib.suppress(OSError):  # the end of a terminal
+            shown += os.read(master, 1000)
+        self.assertNotIn(b"wonder", shown)
 
 
 class FullTests(ConnectCase):

@@ -71,6 +71,8 @@ def _host(text: str, form: str) -> str:
     """A name in ASCII or an address without brackets, as a request may carry it."""
     if not text:
         raise ConfigError(f"a host is missing; write {form}")
+    if re.search(f"[{BLANKS}]", text):
+        raise ConfigError(f"white space stands in it; write {form}")
     if text.startswith("["):
         if not text.endswith("]") or not _isIPv6(text[1:-1]):
             raise ConfigError(f"not an IPv6 address in brackets; write {form}")
