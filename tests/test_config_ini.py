@@ -45,6 +45,7 @@ target = imap.gmail.com:993
 via = corp, backup, direct  ; in order
 connect-timeout = 30s
 half-close-timeout = 500ms
+keepalive = 2m
 max-connections = 0
 allow = 127.0.0.0/8, ::1
 
@@ -99,6 +100,7 @@ class SampleTests(IniTestCase):
         self.assertEqual(imap.values["via"], ("corp", "backup", "direct"))
         self.assertEqual(imap.values["connectTimeout"], 30)
         self.assertEqual(imap.values["halfCloseTimeout"], 0.5)
+        self.assertEqual(imap.values["keepAlive"], 120.0)
         self.assertIsNone(imap.values["maxConnections"])
         self.assertEqual(list(map(str, imap.values["allow"])), ["127.0.0.0/8", "::1/128"])
         self.assertEqual(two.name, "two words")

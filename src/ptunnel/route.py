@@ -22,6 +22,7 @@ from ptunnel.starttls import UPGRADES
 from ptunnel.target import StartTlsEndpoint
 from ptunnel.tcp import tcpEndpoint
 from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
+from ptunnel.transports import KEEP_ALIVE
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
 """What is put around each endpoint of a way, beginning with the one that connects first. It is
@@ -46,7 +47,7 @@ class Routes:
         self._logins: dict[str, Login | None] = {}
         self._contexts: dict[str, TlsContext] = {}
         self._healths: dict[str, Health] = {}
-        self._reaches: dict[tuple[str, float | None], IStreamClientEndpoint] = {}
+        self._reaches: dict[tuple[Any, ...], IStreamClientEndpoint] = {}
 
     def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
         """The endpoint that leads to a tunnel's target."""
@@ -94,17 +95,22 @@ class Routes:
     def _way(self, name: str, tunnel: Tunnel) -> Way:
         host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
         if name == DIRECT:
-            return Way(name, self._tcp(host, port, timeout), direct=True)
+            return Way(name, self._tcp(host, port, timeout, tunnel.keepAlive), direct=True)
         proxy = self._settings.proxies[name]
-        endpoint = self._through(proxy, host, port, timeout)
+        endpoint = self._through(proxy, host, port, timeout, tunnel.keepAlive)
         # Where there is no other way, nothing follows from it.
         return Way(name, endpoint, health=self._health(proxy) if len(tunnel.via) > 1 else None)
 
     def _through(
-        self, proxy: Proxy, host: str, port: int, timeout: float | None
+        self,
+        proxy: Proxy,
+        host: str,
+        port: int,
+        timeout: float | None,
+        keepAlive: float | None,
     ) -> IStreamClientEndpoint:
         endpoint = ConnectEndpoint(
-            self._reach(proxy, timeout),
+            self._reach(proxy, timeout, keepAlive),
             host,
             port,
             credentials=self._login(proxy),
@@ -115,8 +121,10 @@ class Routes:
         )
         return self._wrap("connect", host, port, endpoint)
 
-    def _tcp(self, host: str, port: int, timeout: float | None) -> IStreamClientEndpoint:
-        endpoint = tcpEndpoint(self._reactor, host, port, timeout, self._isOwn)
+    def _tcp(
+        self, host: str, port: int, timeout: float | None, keepAlive: float | None
+    ) -> IStreamClientEndpoint:
+        endpoint = tcpEndpoint(self._reactor, host, port, timeout, self._isOwn, keepAlive)
         return self._wrap("tcp", host, port, endpoint)
 
     def _isOwn(self, host: str, port: int) -> bool:
@@ -125,15 +133,17 @@ class Routes:
             ownListen((tunnel.listen for tunnel in self._settings.tunnels), host, port) is not None
         )
 
-    def _reach(self, proxy: Proxy, timeout: float | None) -> IStreamClientEndpoint:
+    def _reach(
+        self, proxy: Proxy, timeout: float | None, keepAlive: float | None = KEEP_ALIVE
+    ) -> IStreamClientEndpoint:
         """The endpoint that leads to a proxy; through another one, which then has the deadline."""
-        key = proxy.name, timeout if proxy.through else None
+        key = proxy.name, timeout if proxy.through else None, keepAlive
         if key not in self._reaches:
             if proxy.through:
                 before = self._settings.proxies[proxy.through]
-                endpoint = self._through(before, proxy.host, proxy.port, timeout)
+                endpoint = self._through(before, proxy.host, proxy.port, timeout, keepAlive)
             else:
-                endpoint = self._tcp(proxy.host, proxy.port, None)
+                endpoint = self._tcp(proxy.host, proxy.port, None, keepAlive)
             if proxy.tls is not None:
                 context = self._context(proxy, proxy.tls)
                 secured = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))

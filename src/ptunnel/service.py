@@ -7,6 +7,7 @@ from itertools import zip_longest
 from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
@@ -41,6 +42,7 @@ from ptunnel.proxyheader import HeaderEndpoint, splitHeader
 from ptunnel.route import Routes
 from ptunnel.sockets import PortEndpoint
 from ptunnel.starttls import UPGRADES
+from ptunnel.transports import setKeepAlive
 from ptunnel.tunnel import TunnelFactory
 from ptunnel.unixport import UnixEndpoint
 
@@ -106,6 +108,8 @@ class TunnelService(Service):
         return cast("Deferred[Any] | None", port.stopListening())
 
     def _bound(self, port: IListeningPort) -> None:
+        if isinstance(port, tcp.Port):
+            setKeepAlive(port.socket, self._tunnel.keepAlive)  # what it accepts inherits it
         guard(port, self._log, self._tunnel.name, self._reactor)
         self._port = port
         PROCESS.used += 1
@@ -166,6 +170,7 @@ class PtunnelService(MultiService):
                 holdEnd=tunnel.holdEnd,
                 prelude=UPGRADES[tunnel.starttls].prelude if tunnel.starttls else None,
                 descriptors=PROCESS,
+                keepAlive=tunnel.keepAlive,
                 log=self._log,
                 reactor=cast(IReactorTime, reactor),
             )

@@ -27,6 +27,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel.transports import KEEP_ALIVE, setKeepAlive
 from ptunnel.watch import IN, OUT, Watch, watchOf
 
 
@@ -38,9 +39,11 @@ class Socket(tcp.Connection):
     """A connected socket on a Watch. It is not read before it is told to resume.
 
     @ivar interest: what its Watch waits for.
+    @cvar probed: its keep-alive probes were set when the socket was made.
     """
 
     interest = 0
+    probed = True
     # Nobody else has the descriptor, so closing it is enough.
     _shouldShutdown = False
     logstr = "Socket"
@@ -141,8 +144,19 @@ class SocketEndpoint:
     with whatever the factory raised. Cancelling it closes the socket.
     """
 
-    def __init__(self, reactor: Any, host: str, port: int, timeout: float | None) -> None:
-        """@param reactor: one to which L{ptunnel.watch.applies}."""
+    def __init__(
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        timeout: float | None,
+        keepAlive: float | None = KEEP_ALIVE,
+    ) -> None:
+        """
+        @param reactor: one to which L{ptunnel.watch.applies}.
+        @param keepAlive: seconds of silence before the peer is probed; None: it is not.
+        """
+        self._keepAlive = keepAlive
         numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, numeric)[0]
         self._family: int = found[0]
@@ -151,16 +165,19 @@ class SocketEndpoint:
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        dial = _Dial(self._watch, self._family, self._sockaddr, protocolFactory)
+        dial = _Dial(self._watch, self._family, self._sockaddr, protocolFactory, self._keepAlive)
         if self._timeout is not None:
             dial.done.addTimeout(self._timeout, self._watch, _timedOut)  # type: ignore[arg-type]
         return dial.done
 
 
-def tuneSocket(skt: socket.socket) -> None:
-    """No delay for small messages, and probes that find out a peer that has gone."""
+def tuneSocket(skt: socket.socket, keepAlive: float | None = KEEP_ALIVE) -> None:
+    """No delay for small messages, and probes that find out a peer that has gone.
+
+    @param keepAlive: seconds of silence before the first of them; None: there are none.
+    """
     skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    skt.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    setKeepAlive(skt, keepAlive)
 
 
 def _leadsThere(family: int, sockaddr: tuple[Any, ...]) -> bool:
@@ -186,7 +203,12 @@ class _Dial:
     interest = 0
 
     def __init__(
-        self, watch: Watch, family: int, sockaddr: tuple[Any, ...], factory: IProtocolFactory
+        self,
+        watch: Watch,
+        family: int,
+        sockaddr: tuple[Any, ...],
+        factory: IProtocolFactory,
+        keepAlive: float | None,
     ) -> None:
         self.done: Deferred[IProtocol] = Deferred(self._cancelled)
         self._watch = watch
@@ -199,7 +221,7 @@ class _Dial:
             return
         self.fileno = skt.fileno
         try:
-            tuneSocket(skt)
+            tuneSocket(skt, keepAlive)
             code = skt.connect_ex(sockaddr)
             if code in (0, errno.EINPROGRESS):
                 watch.want(self, OUT)

@@ -28,7 +28,7 @@ from ptunnel.kernel import KernelLeg, isPlain
 from ptunnel.producers import Leg
 from ptunnel.sweep import Sweep, clockOf
 from ptunnel.tlsleg import TlsLeg, isTls, isTlsOverPlain
-from ptunnel.transports import reactorOf
+from ptunnel.transports import probe, reactorOf
 
 # How long a connection that is over may take to send what it still holds, in seconds.
 LINGER = 30.0
@@ -89,6 +89,8 @@ def splice(
         where it is cancelled, which aborts both.
     @raise TypeError: for a transport that does not let go of its protocol.
     """
+    probe(a)
+    probe(b)
     sweep = Sweep.fine(clockOf(reactor), idleTimeout, halfCloseTimeout)
     return Splice(a, b, sweep, idleTimeout, halfCloseTimeout, inKernel, holdEnd).done
 

@@ -28,7 +28,7 @@ from ptunnel.errors import Unreachable, isLocal
 from ptunnel.names import lookUp
 from ptunnel.sockets import SocketEndpoint
 from ptunnel.sweep import Patient
-from ptunnel.transports import abort
+from ptunnel.transports import KEEP_ALIVE, abort
 
 # Seconds that the address which won is used without asking again. Long enough to spare a resolver
 # under load, short enough to follow a laptop from one network to the next.
@@ -43,22 +43,25 @@ def tcpEndpoint(
     port: int,
     timeout: float | None = 30.0,
     isOwn: Callable[[str, int], bool] = lambda host, port: False,
+    keepAlive: float | None = KEEP_ALIVE,
 ) -> IStreamClientEndpoint:
     """An endpoint for TCP to `host`, a name or an address literal without brackets.
 
     @param timeout: seconds for the whole attempt; None: the caller has a limit of its own.
     @param isOwn: whether we listen at an address and port ourselves; a name that leads there, as
         with a line in the hosts file, would lead in circles.
+    @param keepAlive: seconds of silence before the peer is probed; None: it is not. Of a connection
+        of Twisted's own, as in a program that embeds this, it is left to whoever uses it.
     """
     if watch.applies(reactor) and (isIPAddress(host) or isIPv6Address(host)):
-        return SocketEndpoint(reactor, host, port, timeout)
+        return SocketEndpoint(reactor, host, port, timeout, keepAlive)
     from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 
     if isIPAddress(host):
         return TCP4ClientEndpoint(reactor, host, port, cast(float, timeout))
     if isIPv6Address(host):
         return TCP6ClientEndpoint(reactor, host, port, timeout)
-    return NamedEndpoint(reactor, host, port, timeout, isOwn)
+    return NamedEndpoint(reactor, host, port, timeout, isOwn, keepAlive)
 
 
 @implementer(IStreamClientEndpoint)
@@ -78,8 +81,10 @@ class NamedEndpoint:
         port: int,
         timeout: float | None = 30.0,
         isOwn: Callable[[str, int], bool] = lambda host, port: False,
+        keepAlive: float | None = KEEP_ALIVE,
     ) -> None:
         """The same as for L{tcpEndpoint}."""
+        self._keepAlive = keepAlive
         self._reactor = reactor
         self._address = HostnameAddress(host.encode(), port)
         self._port = port
@@ -109,8 +114,11 @@ class NamedEndpoint:
     def _race(
         self, addresses: Sequence[str], protocolFactory: IProtocolFactory
     ) -> Deferred[IProtocol]:
-        ends = [tcpEndpoint(self._reactor, host, self._port, None) for host in addresses]
+        ends = [self._to(host) for host in addresses]
         return _Race(self._reactor, ends, protocolFactory, self._address).start()
+
+    def _to(self, host: str) -> IStreamClientEndpoint:
+        return tcpEndpoint(self._reactor, host, self._port, None, keepAlive=self._keepAlive)
 
     def _notFound(self, reason: Failure) -> Failure:
         # Else a Route would try its next way.
@@ -125,7 +133,7 @@ class NamedEndpoint:
                 self._circlesUntil = self._reactor.seconds() + REMEMBER
                 abort(transport)
                 raise self._inCircles()
-            self._winner = tcpEndpoint(self._reactor, host, self._port, None)
+            self._winner = self._to(host)
             self._until = self._reactor.seconds() + REMEMBER
         return protocol
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import socket
 import sys
 import termios
 from typing import Any, cast
@@ -21,6 +22,13 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 # Twisted's own seam: startTLS changes a transport's receiver by the same attributes. A transport
 # that wraps another, as TLS does, calls it wrappedProtocol.
 _SEAMS = ("wrappedProtocol", "protocol")
+
+# Seconds of silence after which a peer is asked whether it is there. Kernels wait for two hours,
+# which is later than idle-timeout, and than what gateways remember of a silent connection.
+KEEP_ALIVE = 60.0
+# How many questions without an answer make it gone; all together they take as long again.
+PROBES = 6
+_LONGEST_IDLE = 32767  # Linux takes no more
 
 _NOT_SENT = 0x894B  # SIOCOUTQNSD of Linux
 
@@ -147,9 +155,40 @@ def queuedBytes(fd: int) -> int:
 
 
 def tune(transport: ITransport) -> None:
-    """No delay for small messages, and probes that find out a peer that has gone."""
+    """No delay for small messages."""
     # In old versions of Twisted Unix sockets claim to be TCP.
     if ITCPTransport.providedBy(transport) and not IUNIXTransport.providedBy(transport):
         tcp = cast(Any, transport)
         tcp.setTcpNoDelay(True)
-        tcp.setTcpKeepAlive(True)
+
+
+def probe(transport: Any, seconds: float | None = KEEP_ALIVE) -> None:
+    """Let the kernel find out a peer that has gone, unless that was set when the socket was made.
+
+    @param seconds: the silence after which it begins to ask; None: it does not ask.
+    """
+    while not hasattr(transport, "getHandle") or hasattr(transport, "wrappedProtocol"):
+        transport = getattr(transport, "transport", None)
+        if transport is None:
+            return
+    skt = transport.getHandle()
+    if isinstance(skt, socket.socket) and not getattr(transport, "probed", False):
+        setKeepAlive(skt, seconds)
+
+
+def setKeepAlive(skt: socket.socket, seconds: float | None) -> None:
+    """The same for a socket. What a socket accepts inherits it."""
+    if skt.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    if seconds is not None:
+        idle = min(max(round(seconds), 1), _LONGEST_IDLE)
+        for name, value in (
+            ("TCP_KEEPIDLE", idle),
+            ("TCP_KEEPALIVE", idle),  # what macOS calls it
+            ("TCP_KEEPINTVL", max(idle // PROBES, 1)),
+            ("TCP_KEEPCNT", PROBES),
+        ):
+            option = getattr(socket, name, None)
+            if option is not None:
+                skt.setsockopt(socket.IPPROTO_TCP, option, value)
+    skt.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, seconds is not None)

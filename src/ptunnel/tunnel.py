@@ -25,7 +25,7 @@ from ptunnel.leaving import hasLeft
 from ptunnel.log import Log
 from ptunnel.splice import LINGER, Cause, Ended, Splice
 from ptunnel.sweep import Sweep, clockOf
-from ptunnel.transports import abort, canHalfClose, receiverOf
+from ptunnel.transports import KEEP_ALIVE, abort, canHalfClose, probe, receiverOf
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -57,6 +57,7 @@ class TunnelFactory(ServerFactory):
         holdEnd: bool = False,
         prelude: Callable[[], Prelude] | None = None,
         descriptors: Descriptors | None = None,
+        keepAlive: float | None = KEEP_ALIVE,
         log: Log | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
@@ -75,6 +76,8 @@ class TunnelFactory(ServerFactory):
         @param prelude: makes what has to be said to each client before it is joined.
         @param descriptors: the budget that sessions are part of; clients for whom none are left
             are closed at once. None: they are not counted.
+        @param keepAlive: seconds of silence before a client or the target is probed, so that one
+            that has gone is noticed; None: they are not.
         @param log: None: events from level "info" on.
         @param reactor: the clock; None: the reactor, which is not imported before the first client.
         @raise TypeError: for what is no network and no text in `allow`.
@@ -93,6 +96,7 @@ class TunnelFactory(ServerFactory):
         self.sessions: set[Session] = set()
         self._maxConnections = maxConnections
         self._allow = _networks(allow)
+        self.keepAlive = keepAlive
         self._descriptors = descriptors
         self._full = self._short = False
         self._turnedAway = 0
@@ -285,6 +289,8 @@ class Session(Protocol):
     def _join(self, there: Any) -> None:
         tunnel = self._tunnel
         self._introducing = None
+        for transport in self.transport, there:
+            probe(transport, tunnel.keepAlive)
         try:
             self._splice = Splice(
                 cast(Any, self.transport),

@@ -41,6 +41,7 @@ TUNNEL_KEYS: Keys = {
     "max-connections": ("maxConnections", parseLimit),
     "allow": ("allow", parseNetworks),
     "kernel-splice": ("kernelSplice", parseYesNo),
+    "keepalive": ("keepAlive", parseDuration),
     "hold-end": ("holdEnd", parseYesNo),
     **TUNNEL_TLS_KEYS,
 }

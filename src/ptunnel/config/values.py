@@ -122,6 +122,7 @@ class Tunnel:
         tried; never empty.
     @ivar maxConnections: None: as many as the process has descriptors for.
     @ivar allow: the networks whose clients are served; empty: every client.
+    @ivar keepAlive: the silence after which a peer is probed; None: never.
     @ivar kernelSplice: whether plain sockets may be spliced by the kernel.
     @ivar holdEnd: whether the target sees a client's end only when it has ended itself.
     @ivar tls: how TLS is spoken with the target; None: the bytes go as they are.
@@ -140,6 +141,7 @@ class Tunnel:
     halfCloseTimeout: float | None = 60.0
     maxConnections: int | None = None
     allow: tuple[Network, ...] = ()
+    keepAlive: float | None = 60.0
     kernelSplice: bool = True
     holdEnd: bool = False
     tls: TlsSettings | None = None
