@@ -637,6 +637,23 @@ class ShownTests(LoginTestCase):
         error = self.failureOf(connecting, CredentialsRefused)
         self.assertNotIn(ALICE.basic().decode().split()[1], str(error))
 
+    def test_norDoesAChallengeShowIt(self) -> None:
+        token = ALICE.basic().partition(b" ")[2].rstrip(b"=")
+        for field in (
+            b"Proxy-Authenticate: %b realm=a" % token,
+            b'Proxy-Authenticate: Digest realm="a", nonce="b", algorithm=%b' % token,
+            b'Proxy-Authenticate: Digest realm="a", nonce="b", qop=%b' % token,
+        ):
+            self.setUp()
+            _, transport = self.dial()
+            transport.receive(refusal(BASIC))
+            transport.receive(OK)
+            connecting, transport = self.dial()
+            transport.receive(refusal(field))
+            error = self.failureResultOf(connecting).value
+            self.assertNotIn(token.decode()[:8].lower(), str(error).lower())
+            self.assertIn("***", str(error))
+
     def test_aClosedConnectionIsNotTakenForARejection(self) -> None:
         connecting, transport = self.dial()
         transport.receive(refusal(BASIC, close=True))

@@ -49,6 +49,7 @@ class Visit:
         self._target = target
         self._scheme: Scheme | None = None
         self._exchange: Exchange | None = None
+        self._begun: list[Exchange] = []
         self._unasked = self._reread = self._told = False
         self.waiting = self.opens = False
         self._answers = 0
@@ -73,8 +74,9 @@ class Visit:
         return self._scheme is not None and self._scheme.bound
 
     def secrets(self) -> tuple[bytes, ...]:
-        """What the proxy was told, and nobody else is to see."""
-        return self._exchange.secrets() if self._exchange is not None else ()
+        """What the proxy was told, on whatever connection, and nobody else is to see."""
+        told = (secret for exchange in self._begun for secret in exchange.secrets())
+        return tuple(dict.fromkeys(told))
 
     @inlineCallbacks
     def first(self) -> Generator[Deferred[Any], Any, bytes | None]:
@@ -158,10 +160,10 @@ class Visit:
                     yield self._rejected(challenged.refusal)
             return cast(bytes, (yield self._begin(challenges)))
         except NoScheme as e:
-            challenged.refusal.hint, challenged.refusal.cause = str(e), e.cause.id
+            challenged.refusal.hint, challenged.refusal.cause = self._shown(e), e.cause.id
             raise challenged.refusal from None
         except ChallengeError as e:
-            what = f"sent a challenge that cannot be answered: {e}"
+            what = f"sent a challenge that cannot be answered: {self._shown(e)}"
             error = self._broken(what, causes.SCHEME_NOT_SERVED)
             if login.isTrying(self):
                 login.failed(self, error)
@@ -177,7 +179,7 @@ class Visit:
         try:
             challenges = parseChallenges(challenged.values)
         except ChallengeError as e:
-            raise self._broken(f"sent a malformed challenge: {e}") from None
+            raise self._broken(f"sent a malformed challenge: {self._shown(e)}") from None
         begun = self._scheme.name if self._scheme is not None else ""
         offers = [c for c in challenges if c.scheme != begun or not c.token]
         self._offers = offers or self._offers
@@ -332,6 +334,7 @@ class Visit:
     def _use(self, scheme: Scheme) -> None:
         self._scheme = scheme
         self._exchange = scheme.begin(self._target)
+        self._begun.append(self._exchange)
         self._bind(self._channel)
 
     def _bind(self, channel: bytes | None) -> None:
@@ -345,6 +348,12 @@ class Visit:
         if self._scheme.blocking:
             return self._login.inThread(function, *arguments)
         return execute(function, *arguments)
+
+    def _shown(self, error: NoScheme | ChallengeError) -> str:
+        """What is wrong with a challenge, in words of which some are the proxy's."""
+        from ptunnel.excerpts import oneLine
+
+        return oneLine(str(error).encode("utf-8", "replace"), self.secrets())
 
     def _broken(self, what: str, cause: causes.Cause = causes.BROKEN) -> ProxyFailed:
         login = self._login

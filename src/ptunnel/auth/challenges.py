@@ -15,6 +15,8 @@ MAX_PARAMETERS = 32
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"{_NAME}(?=[ \t,]|\Z)")
+# Real names of schemes, parameters and algorithms are shorter.
+_BRIEF = 40
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|\Z))")
 # A parameter as it should be; the comma behind it may be missing.
 _PARAMETER = re.compile(
@@ -32,6 +34,15 @@ _SLOPPY = re.compile(
 _SEPARATORS = re.compile(r"[ \t,]*")
 _SPACE = re.compile(r"[ \t]*")
 _JUNK = re.compile(r"[^,]*")
+
+
+def brief(text: str) -> str:
+    """A proxy's word as a failure shows it: whole or not at all, since of a secret that is sent
+    back a part would pass the mask.
+    """
+    if len(text) > _BRIEF:
+        return f"({len(text)} characters)"
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class ChallengeError(ValueError):
@@ -104,14 +115,14 @@ class _Field:
             self._position = token.end()
             return Challenge(scheme, token=token[0])
         parameters: dict[str, str] = {}
-        trouble, malformed = "", f"its {scheme.title()[:20]} challenge is malformed"
+        trouble, malformed = "", f"its {brief(scheme.title())} challenge is malformed"
         while match := self._parameter():
             name, quoted, plain = match.groups()
             if quoted is not None and match.re is _SLOPPY:
                 trouble = malformed  # where the value ends is a guess
             name, value = name.lower(), plain or re.sub(r"(?s)\\(.)", r"\1", quoted or "")
             if parameters.get(name, value) != value:
-                trouble = f"it has {name[:20]} twice"
+                trouble = f"it has {brief(name)} twice"
             if len(parameters) < MAX_PARAMETERS:
                 parameters[name] = value
             else:

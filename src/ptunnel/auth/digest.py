@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
-from ptunnel.auth.challenges import Challenge, ChallengeError, parseChallenges
+from ptunnel.auth.challenges import Challenge, ChallengeError, brief, parseChallenges
 from ptunnel.auth.credentials import Credentials
 from ptunnel.auth.schemes import Exchange, Scheme
 
@@ -61,7 +61,7 @@ def _algorithm(challenge: Challenge) -> tuple[str, bool]:
     name = challenge.parameters.get("algorithm", "MD5").upper()
     base = name.removesuffix("-SESS")
     if base not in _AVAILABLE:
-        raise ChallengeError(f'its Digest algorithm "{_short(name)}" is not supported')
+        raise ChallengeError(f'its Digest algorithm "{brief(name)}" is not supported')
     return base, base != name
 
 
@@ -71,7 +71,7 @@ def _qop(challenge: Challenge) -> bool:
     if qop is None:
         return False
     if "auth" not in re.split(r"[\s,]+", qop.strip().lower()):
-        raise ChallengeError(f'its Digest wants qop="{_short(qop)}", and only auth is supported')
+        raise ChallengeError(f'its Digest wants qop="{brief(qop)}", and only auth is supported')
     return True
 
 
@@ -89,10 +89,6 @@ def _check(challenge: Challenge) -> None:
             raise ChallengeError(f"its Digest challenge has control characters in its {name}")
     _algorithm(challenge)
     _qop(challenge)
-
-
-def _short(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:40])
 
 
 class Digest(Scheme):

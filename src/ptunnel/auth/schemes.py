@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from typing import ClassVar
 
 from ptunnel import causes
-from ptunnel.auth.challenges import Challenge
+from ptunnel.auth.challenges import Challenge, brief
 from ptunnel.auth.credentials import Credentials
 from ptunnel.causes import Cause
 
@@ -141,7 +141,9 @@ def titlesOf(challenges: Sequence[Challenge]) -> tuple[str, ...]:
     from ptunnel.auth import SCHEMES
 
     titles = {kind.name: kind.title for kind in SCHEMES}
-    return tuple(dict.fromkeys(titles.get(c.scheme, c.scheme.title()[:20]) for c in challenges))[:8]
+    return tuple(dict.fromkeys(titles.get(c.scheme, brief(c.scheme.title())) for c in challenges))[
+        :8
+    ]
 
 
 def choose(
