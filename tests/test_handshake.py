@@ -828,6 +828,13 @@ class SecretTests(SynchronousTestCase):
         assert isinstance(error, ProxyRefused)
         self.assertEqual(error.body, "you said ***")
 
+    def test_theSchemesOfAChallengeAreShownWithoutWhatIsSecret(self) -> None:
+        handshake = Handshake("a", 1, answerable=True, secrets=[b"c4n4ry"])
+        self.assertEqual(handshake.offers, ())
+        fields = b"Proxy-Authenticate: c4n4ry realm=a, NTLM\r\nContent-Length: 0\r\n\r\n"
+        handshake.feed(b"HTTP/1.1 407 No\r\n" + fields)
+        self.assertEqual(handshake.offers, ("***", "NTLM"))
+
     def test_schemesThatAreNoneShowNothingSecretEither(self) -> None:
         handshake = Handshake("a", 1, secrets=[b"c4n4ry"])
         answer = (

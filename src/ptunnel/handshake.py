@@ -118,11 +118,7 @@ def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] 
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def offered(values: Sequence[bytes]) -> tuple[str, ...]:
-    """The schemes that a proxy offers, as people write them.
-
-    @param values: those of its Proxy-Authenticate fields.
-    """
+def _offered(values: Sequence[bytes]) -> tuple[str, ...]:
     if not values:
         return ()
     try:
@@ -240,6 +236,11 @@ class Handshake:
         except Exception:  # it raises more than ValueError: OverflowError, TypeError
             return None
         return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """The schemes of a challenge, as people write them."""
+        return self._shown(self.challenged.values) if self.challenged is not None else ()
 
     def feed(self, data: bytes) -> Established | Challenged | None:
         """Take what the proxy sent.
@@ -413,11 +414,8 @@ class Handshake:
         refusal = self.refusal
         assert isinstance(refusal, CredentialsRefused)
         if not self._answerable:
-            if not self._authenticated and (schemes := offered(values)):
-                from ptunnel.excerpts import oneLine
-
-                offer = oneLine(", ".join(schemes).encode(), self._secrets)
-                refusal.hint = f"it offers {offer}; {refusal.hint}"
+            if not self._authenticated and (schemes := self._shown(values)):
+                refusal.hint = f"it offers {', '.join(schemes)}; {refusal.hint}"
             return
         names = {name for name, _ in fields}
         midway = self._midway and _goesOn(fields)
@@ -434,6 +432,12 @@ class Handshake:
         framed = bool(_FRAMING & names)
         reusable = persistent and framed and b"close" not in options
         self.challenged = Challenged(values, reusable, refusal, midway)
+
+    def _shown(self, values: Sequence[bytes]) -> tuple[str, ...]:
+        """The schemes that Proxy-Authenticate fields offer, without what is secret."""
+        from ptunnel.excerpts import oneLine
+
+        return tuple(oneLine(title.encode(), self._secrets) for title in _offered(values))
 
     def loseConnection(self) -> None:
         """The connection cannot carry the answer to a challenge."""

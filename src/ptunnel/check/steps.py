@@ -29,7 +29,7 @@ from zope.interface import implementer
 from ptunnel.check.report import Step, bug
 from ptunnel.endpoint import ConnectEndpoint
 from ptunnel.errors import TunnelError
-from ptunnel.handshake import Handshake, authority, offered
+from ptunnel.handshake import Handshake, authority
 from ptunnel.names import lookUp
 from ptunnel.tls import Peer, peerOf
 from ptunnel.transports import abort, canHalfClose
@@ -152,12 +152,7 @@ class StepEndpoint:
             return []
         login = self._endpoint.login if isinstance(self._endpoint, ConnectEndpoint) else None
         known = login.known() if login is not None and last.status != 407 else None
-        schemes = [
-            scheme
-            for handshake in (first, last)
-            if handshake.challenged is not None
-            for scheme in offered(handshake.challenged.values)
-        ]
+        schemes = [scheme for handshake in (first, last) for scheme in handshake.offers]
         detail = str(last.status)
         if known is not None:
             detail += f", {known.title}"
