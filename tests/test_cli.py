@@ -392,6 +392,14 @@ class ConnectTests(CommandCase):
             )
             self.assertEqual(self.how["holdEnd"], bool(options))
 
+    def test_butNotWhereNobodyAwaitsAnAnswerAnyMore(self) -> None:
+        def relay(endpoint: Any, reactor: Any, *, left: Any, **how: Any) -> Deferred[Ended]:
+            left()
+            return succeed(Ended(9, 0, "end", 0))
+
+        self.patch(stdio, "relay", relay)
+        self.assertEqual((self.connect(), lines(self.events)), (0, []))
+
     def test_aSignalAbortsAndIsItsOwnExitCodeWithoutBlame(self) -> None:
         for number, code in (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129):
             self.setUp()

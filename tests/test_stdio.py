@@ -61,7 +61,14 @@ class StdioCase(TestCase):
     def run_(self, endpoint: Any = None) -> Deferred[Ended]:
         # Splice takes its clock from the reactor; with a Clock no timer outlives a test.
         reactor = _ReactorWithClock(self.loopback.reactor)
-        return relay(endpoint or Here(self.near), reactor, stdin=self.stdin, stdout=self.stdout)
+        self.left: list[bool] = []
+        return relay(
+            endpoint or Here(self.near),
+            reactor,
+            stdin=self.stdin,
+            stdout=self.stdout,
+            left=lambda: self.left.append(True),
+        )
 
     async def shown(self, count: int) -> bytes:
         """What comes out, until so many bytes or the end."""
@@ -250,6 +257,7 @@ class SocketTests(StdioCase):
         self.target.end()
         self.assertEqual(await self.got(), b"answer")
         self.assertEqual(await done, Ended(8, 6, "end", 0))
+        self.assertEqual(self.left, [])
 
     async def test_aClientThatHasGoneIsNoticedAndWhatItSentIsPassedOn(self) -> None:
         done = self.join()
@@ -261,6 +269,7 @@ class SocketTests(StdioCase):
         self.assertEqual(hash_(bytes(self.target.received)), hash_(data))
         self.target.end()
         self.assertEqual((await done).cause, "end")
+        self.assertEqual(self.left, [True])
 
     async def test_aClientThatGoesWhileItWaitsForAnAnswerIsNoticed(self) -> None:
         done = self.join()

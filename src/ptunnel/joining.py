@@ -27,6 +27,7 @@ class Joining:
         self._settings = settings
         self._log = log
         self._failed = False
+        self._left = False  # whoever awaited the answer
         self._running: Deferred[Any] | None = None
         self._stops: list[int] = []
 
@@ -60,7 +61,11 @@ class Joining:
             self._reactor,
             halfCloseTimeout=tunnel.halfCloseTimeout,
             holdEnd=tunnel.holdEnd,
+            left=self._noteLeft,
         )
+
+    def _noteLeft(self) -> None:
+        self._left = True
 
     def _abort(self) -> None:
         if self._running is not None:
@@ -85,7 +90,8 @@ class Joining:
         as of what only takes.
         """
         tunnel = self._settings.tunnels[0]
-        if unanswered(ended) and not tunnel.holdEnd and tunnel.via != (DIRECT,):
+        isAwaited = not (self._left or tunnel.holdEnd)
+        if isAwaited and unanswered(ended) and tunnel.via != (DIRECT,):
             self._log.warning(
                 "",
                 "the far end ended behind ours without a byte: some proxies, such as squid and "

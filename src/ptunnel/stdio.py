@@ -38,8 +38,8 @@ class _Pipes(StandardIO):
 
     failure: OSError | None = None
 
-    def __init__(self, stdin: int, stdout: int, reactor: Any) -> None:
-        self._stdin, self._stdout = stdin, stdout
+    def __init__(self, stdin: int, stdout: int, reactor: Any, left: Callable[[], None]) -> None:
+        self._stdin, self._stdout, self._left = stdin, stdout, left
         self._blocking = os.get_blocking(stdout)
         self._isOne = os.path.sameopenfile(stdin, stdout)
         self._hungUp = False
@@ -100,7 +100,9 @@ class _Pipes(StandardIO):
         if not self._isOne:
             if posix._writer is not None:
                 posix._writer.connectionLost(Failure(ConnectionLost()))
-        elif posix._reader is None:
+            return
+        self._left()
+        if posix._reader is None:
             self._lose(ConnectionDone())
         else:
             self._hungUp = True  # what was sent before is still to be read, up to its end
@@ -188,6 +190,7 @@ def relay(
     holdEnd: bool = False,
     stdin: int = 0,
     stdout: int = 1,
+    left: Callable[[], None] = lambda: None,
 ) -> Deferred[Ended]:
     """Connect, then carry standard input there and what comes back to standard output. Nothing is
     read before the connection stands.
@@ -197,25 +200,31 @@ def relay(
     @param stdin: a descriptor to read from.
     @param stdout: a descriptor to write to. When the target has ended it leads to /dev/null. Both
         may be one socket.
+    @param left: called where that is so, and whoever was at its other end is known to have gone.
     @return: fires when both directions have ended; fails as the endpoint does, and with OSError
         where standard input or output cannot be read or written. Cancelling it aborts both.
     """
 
     def joined(outgoing: IProtocol) -> Deferred[Ended]:
         how = {"halfCloseTimeout": halfCloseTimeout, "holdEnd": holdEnd}
-        return _join(outgoing, reactor, stdin, stdout, how)
+        return _join(outgoing, reactor, stdin, stdout, left, how)
 
     return endpoint.connect(Factory.forProtocol(Protocol)).addCallback(joined)
 
 
 def _join(
-    outgoing: IProtocol, reactor: Any, stdin: int, stdout: int, how: dict[str, Any]
+    outgoing: IProtocol,
+    reactor: Any,
+    stdin: int,
+    stdout: int,
+    left: Callable[[], None],
+    how: dict[str, Any],
 ) -> Deferred[Ended]:
     there = cast(Any, outgoing).transport
     try:
         # Twisted makes them non-blocking, which whoever shares them would be left with.
         blocking = [(fd, os.get_blocking(fd)) for fd in (stdin, stdout)]
-        pipes = _Pipes(stdin, stdout, reactor)
+        pipes = _Pipes(stdin, stdout, reactor, left)
         done = splice(cast(Any, pipes), there, reactor=reactor, **how)
     except Exception:  # one of them is not open
         abort(there)
