@@ -21,34 +21,32 @@ class Descriptors:
     """How many there may be, and how many are in use.
 
     @ivar used: how many are.
+    @ivar limit: how many this process may have, as it was when that mattered last.
     """
 
     def __init__(self, most: int | None = None) -> None:
         """@param most: the limit of the process; None: what the system says when it matters."""
         self.used = 0
         self._most = most
-        self._known: int | None = most
-
-    @property
-    def limit(self) -> int:
-        """How many this process may have."""
-        if self._known is None:
-            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            self._known = sys.maxsize if soft == resource.RLIM_INFINITY else soft
-        return self._known
+        self._budget = 0.0
+        self.limit = 0
 
     def has(self, count: int, *, share: float = 1.0) -> bool:
         """Whether there are so many more.
 
         @param share: the part of the budget that may be in use then.
         """
-        if self.used + count <= share * self._budget():
-            return True
-        self._known = self._most  # somebody may have raised it
-        return self.used + count <= share * self._budget()
+        if self.used + count > share * self._budget:
+            self._measure()  # for the first time, or because somebody may have raised the limit
+        return self.used + count <= share * self._budget
 
-    def _budget(self) -> float:
-        return self.limit - min(SPARE, self.limit / 4)
+    def _measure(self) -> None:
+        if self._most is None:
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            self.limit = sys.maxsize if soft == resource.RLIM_INFINITY else soft
+        else:
+            self.limit = self._most
+        self._budget = self.limit - min(SPARE, self.limit / 4)
 
 
 def raiseLimit() -> None:

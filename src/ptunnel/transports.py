@@ -167,6 +167,8 @@ def probe(transport: Any, seconds: float | None = KEEP_ALIVE) -> None:
 
     @param seconds: the silence after which it begins to ask; None: it does not ask.
     """
+    if getattr(transport, "probed", False):
+        return  # as that of most, so there is nothing more to be looked at
     while not hasattr(transport, "getHandle") or hasattr(transport, "wrappedProtocol"):
         transport = getattr(transport, "transport", None)
         if transport is None:
