@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from twisted.internet.task import Clock, deferLater
@@ -159,6 +160,19 @@ class StepTests(MemoryCase):
         self.assertEqual(report.ways[2].proxies, ())
         self.assertIn("  directly\n", asText(report))
         self.assertEqual(summary([report]), "1 of 3 ways failed")
+        self.assertValid()
+
+    def test_whatThisMachineHasRunOutOfIsACauseOfItsOwn(self) -> None:
+        proxies = [proxy("one", "192.0.2.1", 1), proxy("two", "proxy.example", 2)]
+        self.check(proxies, tunnel("t", "192.0.2.3", 25, "one", "two", DIRECT))
+        for number in range(3):
+            refuseTCP(self.reactor, ConnectBindError(errno.EMFILE), number)
+        [report] = self.reports
+        for way in report.ways:
+            assert way.fault is not None
+            self.assertEqual(way.fault.cause, "own-shortage")
+            self.assertIn("this machine cannot connect to ", way.fault.message)
+            self.assertIn("ulimit -n", way.fault.hint)
         self.assertValid()
 
     def test_reportsComeInTheOrderOfTheTunnels(self) -> None:

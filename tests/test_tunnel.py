@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import subprocess
@@ -377,6 +378,21 @@ class BugTests(TunnelCase):
         client = self.client()
         self.assertEqual(client.how, ["abortConnection"])
         self.assertOneErrorLine()
+
+    def test_whatThisMachineHasRunOutOfAsTheTwoAreJoinedIsNone(self) -> None:
+        for number in errno.ENOSPC, errno.ENOMEM:
+
+            def short(*_: object, number: int = number) -> None:
+                raise OSError(number, "no more")
+
+            patch = self.patch(tunnel, "Splice", short)
+            client, target = self.connected()
+            patch.restore()
+            self.assertEqual((client.how, target.how), (["abortConnection"], ["abortConnection"]))
+            [line] = self.logged()
+            why = os.strerror(number).lower()
+            self.assertIn(f"warn: imap: 192.0.2.1:5001 gets no tunnel: {why} (it ", line)
+            self.assertEqual(self.tunnel.sessions, set())
 
     def test_aConnectionThatCannotBeSplicedIsClosedOnBothSides(self) -> None:
         class Odd(MemoryTCP):

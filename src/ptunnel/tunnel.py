@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol, ServerFactory, connecti
 from twisted.python.failure import Failure
 
 from ptunnel.descriptors import SESSION, Descriptors
-from ptunnel.errors import reasonOf
+from ptunnel.errors import isShortage, reasonOf, remedyOf
 from ptunnel.introduce import Prelude, introduce
 from ptunnel.leaving import hasLeft
 from ptunnel.log import Log
@@ -350,6 +350,11 @@ class Session(Protocol):
 
     def _bug(self, reason: Failure) -> None:
         tunnel = self._tunnel
+        if isShortage(reason.value):  # of epoll, as the two are joined
+            why = f"{reasonOf(reason.value)} ({remedyOf(reason.value)})"
+            tunnel.log.warning(tunnel.name, f"{_show(self._client)} gets no tunnel: {why}")
+            abort(self.transport)
+            return
         tunnel.log.error(tunnel.name, f"a bug: {reason.value!r}", traceback=reason.getTraceback())
         abort(self.transport)
 
