@@ -13,7 +13,7 @@ from ptunnel.config import CommandLine, Settings, loadConnect, parseDuration, sh
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Log, beginLogging, lostLine, standardLines
 from ptunnel.spool import unblock
-from ptunnel.tap import COMMANDS, Options, ProxyOptions, commandHint, mistake
+from ptunnel.tap import COMMANDS, Options, ProxyOptions, commandHint, mistake, say
 from ptunnel.terminal import orderlyEnd
 
 
@@ -232,7 +232,7 @@ def hosts(words: Sequence[str]) -> int:
 
     from ptunnel.hosts import hostsLines
 
-    print("\n".join(hostsLines(options.settings)), flush=True)
+    say("\n".join(hostsLines(options.settings)))
     return 0
 
 

@@ -19,7 +19,7 @@ from ptunnel._version import __version__
 from ptunnel.argv import hideArguments
 from ptunnel.auth import Secret
 from ptunnel.config import CommandLine, Settings, loadSettings, printable, show
-from ptunnel.errors import ConfigError, PtunnelError
+from ptunnel.errors import ConfigError, PtunnelError, reasonOf
 from ptunnel.log import Log, lostLine
 from ptunnel.spool import unblock
 
@@ -157,14 +157,14 @@ class ProxyOptions(usage.Options):
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
-        print(f"ptunnel {__version__}")
+        say(f"ptunnel {__version__}")
         raise SystemExit(0)
 
     opt_V = opt_version
 
     def opt_help(self) -> NoReturn:
         """Print this and exit."""
-        print(self)
+        say(str(self))
         raise SystemExit(0)
 
     opt_h = opt_help
@@ -226,6 +226,22 @@ class Options(ProxyOptions):
             multithreaded=bool(self["multithreaded"]),
             tunnels=tuple(self.words),
         )
+
+
+def say(text: str) -> None:
+    """Print; where that cannot be written, one line on standard error, and exit code 1.
+
+    @raise BrokenPipeError: where whoever read it has gone.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        # What is left in its buffer would fail again at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"ptunnel: cannot write to standard output: {reasonOf(e)}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def mistake(text: str) -> NoReturn:

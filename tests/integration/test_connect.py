@@ -220,6 +220,21 @@ class FullTests(ConnectCase):
         self.assertEqual((code, line.count(b"\n")), (1, 1), line)
         self.assertIn(b"cannot write to standard output: no space left on device", line)
 
+    def test_whatTheOtherCommandsPrintIsTheSame(self) -> None:
+        for words in ["--help"], ["version"], ["help", "connect"], ["hosts", "-d", "1:a.example:1"]:
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run(
+                    [*Ptunnel.COMMAND, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    env=NO_PROXY_SETTINGS,
+                    check=False,
+                    timeout=PATIENCE,
+                )
+            line = b"ptunnel: cannot write to standard output: no space left on device\n"
+            self.assertEqual((done.returncode, done.stderr), (1, line), words)
+
 
 def greet(connection: socket.socket) -> None:
     connection.sendall(b"x")
