@@ -66,6 +66,11 @@ class SocketTests(SynchronousTestCase):
             self.addCleanup(skt.close)
             setKeepAlive(skt, 60)
 
+    def test_oneThatIsClosedAlreadyIsLeftAlone(self) -> None:
+        self.socket.close()
+        setKeepAlive(self.socket, 60)
+        setKeepAlive(self.socket, None)
+
     def test_theSocketMayBeBelowTransports(self) -> None:
         class Below:
             def getHandle(self) -> Any:

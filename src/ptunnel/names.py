@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 # How many look-ups go on at once. Names are those of proxies and of targets that are reached
 # without one, so this is more than there are, as a rule; the others wait.
-LOOKUPS = 32
+LOOKUPS = 100
 # Descriptors that a look-up takes: the hosts file, or a socket to a name server.
 _DESCRIPTORS = 2
 

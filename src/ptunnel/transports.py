@@ -180,8 +180,12 @@ def probe(transport: Any, seconds: float | None = KEEP_ALIVE) -> None:
 
 def setKeepAlive(skt: socket.socket, seconds: float | None) -> None:
     """The same for a socket. What a socket accepts inherits it."""
-    if skt.family not in (socket.AF_INET, socket.AF_INET6):
-        return
+    if skt.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):  # it is closed, or the system has no such option
+            _setKeepAlive(skt, seconds)
+
+
+def _setKeepAlive(skt: socket.socket, seconds: float | None) -> None:
     if seconds is not None:
         idle = min(max(round(seconds), 1), _LONGEST_IDLE)
         for name, value in (
