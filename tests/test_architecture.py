@@ -28,10 +28,11 @@ LAYERS = (
     ("login", "hops", "health", "sockets", "kernel", "inherited"),
     ("passwords", "watch", "producers", "unixport", "names"),
     ("handshake", "config"),
+    ("framing",),
     ("argv", "auth", "log", "refusals", "starttls", "tls"),
     ("sweep", "transports", "leaving"),
     ("errors", "spool", "descriptors"),
-    ("causes", "excerpts", "terminal", "_folder", "_version"),
+    ("causes", "excerpts", "request", "terminal", "_folder", "_version"),
 )
 
 # The same within the folder config; "config" is what the others import of it.
@@ -55,7 +56,17 @@ APART = {
 }
 
 # Bytes in, bytes out, or values: of Twisted they may know the errors, and no reactor.
-SANS_IO = {"handshake", "refusals", "excerpts", "auth", "config", "errors", "starttls"}
+SANS_IO = {
+    "auth",
+    "config",
+    "errors",
+    "excerpts",
+    "framing",
+    "handshake",
+    "refusals",
+    "request",
+    "starttls",
+}
 
 SOURCE = Path(__file__).parent.parent / "src"
 PLUGIN = SOURCE / "twisted" / "plugins" / "ptunnel_plugin.py"

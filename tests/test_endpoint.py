@@ -36,8 +36,8 @@ from ptunnel.errors import (
     TunnelError,
     Unreachable,
 )
-from ptunnel.handshake import connectRequest
 from ptunnel.login import Login
+from ptunnel.request import connectRequest
 from ptunnel.transports import setReceiver
 
 from .fakes import (

@@ -37,9 +37,10 @@ from ptunnel.errors import (
     cannotReach,
     noAnswer,
 )
-from ptunnel.handshake import Challenged, Established, Handshake, authority, connectRequest
+from ptunnel.handshake import Challenged, Established, Handshake
 from ptunnel.hops import hopOf
 from ptunnel.login import Login
+from ptunnel.request import authority, connectRequest
 from ptunnel.sweep import Sweep, clockOf
 from ptunnel.tls import connectionOf, endPointOf, tlsFailure
 from ptunnel.transports import abort, receiverOf

@@ -6,15 +6,13 @@ Every other answer is read by h11, with its framing, to say in words why there i
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ptunnel import causes
-from ptunnel.auth import ChallengeError, parseChallenges, titlesOf
 from ptunnel.causes import Cause
 from ptunnel.errors import (
     CredentialsRefused,
@@ -23,6 +21,8 @@ from ptunnel.errors import (
     ProxyTimeout,
     TunnelError,
 )
+from ptunnel.framing import FRAMING, goesOn, isReusable, neededFields, offered, reader
+from ptunnel.request import authority
 
 if TYPE_CHECKING:
     import h11
@@ -48,19 +48,7 @@ _STATUS_TEMPLATE = b"HTTP/1.1 200\n"
 # What may come of a reason before the line's end has come.
 _REASON_BEGUN = re.compile(rb"[^\0\r\n]*\r?")
 
-_NO_HOST = re.compile(r"[\x00-\x20\x7f-\U0010ffff/?#@\[\]]")
-_FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FIELD_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f]+(?:[ \t]+[^\x00-\x20\x7f]+)*)?")
-# CONNECT has no body (RFC 9110 section 9.3.6), and its Host is the target.
-_FIELDS_REFUSED = frozenset([b"host", b"content-length", b"transfer-encoding"])
-
 _DATE = re.compile(rb"(?i)\ndate:([^\r\n]*)")
-# The header fields of a refusal that are needed, with lines that continue them.
-_NEEDED = re.compile(
-    rb"(?im)^(content-length|transfer-encoding|(?:proxy-)?connection|proxy-authenticate)"
-    rb"[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)"
-)
-_FRAMING = frozenset([b"content-length", b"transfer-encoding"])
 _AUTHENTICATION_INFO = re.compile(rb"(?i)\nproxy-authentication-info:([^\r\n]*)")
 
 
@@ -86,55 +74,6 @@ class Challenged:
     reusable: bool
     refusal: CredentialsRefused
     midway: bool = False
-
-
-def authority(host: str, port: int) -> str:
-    """`host:port` as CONNECT writes it, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
-    """The bytes of a CONNECT request.
-
-    @param host: a name (ASCII) or an address literal without brackets.
-    @param headers: further fields, such as Proxy-Authorization.
-    @raise ValueError: for a host, port or header that must not stand in a request.
-    """
-    target = authority(host, port)
-    if not 0 < port < 65536 or not host or _NO_HOST.search(host):
-        raise ValueError(f"not a target for CONNECT: {target!r}")
-    if ":" in host:
-        ipaddress.IPv6Address(host)
-    for name, value in headers:
-        if (
-            not _FIELD_NAME.fullmatch(name)
-            or name.lower() in _FIELDS_REFUSED
-            or not _FIELD_VALUE.fullmatch(value)
-        ):
-            # Its value may be a secret.
-            raise ValueError(f"not a header for CONNECT: {name.decode('ascii', 'replace')!r}")
-    lines = [f"CONNECT {target} HTTP/1.1".encode(), f"Host: {target}".encode()]
-    lines += [name + b": " + value for name, value in headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-def _offered(values: Sequence[bytes]) -> tuple[str, ...]:
-    if not values:
-        return ()
-    try:
-        return titlesOf(parseChallenges(values))
-    except ChallengeError:
-        return ()
-
-
-def _reader(target: str) -> h11.Connection:
-    """Reads the answer to a CONNECT request."""
-    import h11  # a refusal has time; a command that is started for each connection has not
-
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=2 * MAX_HEAD)
-    connection.send(h11.Request(method="CONNECT", target=target, headers=[("Host", target)]))
-    connection.send(h11.EndOfMessage())
-    return connection
 
 
 class Handshake:
@@ -344,22 +283,11 @@ class Handshake:
         head, rest = bytes(self._head[self._start : self._line]), bytes(self._head[self._line :])
         self.refusal = refusalOf(self._asked, head)
         self._room = room(self._secrets)
-        self._reader = _reader(self._asked.authority)
+        self._reader = reader(self._asked.authority)
         version, fields = head[:8], head[head.index(b"\n") + 1 :]
-        return self._readBody(b"%b %d\r\n%b\r\n" % (version, status, self._needed(fields)) + rest)
-
-    def _needed(self, fields: bytes) -> bytes:
-        """The fields of a refusal's head that say where its body ends, and what is asked, as h11
-        can read them. All others mean nothing to us, however odd they are.
-        """
-        lines = [
-            (match[1].lower(), b" ".join(match[2].split())) for match in _NEEDED.finditer(fields)
-        ]
-        names = {name for name, _ in lines}
-        if self._midway and not _FRAMING & names and _goesOn(lines):
-            # It must go on on this connection, so that there is no body that it could end.
-            lines.append((b"content-length", b"0"))
-        return b"".join(name + b": " + value + b"\r\n" for name, value in lines)
+        return self._readBody(
+            b"%b %d\r\n%b\r\n" % (version, status, neededFields(fields, self._midway)) + rest
+        )
 
     def _readBody(self, data: bytes) -> Challenged | None:
         import h11
@@ -417,27 +345,17 @@ class Handshake:
             if not self._authenticated and (schemes := self._shown(values)):
                 refusal.hint = f"it offers {', '.join(schemes)}; {refusal.hint}"
             return
-        names = {name for name, _ in fields}
-        midway = self._midway and _goesOn(fields)
-        if names >= _FRAMING:
+        midway = self._midway and goesOn(fields)
+        if {name for name, _ in fields} >= FRAMING:
             raise self._failed("sent a 407 with both Content-Length and Transfer-Encoding")
-        options = {
-            option.strip().lower()
-            for name, value in fields
-            if name in (b"connection", b"proxy-connection")
-            for option in value.split(b",")
-        }
-        # NTLM is bound to a connection, and old proxies speak it over HTTP/1.0 with keep-alive.
-        persistent = midway or response.http_version >= b"1.1" or b"keep-alive" in options
-        framed = bool(_FRAMING & names)
-        reusable = persistent and framed and b"close" not in options
+        reusable = isReusable(response.http_version, fields, midway)
         self.challenged = Challenged(values, reusable, refusal, midway)
 
     def _shown(self, values: Sequence[bytes]) -> tuple[str, ...]:
         """The schemes that Proxy-Authenticate fields offer, without what is secret."""
         from ptunnel.excerpts import oneLine
 
-        return tuple(oneLine(title.encode(), self._secrets) for title in _offered(values))
+        return tuple(oneLine(title.encode(), self._secrets) for title in offered(values))
 
     def loseConnection(self) -> None:
         """The connection cannot carry the answer to a challenge."""
@@ -478,12 +396,3 @@ class Handshake:
         elif start.startswith(b"SSH-"):
             cause = causes.SSH_SERVER
         return self._failed("does not answer as an HTTP proxy", cause)
-
-
-def _goesOn(fields: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a challenge holds the next part of an exchange, and does not begin one."""
-    values = [value for name, value in fields if name == b"proxy-authenticate"]
-    try:
-        return any(c.token and c.scheme != "basic" for c in parseChallenges(values))
-    except ChallengeError:
-        return False

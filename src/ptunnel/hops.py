@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from ptunnel.handshake import authority
+from ptunnel.request import authority
 
 # Where endpoints keep their host and port: a ConnectEndpoint, TCP4ClientEndpoint and
 # TCP6ClientEndpoint, HostnameEndpoint. Twisted has no public name for it.

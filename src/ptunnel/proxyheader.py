@@ -23,8 +23,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel.handshake import authority
 from ptunnel.log import Log
+from ptunnel.request import authority
 from ptunnel.sweep import Sweep, clockOf
 from ptunnel.transports import abort, receiverOf, setReceiver
 

@@ -13,11 +13,11 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
 from ptunnel.endpoint import ConnectEndpoint
 from ptunnel.failover import Route, Way
-from ptunnel.handshake import authority
 from ptunnel.health import PROBE_TIMEOUT, Health
 from ptunnel.log import Log
 from ptunnel.login import Login
 from ptunnel.passwords import PasswordReader
+from ptunnel.request import authority
 from ptunnel.starttls import UPGRADES
 from ptunnel.target import StartTlsEndpoint
 from ptunnel.tcp import tcpEndpoint

@@ -35,10 +35,10 @@ from ptunnel.config import (
 )
 from ptunnel.descriptors import PROCESS, raiseLimit
 from ptunnel.errors import ConfigError, ListenError, reasonOf
-from ptunnel.handshake import authority
 from ptunnel.inherited import Listening, noSocket
 from ptunnel.log import Log
 from ptunnel.proxyheader import HeaderEndpoint, splitHeader
+from ptunnel.request import authority
 from ptunnel.route import Routes
 from ptunnel.sockets import PortEndpoint
 from ptunnel.starttls import UPGRADES

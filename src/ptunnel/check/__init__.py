@@ -30,8 +30,8 @@ from ptunnel.check.report import (
 )
 from ptunnel.check.walk import Walk
 from ptunnel.config import Settings, Tunnel
-from ptunnel.handshake import authority
 from ptunnel.log import Log
+from ptunnel.request import authority
 from ptunnel.route import Routes
 
 __all__ = ["Check", "TunnelReport", "asDocument", "asText", "summary", "wantsColour"]

@@ -29,8 +29,9 @@ from zope.interface import implementer
 from ptunnel.check.report import Step, bug
 from ptunnel.endpoint import ConnectEndpoint
 from ptunnel.errors import TunnelError
-from ptunnel.handshake import Handshake, authority
+from ptunnel.handshake import Handshake
 from ptunnel.names import lookUp
+from ptunnel.request import authority
 from ptunnel.tls import Peer, peerOf
 from ptunnel.transports import abort, canHalfClose
 

@@ -19,7 +19,7 @@ from ptunnel.check.report import Fault, Step, WayReport, bug
 from ptunnel.check.steps import Bug, Greeting, ResolvingStep, StepEndpoint, isName, shown
 from ptunnel.config import DIRECT, Settings, Tunnel
 from ptunnel.errors import CredentialsUnavailable, TargetFailed, TunnelError, noAnswer
-from ptunnel.handshake import authority
+from ptunnel.request import authority
 from ptunnel.route import Routes
 from ptunnel.tls import noHandshake, tlsFailure
 

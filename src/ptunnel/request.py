@@ -1,0 +1,43 @@
+"""A CONNECT request as bytes (RFC 9110 section 9.3.6)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+_NO_HOST = re.compile(r"[\x00-\x20\x7f-\U0010ffff/?#@\[\]]")
+_FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f]+(?:[ \t]+[^\x00-\x20\x7f]+)*)?")
+# CONNECT has no body (RFC 9110 section 9.3.6), and its Host is the target.
+_FIELDS_REFUSED = frozenset([b"host", b"content-length", b"transfer-encoding"])
+
+
+def authority(host: str, port: int) -> str:
+    """`host:port` as CONNECT writes it, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+    """The bytes of a CONNECT request.
+
+    @param host: a name (ASCII) or an address literal without brackets.
+    @param headers: further fields, such as Proxy-Authorization.
+    @raise ValueError: for a host, port or header that must not stand in a request.
+    """
+    target = authority(host, port)
+    if not 0 < port < 65536 or not host or _NO_HOST.search(host):
+        raise ValueError(f"not a target for CONNECT: {target!r}")
+    if ":" in host:
+        ipaddress.IPv6Address(host)
+    for name, value in headers:
+        if (
+            not _FIELD_NAME.fullmatch(name)
+            or name.lower() in _FIELDS_REFUSED
+            or not _FIELD_VALUE.fullmatch(value)
+        ):
+            # Its value may be a secret.
+            raise ValueError(f"not a header for CONNECT: {name.decode('ascii', 'replace')!r}")
+    lines = [f"CONNECT {target} HTTP/1.1".encode(), f"Host: {target}".encode()]
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
