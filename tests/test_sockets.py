@@ -253,6 +253,23 @@ class PortTests(SocketsCase):
         client.end()
         await client.isLost()
 
+    async def test_aClientThatIsHungUpOnIsClosedAtOnce(self) -> None:
+        class HangingUp(Peer):
+            def connectionMade(self) -> None:
+                descriptor = self.transport.fileno()
+                self.transport.hangUp()
+                self.closed = not os.path.exists(f"/proc/self/fd/{descriptor}")
+
+        servers = Peers(HangingUp)
+        port = await self.listening(servers)
+        client = await SocketEndpoint(self.reactor, HERE, port.getHost().port, 30).connect(Peers())
+        await client.isEnded()
+        self.assertTrue(servers.built[0].closed)
+        self.assertIsNotNone(servers.built[0].lost)
+        client.end()
+        await client.isLost()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     async def test_itMayListenAgainAfterItHasStopped(self) -> None:
         endpoint = PortEndpoint(self.reactor, 0, 50, HERE)
         for _ in range(2):

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -73,6 +74,10 @@ class Socket(tcp.Connection):
                 data = data[sent:]
         if data:
             super().write(data)
+
+    def hangUp(self) -> None:
+        """Close it at once, rather than in the reactor's next turn. Nothing is sent first."""
+        self.connectionLost(connectionDone)
 
     def getPeer(self) -> IPv4Address | IPv6Address:
         return _address(self._peer)

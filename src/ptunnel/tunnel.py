@@ -213,7 +213,9 @@ class _Refused(Protocol):
     """A client that is not served."""
 
     def connectionMade(self) -> None:
-        cast(Any, self.transport).loseConnection()
+        transport = cast(Any, self.transport)
+        # A burst of them must not hold the last descriptors until the next turn.
+        getattr(transport, "hangUp", transport.loseConnection)()
 
 
 class Session(Protocol):
