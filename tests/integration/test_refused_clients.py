@@ -106,4 +106,6 @@ target = {at(self.target)}
                 with contextlib.suppress(OSError):
                     answer = client.recv(100)
         self.assertEqual(answer, b"hello")
-        self.assertLines(tunnel, "198.51.100.9:5001 is not allowed", "192.0.2.7:5001 closed by")
+        self.assertLines(
+            tunnel, "198.51.100.9:5001 is not allowed", "test: 192.0.2.7:5001 cut off by"
+        )
