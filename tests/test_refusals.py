@@ -37,6 +37,7 @@ class CauseTests(SynchronousTestCase):
             ("503 Service Unavailable", "x-squid-error: ERR_DNS_FAIL 0", b""),
             ("503 Service Unavailable", "A: b", b"<body id=ERR_DNS_FAIL>"),
             ("502 No", "Proxy-Status: p; error=dns_error; rcode=NXDOMAIN", b""),
+            ("400 Bad Request", "X-Squid-Error: ERR_INVALID_URL 0", b""),
             ("502 Proxy Error", "A: b", b"Reason: <strong>DNS lookup failure for: t.example"),
             ("404 No such domain", "Server: privoxy", b""),
             ("404 Not Found", "A: b", b"The host name t.example could not be found."),

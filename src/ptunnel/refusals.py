@@ -25,6 +25,7 @@ _FIELDS = re.compile(
 _BY_FIELD = {
     b"ERR_DNS_FAIL": causes.TARGET_NAME,
     b"ERR_CANNOT_FORWARD": causes.TARGET_NAME,  # there is no address that it could try
+    b"ERR_INVALID_URL": causes.TARGET_NAME,  # with an underscore, for example
     b"ERR_CONNECT_FAIL": causes.TARGET_DOWN,
     b"ERR_READ_TIMEOUT": causes.TARGET_DOWN,
     b"ERR_READ_ERROR": causes.TARGET_DOWN,
@@ -142,22 +143,22 @@ _HINTED = frozenset(
 def _causeOf(asked: Asked, status: int, head: bytes, body: bytes) -> Cause:
     if status == 407:
         return causes.CREDENTIALS_REJECTED if asked.authenticated else causes.CREDENTIALS_MISSING
-    if status in (404, 408, 410, 429) or status >= 500:
-        said = _said(head, body)
-        if said is causes.TARGET_NAME and _isAddress(asked.host):
-            return causes.TARGET_DOWN
-        if said is not None:
-            return said
-    return _byStatus(status, asked.port)
+    said = _byField(head) if status >= 400 else None
+    if said is causes.TARGET_REFUSED and status < 500:
+        said = None  # the status says more: perhaps it is the port
+    elif said is None and (status in (404, 408, 410, 429) or status >= 500):
+        said = _byWords(head, body)
+    if said is causes.TARGET_NAME and _isAddress(asked.host):
+        return causes.TARGET_DOWN
+    return said or _byStatus(status, asked.port)
 
 
-def _said(head: bytes, body: bytes) -> Cause | None:
-    """The cause that an answer tells beside its status."""
+def _byField(head: bytes) -> Cause | None:
     field = _FIELDS.search(head)
-    if field is not None:
-        found = _BY_FIELD.get((field[1] or b"").upper() or field[2].lower())
-        if found is not None:
-            return found
+    return _BY_FIELD.get((field[1] or b"").upper() or field[2].lower()) if field else None
+
+
+def _byWords(head: bytes, body: bytes) -> Cause | None:
     reason = head.partition(b"\n")[0]
     text = " ".join((reason + b" " + body).decode("latin-1").split())
     for words, cause in _BY_WORDS:

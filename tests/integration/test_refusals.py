@@ -171,6 +171,42 @@ class CredentialsTests(IntegrationTestCase):
         self.assertEqual(self.target.connections, 0)
 
 
+class TinyPiecesTests(IntegrationTestCase):
+    def test_anAnswerThatComesByteByByteOpensTheTunnel(self) -> None:
+        def serve(connection: socket.socket) -> None:
+            headOf(connection)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in b"HTTP/1.1 200 OK\r\n" + b"Via: a\r\n" * 50 + b"\r\n":
+                connection.sendall(bytes([byte]))
+            echo(connection)
+
+        proxy = self.peer(serve)
+        self.assertEchoes(self.tunnel(proxy, proxy).port)
+
+    def test_a407WhoseBodyComesInChunksOfOneByteIsAnswered(self) -> None:
+        token = b64encode(f"{USER}:{PASSWORD}".encode())
+
+        def serve(connection: socket.socket) -> None:
+            while head := headOf(connection):
+                if token in head:
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                    echo(connection)
+                    return
+                connection.sendall(
+                    b'HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm="a"\r\n'
+                    b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
+                )
+
+        def serveUntilCut(connection: socket.socket) -> None:
+            with contextlib.suppress(ConnectionError):
+                serve(connection)
+
+        proxy = self.peer(serveUntilCut)
+        file = self.write(PASSWORD)
+        tunnel = self.tunnel(proxy, proxy, "-U", USER, "--password-file", file)
+        self.assertEchoes(tunnel.port)
+
+
 class MaskTests(IntegrationTestCase):
     """A proxy that sends a request back has nothing of it in the log that is secret."""
 
@@ -256,6 +292,9 @@ class NothingBeforeTheAnswerTests(IntegrationTestCase):
 
     def test_garbage(self) -> None:
         self.assertNothingPasses(b"220 mail.example ESMTP\r\n")
+
+    def test_aLineWithoutEnd(self) -> None:
+        self.assertNothingPasses(b"HTTP/1.1 200 " + b"a" * 20_000)
 
     def test_silence(self) -> None:
         config = self.write("[ptunnel]\nconnect-timeout = 1s\n")
