@@ -308,6 +308,7 @@ class TunnelTests(TestCase):
 
         yield deferToThread(some, 20)
         yield self.tunnel.drain()
+        yield self.target.idle()
         before = sorted(os.listdir("/proc/self/fd"))
         yield gatherResults([deferToThread(some, 2500) for _ in range(4)])
         yield self.tunnel.drain()
