@@ -77,11 +77,12 @@ def main(words: Sequence[str], *, size: int = SIZE) -> int:
 
     reactor: Any = installed
     adopt(reactor)
-    tour = Tour(reactor, size, Log("info" if keep else "none"))
+    log = Log("none")
+    tour = Tour(reactor, size, log)
     results: list[bool | Failure] = []
 
     def start() -> None:
-        leading = Deferred.fromCoroutine(lead(tour, reactor, keep))
+        leading = Deferred.fromCoroutine(lead(tour, reactor, log if keep else None))
         leading.addBoth(results.append).addCallback(stopReactor)
 
         def stop() -> Deferred[Any]:
@@ -102,9 +103,10 @@ def main(words: Sequence[str], *, size: int = SIZE) -> int:
     return 0 if result is True else 1
 
 
-async def lead(tour: Tour, reactor: Any, keep: bool) -> bool:
+async def lead(tour: Tour, reactor: Any, log: Log | None) -> bool:
     """Start all, take every step, and, to keep it, wait until cancelled.
 
+    @param log: the tour's, to keep it; None: not to.
     @return: whether all went as it should.
     """
     tour.start()
@@ -117,11 +119,12 @@ async def lead(tour: Tour, reactor: Any, keep: bool) -> bool:
         return False
     what = "All went as it should" if passed else "Not all went as it should"
     say(f"\n{what}, in {reactor.seconds() - began:.1f} s.")
-    if keep:
+    if log is not None:
         say(commands(tour))
         # Not before: lines about the tour's own sessions would stand in the middle of it. Without
         # this nothing is logged, except that Twisted writes what is critical to standard error.
         beginLogging(Lines(sys.stdout), "info")
+        log.setLevel("info")
         with contextlib.suppress(CancelledError):
             await Deferred()
     return passed

@@ -59,8 +59,11 @@ class Log:
     """
 
     def __init__(self, level: str = "info") -> None:
-        self._threshold = LEVELS.index(level)
         self._logger = Logger(namespace=_NAMESPACE, observer=_publish)
+        self.setLevel(level)
+
+    def setLevel(self, level: str) -> None:
+        self._threshold = LEVELS.index(level)
         self.sessions = self._threshold <= LEVELS.index("info")
 
     def debug(self, subject: str, text: str, **fields: Any) -> None:
