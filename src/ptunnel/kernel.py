@@ -415,7 +415,9 @@ class KernelLeg(Leg):
 
     def _lose(self, reason: Failure) -> None:
         """Close the transport, which tells its protocol."""
-        self._watch.want(self, 0)
+        if reason is not connectionDone or self._plain.reactor is not self._watch:
+            # Whoever made it may hold the socket still, for which closing it is not enough.
+            self._watch.want(self, 0)
         self._plain.connectionLost(reason)
 
     def _closeIfFinished(self) -> None:

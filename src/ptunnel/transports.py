@@ -7,6 +7,7 @@ import fcntl
 import socket
 import sys
 import termios
+from functools import lru_cache
 from typing import Any, cast
 
 from twisted.internet.interfaces import (
@@ -181,20 +182,29 @@ def probe(transport: Any, seconds: float | None = KEEP_ALIVE) -> None:
 def setKeepAlive(skt: socket.socket, seconds: float | None) -> None:
     """The same for a socket. What a socket accepts inherits it."""
     if skt.family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):  # it is closed, or the system has no such option
-            _setKeepAlive(skt, seconds)
+        try:
+            for level, option, value in _keepAliveOptions(seconds):
+                skt.setsockopt(level, option, value)
+        except OSError:
+            pass  # it is closed, or the system has no such option
 
 
-def _setKeepAlive(skt: socket.socket, seconds: float | None) -> None:
-    if seconds is not None:
-        idle = min(max(round(seconds), 1), _LONGEST_IDLE)
-        for name, value in (
-            ("TCP_KEEPIDLE", idle),
-            ("TCP_KEEPALIVE", idle),  # what macOS calls it
-            ("TCP_KEEPINTVL", max(idle // PROBES, 1)),
-            ("TCP_KEEPCNT", PROBES),
-        ):
-            option = getattr(socket, name, None)
-            if option is not None:
-                skt.setsockopt(socket.IPPROTO_TCP, option, value)
-    skt.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, seconds is not None)
+@lru_cache
+def _keepAliveOptions(seconds: float | None) -> tuple[tuple[int, int, int], ...]:
+    if seconds is None:
+        return ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0),)
+    idle = min(max(round(seconds), 1), _LONGEST_IDLE)
+    values = {
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPALIVE": idle,  # what macOS calls it
+        "TCP_KEEPINTVL": max(idle // PROBES, 1),
+        "TCP_KEEPCNT": PROBES,
+    }
+    return (
+        *(
+            (socket.IPPROTO_TCP, getattr(socket, name), value)
+            for name, value in values.items()
+            if hasattr(socket, name)
+        ),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    )
