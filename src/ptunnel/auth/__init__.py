@@ -2,19 +2,16 @@
 
 credentials    Secret and Credentials
 challenges     what the proxy asks, parsed
-schemes        what every scheme has in common; Basic; the choice of one
+schemes        what every scheme has in common; Basic
 digest         Digest
 spnego         NTLM and Negotiate
+choice         the strongest that the credentials serve
 """
 
 from ptunnel.auth.challenges import Challenge, ChallengeError, parseChallenges
+from ptunnel.auth.choice import SCHEMES, choose, titlesOf
 from ptunnel.auth.credentials import Credentials, Secret
-from ptunnel.auth.digest import Digest
-from ptunnel.auth.schemes import Basic, Exchange, NoScheme, Scheme, choose, titlesOf
-from ptunnel.auth.spnego import Negotiate, Ntlm
-
-SCHEMES: tuple[type[Scheme], ...] = (Negotiate, Digest, Ntlm, Basic)
-"""Strongest first."""
+from ptunnel.auth.schemes import Basic, Exchange, NoScheme, Scheme
 
 __all__ = [
     "SCHEMES",

@@ -7,14 +7,12 @@ and the words of most failures are here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from ptunnel import causes
 from ptunnel.causes import Cause
-
-if TYPE_CHECKING:
-    from ptunnel.starttls.postgres import Prelude
 
 # RFCs allow 512 to 2,000 bytes in most lines; those of IMAP's capabilities come to some hundred.
 MAX_LINE = 8 * 1024
@@ -61,7 +59,7 @@ class Upgrade(ABC):
     title: ClassVar[str]
     request: ClassVar[str] = "STARTTLS"
     opening: ClassVar[bytes]
-    prelude: ClassVar[type[Prelude] | None] = None
+    prelude: ClassVar[Callable[[], Any] | None] = None
     greeting: bytes = b""
 
     def __init__(self, host: str) -> None:
