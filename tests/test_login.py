@@ -12,7 +12,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import causes
-from ptunnel.auth import Credentials, Negotiate
+from ptunnel.auth import Credentials
+from ptunnel.auth.spnego import Negotiate
 from ptunnel.endpoint import DRAIN_WAIT, ConnectEndpoint
 from ptunnel.errors import (
     CredentialsRefused,
