@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from ptunnel.auth import Challenge, ChallengeError, Credentials, Exchange, Negotiate, Ntlm
+from ptunnel.auth import Challenge, ChallengeError, Credentials, Exchange
+from ptunnel.auth.spnego import Negotiate, Ntlm
 
 try:
     import spnego
