@@ -11,61 +11,103 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 # Imports go down this list, never up and never sideways, wherever in a module they stand.
-# A folder is one module here; "ptunnel" is what an embedding program imports.
-LAYERS = (
+# A folder is one room; "ptunnel" is what an embedding program imports.
+ROOMS = (
     ("__main__",),
     ("cli",),
-    ("demo", "joining"),
-    ("tap", "tour", "stdio", "check", "hosts"),
-    ("workers",),
-    ("process",),
-    ("ptunnel", "service", "clientstring", "littleproxy", "talk"),
-    ("tunnel", "proxyheader", "accepting"),
-    ("route",),
-    ("endpoint", "failover", "introduce", "target", "tcp", "splice"),
-    ("tlsleg",),
-    ("visit",),
-    ("login", "hops", "health", "sockets", "kernel", "inherited"),
-    ("passwords", "watch", "producers", "unixport", "names"),
-    ("handshake", "config"),
-    ("framing",),
-    ("argv", "auth", "log", "refusals", "starttls", "tls"),
-    ("sweep", "transports", "leaving"),
-    ("errors", "spool", "descriptors"),
-    ("causes", "excerpts", "request", "terminal", "_folder", "_version"),
+    ("demo",),
+    ("tap", "check"),
+    ("ptunnel", "service"),
+    ("session", "route"),
+    ("config", "connect", "relay", "starttls"),
+    ("tls",),
+    ("auth", "net"),
+    ("log",),
+    ("errors",),
+    ("argv", "causes", "terminal", "_folder", "_version"),
 )
 
-# The same within the folder config; "config" is what the others import of it.
-CONFIG_LAYERS = (
-    ("config",),
-    ("settings",),
-    ("listens", "options"),
-    ("ini", "environment", "bypass"),
-    ("proxies",),
-    ("tls",),
-    ("addresses", "files"),
-    ("slips",),
-    ("words", "comments"),
-    ("values",),
-)
+# The same within the rooms. The room's own name is its __init__.
+INSIDE = {
+    "cli": (("main",), ("joining",), ("hosts", "stdio"), ("cli",)),
+    "demo": (("command",), ("tour",), ("littleproxy", "peers"), ("demo",)),
+    "check": (("check",), ("walk",), ("ends",), ("listening", "steps"), ("report",)),
+    "service": (
+        ("workers",),
+        ("service",),
+        ("inherited",),
+        ("accepting", "process", "proxyheader", "unixport"),
+    ),
+    "session": (("tunnel",), ("introduce", "leaving"), ("session",)),
+    "route": (
+        ("clientstring",),
+        ("routes",),
+        ("failover",),
+        ("health", "passwords"),
+        ("route",),
+    ),
+    "config": (
+        ("config",),
+        ("settings",),
+        ("listens", "options"),
+        ("ini",),
+        ("proxies",),
+        ("bypass", "environment", "tls"),
+        ("addresses",),
+        ("files", "slips"),
+        ("words",),
+        ("comments", "values"),
+    ),
+    "connect": (
+        ("endpoint",),
+        ("visit",),
+        ("login",),
+        ("handshake",),
+        ("framing", "hops", "refusals"),
+        ("excerpts", "request"),
+        ("connect",),
+    ),
+    "relay": (("splice",), ("tlsleg",), ("kernel",), ("producers",), ("relay",)),
+    "starttls": (("endpoint",), ("starttls",), ("ldap", "lines", "postgres", "xmpp"), ("upgrade",)),
+    "tls": (("tls",), ("endpoint",), ("settings", "verify"), ("failures", "peer")),
+    "auth": (
+        ("auth",),
+        ("choice",),
+        ("digest", "spnego"),
+        ("schemes",),
+        ("challenges", "credentials"),
+    ),
+    "net": (
+        ("dial",),
+        ("sockets",),
+        ("epoll",),
+        ("deadlines", "descriptors", "names", "transports"),
+        ("net",),
+    ),
+    "log": (("log",), ("spool",)),
+}
 
 # What would be downward, and is wrong all the same: each takes whatever endpoint it is given.
 APART = {
-    "tunnel": {"route", "endpoint", "tcp", "handshake", "auth", "config"},
-    "stdio": {"route", "endpoint", "tcp", "handshake", "auth", "config"},
+    "session": {"config", "connect", "auth", "starttls"},
+    "cli.stdio": {"config", "connect", "auth", "route", "starttls"},
 }
 
 # Bytes in, bytes out, or values: of Twisted they may know the errors, and no reactor.
 SANS_IO = {
     "auth",
     "config",
+    "connect.excerpts",
+    "connect.framing",
+    "connect.handshake",
+    "connect.refusals",
+    "connect.request",
     "errors",
-    "excerpts",
-    "framing",
-    "handshake",
-    "refusals",
-    "request",
-    "starttls",
+    "starttls.ldap",
+    "starttls.lines",
+    "starttls.postgres",
+    "starttls.upgrade",
+    "starttls.xmpp",
 }
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -121,10 +163,14 @@ def ours(names: set[str]) -> set[str]:
     return names & set(MODULES)
 
 
-def place(module: str) -> str:
-    """Its name in LAYERS."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else parts[0]
+def inside(module: str) -> str:
+    """Its dotted name without the package's: config.ini, for example."""
+    return module.removeprefix("ptunnel").removeprefix(".") or "ptunnel"
+
+
+def room(module: str) -> str:
+    """Its name in ROOMS."""
+    return inside(module).split(".")[0]
 
 
 def ranks(layers: tuple[tuple[str, ...], ...]) -> dict[str, int]:
@@ -141,49 +187,61 @@ class LayerTests(SynchronousTestCase):
         self.uses = {name: ours(allImports(tree, name)) for name, tree in self.trees.items()}
 
     def test_everyModuleHasItsPlaceAndNoPlaceIsEmpty(self) -> None:
-        self.assertEqual({place(module) for module in MODULES}, set(ranks(LAYERS)))
-        inside = {m.split(".")[-1] for m in MODULES if place(m) == "config"}
-        self.assertEqual(inside, set(ranks(CONFIG_LAYERS)))
+        self.assertEqual({room(module) for module in MODULES}, set(ranks(ROOMS)))
+        folders = {room(m) for m, path in MODULES.items() if path.parent.name != "ptunnel"}
+        self.assertEqual(folders, set(INSIDE))
+        for name, layers in INSIDE.items():
+            found = {m.split(".")[-1] for m in MODULES if room(m) == name}
+            self.assertEqual(found, set(ranks(layers)), name)
 
     def test_importsGoDown(self) -> None:
-        rank = ranks(LAYERS)
+        rank = ranks(ROOMS)
         wrong = [
             f"{module} imports {used}"
             for module, uses in self.uses.items()
             for used in sorted(uses)
-            if place(module) != place(used)
-            and rank.get(place(used), 0) <= rank.get(place(module), 0)
+            if room(module) != room(used) and rank[room(used)] <= rank[room(module)]
         ]
         self.assertEqual(wrong, [])
 
-    def test_withinConfigTheyGoDownToo(self) -> None:
-        rank = ranks(CONFIG_LAYERS)
-        wrong = [
-            f"{module} imports {used}"
+    def test_withinARoomTheyGoDownToo(self) -> None:
+        for name, layers in INSIDE.items():
+            rank = ranks(layers)
+            wrong = [
+                f"{module} imports {used}"
+                for module, uses in self.uses.items()
+                for used in sorted(uses)
+                if room(module) == room(used) == name
+                and rank[used.split(".")[-1]] <= rank[module.split(".")[-1]]
+            ]
+            self.assertEqual(wrong, [])
+
+    def test_theTourServesNobodyElse(self) -> None:
+        users = {
+            room(module)
             for module, uses in self.uses.items()
-            for used in sorted(uses)
-            if place(module) == place(used) == "config"
-            and rank[used.split(".")[-1]] <= rank[module.split(".")[-1]]
-        ]
-        self.assertEqual(wrong, [])
+            if any(room(used) == "demo" for used in uses)
+        }
+        self.assertEqual(users - {"demo"}, {"cli"})
 
     def test_othersImportOfConfigOnlyWhatItOffers(self) -> None:
         wrong = [
             f"{module} imports {used}"
             for module, uses in self.uses.items()
             for used in sorted(uses)
-            if place(module) != "config" and used.startswith("ptunnel.config.")
+            if room(module) != "config" and used.startswith("ptunnel.config.")
         ]
         self.assertEqual(wrong, [])
 
     def test_whatTakesAnyEndpointImportsNone(self) -> None:
-        for module, others in APART.items():
-            used = {place(name) for name in self.uses[f"ptunnel.{module}"]}
-            self.assertEqual(used & others, set(), module)
+        for name, others in APART.items():
+            for module, uses in self.uses.items():
+                if name in (inside(module), room(module)):
+                    self.assertEqual({room(used) for used in uses} & others, set(), module)
 
     def test_whatDoesNoInputAndOutputKnowsOnlyTheErrorsOfTwisted(self) -> None:
         for module, tree in self.trees.items():
-            if place(module) in SANS_IO:
+            if {inside(module), room(module)} & SANS_IO:
                 twisted = {n for n in allImports(tree, module) if n.split(".")[0] == "twisted"}
                 wrong = {n for n in twisted if not n.startswith("twisted.internet.error")}
                 self.assertEqual(wrong, set(), module)
@@ -220,8 +278,8 @@ class LayerTests(SynchronousTestCase):
 
     def test_whatAProgramGetsOfThePackageIsNoModuleOfThatName(self) -> None:
         program = (
-            "import ptunnel.splice, ptunnel.tunnel, ptunnel; from ptunnel import *\n"
-            "import ptunnel.splice\n"
+            "import ptunnel.relay.splice, ptunnel; from ptunnel import *\n"
+            "import ptunnel.session.tunnel\n"
             "print([n for n in ptunnel.__all__ if type(getattr(ptunnel, n)) is type(ptunnel)])\n"
             "print(splice is ptunnel.splice, callable(splice))"
         )
@@ -240,17 +298,22 @@ class FindingTests(SynchronousTestCase):
 
     def test_importsAreSeenWhereverAndHoweverTheyStand(self) -> None:
         for text in (
-            "import ptunnel.route",
-            "import os, ptunnel.route as r",
-            "from ptunnel import route",
-            "from ptunnel.route import Route",
-            "from . import route",
-            "from .route import Route",
-            "def f():\n    from ptunnel.route import Route",
-            "class C:\n    async def f(self):\n        import ptunnel.route",
-            "if TYPE_CHECKING:\n    from ptunnel.route import Route",
+            "import ptunnel.log",
+            "import os, ptunnel.log as r",
+            "from ptunnel import log",
+            "from ptunnel.log import Log",
+            "from . import log",
+            "from .log import Log",
+            "def f():\n    from ptunnel.log import Log",
+            "class C:\n    async def f(self):\n        import ptunnel.log",
+            "if TYPE_CHECKING:\n    from ptunnel.log import Log",
         ):
-            self.assertEqual(ours(allImports(ast.parse(text), "ptunnel.tunnel")), {"ptunnel.route"})
+            self.assertEqual(
+                ours(
+                    allImports(ast.parse(text), "ptunnel.tap"),
+                ),
+                {"ptunnel.log"},
+            )
 
     def test_aModuleInAFolderIsToldFromTheFolder(self) -> None:
         for text, importer, found in (
@@ -272,6 +335,6 @@ class FindingTests(SynchronousTestCase):
             "try:\n    from twisted.internet import reactor\nexcept ImportError:\n    pass",
             "class C:\n    from twisted.internet import reactor",
         ):
-            self.assertIn(reactor, importsAtOnce(ast.parse(text), "ptunnel.tunnel"), text)
+            self.assertIn(reactor, importsAtOnce(ast.parse(text), "ptunnel.tap"), text)
         late = ast.parse("def f():\n    from twisted.internet import reactor")
-        self.assertNotIn(reactor, importsAtOnce(late, "ptunnel.tunnel"))
+        self.assertNotIn(reactor, importsAtOnce(late, "ptunnel.tap"))

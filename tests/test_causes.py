@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import causes, errors
 from ptunnel.causes import CAUSES, causeOf
+from ptunnel.connect.handshake import Handshake
 from ptunnel.errors import TunnelError
-from ptunnel.handshake import Handshake
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -20,10 +20,10 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.cli import CheckOptions, ConnectOptions, HostsOptions
+from ptunnel.cli.main import CheckOptions, ConnectOptions, HostsOptions
 from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
+from ptunnel.connect.handshake import Handshake
 from ptunnel.errors import ConfigError, TunnelError
-from ptunnel.handshake import Handshake
 from ptunnel.tap import Options
 
 ROOT = Path(__file__).resolve().parents[1]

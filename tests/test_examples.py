@@ -24,11 +24,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from ptunnel.auth import Credentials
+from ptunnel.demo.littleproxy import LOOPBACK, LittleProxy
+from ptunnel.demo.peers import Echo
 from ptunnel.errors import TunnelError
-from ptunnel.littleproxy import LOOPBACK, LittleProxy
-from ptunnel.talk import Echo
-from tests import authority
-from tests.loopback import Peer
+from tests.support import authority
+from tests.support.loopback import Peer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 EXAMPLES = DOCS / "examples"

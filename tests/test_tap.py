@@ -19,10 +19,10 @@ from ptunnel import __version__, tap, terminal
 from ptunnel.auth import Secret
 from ptunnel.config import DIRECT, PasswordFile, TcpListen
 from ptunnel.errors import ListenError
-from ptunnel.service import PtunnelService
+from ptunnel.service.service import PtunnelService
 from ptunnel.tap import Options, makeService
 from ptunnel.tls import TlsSettings
-from tests.loopback import captureLog, lines, useReactor
+from tests.support.loopback import captureLog, lines, useReactor
 
 TUNNEL = "9993:imap.example.com:993"
 

@@ -13,11 +13,11 @@ docs/embedding.md is their manual, and ptunnel.errors has what they fail with.
 from ptunnel import _folder as _folder
 from ptunnel._version import __version__
 from ptunnel.auth import Credentials
-from ptunnel.endpoint import ConnectEndpoint
-from ptunnel.login import Login
-from ptunnel.splice import Ended, splice
+from ptunnel.connect.endpoint import ConnectEndpoint
+from ptunnel.connect.login import Login
+from ptunnel.relay.splice import Ended, splice
+from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.tls import TlsEndpoint, TlsSettings
-from ptunnel.tunnel import TunnelFactory
 
 __all__ = [
     "ConnectEndpoint",

@@ -21,10 +21,10 @@ from ptunnel.auth import Secret
 from ptunnel.config import CommandLine, Settings, loadSettings, printable, show
 from ptunnel.errors import ConfigError, PtunnelError, reasonOf
 from ptunnel.log import Log, lostLine
-from ptunnel.spool import unblock
+from ptunnel.log.spool import unblock
 
 if TYPE_CHECKING:
-    from ptunnel.service import PtunnelService
+    from ptunnel.service.service import PtunnelService
 
 
 # In a proxy's URL, what stands between user name and host.
@@ -270,8 +270,8 @@ def makeService(options: Options) -> PtunnelService:
     """
     from twisted.internet import reactor as installed  # twistd chooses it with --reactor
 
-    from ptunnel.process import adopt, handleSignals, leave, leaveBySignal
-    from ptunnel.workers import serviceFor
+    from ptunnel.service.process import adopt, handleSignals, leave, leaveBySignal
+    from ptunnel.service.workers import serviceFor
 
     reactor: Any = installed
     adopt(reactor)

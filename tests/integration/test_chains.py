@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 
-from tests import authority
 from tests.integration.case import IntegrationTestCase, Peer, RecordingProxy, at, echo
 from tests.integration.programs import (
     HOST,
@@ -18,6 +17,7 @@ from tests.integration.programs import (
     Tinyproxy,
     shared,
 )
+from tests.support import authority
 
 OUTER = ("alice", "outer-password")
 INNER = ("bob", "inner-password")

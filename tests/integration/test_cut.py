@@ -12,9 +12,9 @@ import struct
 import time
 from collections.abc import Callable
 
-from tests import authority
 from tests.integration.case import IntegrationTestCase, Peer, at, readToEnd, run
 from tests.integration.programs import PATIENCE, Ptunnel, eventually
+from tests.support import authority
 
 RESET = struct.pack("ii", 1, 0)
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"

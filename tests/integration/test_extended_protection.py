@@ -12,10 +12,10 @@ from unittest import mock
 
 from twisted.trial.unittest import SkipTest
 
-from tests import authority
-from tests.authority import Pair
 from tests.integration.case import IntegrationTestCase, Peer, at, echo, headOf
 from tests.integration.programs import HOST, Ptunnel
+from tests.support import authority
+from tests.support.authority import Pair
 
 try:
     import spnego

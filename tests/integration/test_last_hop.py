@@ -12,8 +12,6 @@ import subprocess
 from collections.abc import Iterable
 from typing import TypeVar
 
-from tests import authority
-from tests.authority import Pair
 from tests.integration.case import IntegrationTestCase, Peer, RecordingProxy, at, run
 from tests.integration.programs import (
     HOST,
@@ -29,6 +27,8 @@ from tests.integration.programs import (
     required,
     shared,
 )
+from tests.support import authority
+from tests.support.authority import Pair
 
 TRUSTED = f"tls-ca-file = {authority.authority().cert}"
 MESSAGE = "Subject: over TLS\r\n\r\n" + "A line of mail.\r\n" * 20_000

@@ -6,9 +6,9 @@ import contextlib
 import socket
 import ssl
 
-from tests import authority
 from tests.integration.case import IntegrationTestCase, RecordingProxy, at, echo
 from tests.integration.programs import HOST, PATIENCE, Ptunnel, eventually
+from tests.support import authority
 
 
 class RefusedClientTests(IntegrationTestCase):

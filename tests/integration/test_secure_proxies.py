@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests import authority
-from tests.authority import Pair
 from tests.integration.case import IntegrationTestCase, Peer, at, echo
 from tests.integration.programs import HOST, Program, Ptunnel, Squid, SquidWithTls, shared
+from tests.support import authority
+from tests.support.authority import Pair
 
 NAME = "proxy.test"
 TRUSTED = f"ca-file = {authority.authority().cert}"

@@ -19,7 +19,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests import authority
 from tests.soak.faults import Faults
 from tests.soak.peers import (
     PASSWORD,
@@ -36,6 +35,7 @@ from tests.soak.peers import (
     wrong,
 )
 from tests.soak.process import HERE, Holding, Service
+from tests.support import authority
 
 # Of this process, which has both ends of every connection, and of each that it starts: so few that
 # a leak of one for each tenth connection is met within an hour.

@@ -30,9 +30,9 @@ from ptunnel.check.report import (
 )
 from ptunnel.check.walk import Walk
 from ptunnel.config import Settings, Tunnel
+from ptunnel.connect.request import authority
 from ptunnel.log import Log
-from ptunnel.request import authority
-from ptunnel.route import Routes
+from ptunnel.route.routes import Routes
 
 __all__ = ["Check", "TunnelReport", "asDocument", "asText", "summary", "wantsColour"]
 

@@ -27,13 +27,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel.check.report import Step, bug
-from ptunnel.endpoint import ConnectEndpoint
+from ptunnel.connect.endpoint import ConnectEndpoint
+from ptunnel.connect.handshake import Handshake
+from ptunnel.connect.request import authority
 from ptunnel.errors import TunnelError
-from ptunnel.handshake import Handshake
-from ptunnel.names import lookUp
-from ptunnel.request import authority
+from ptunnel.net.names import lookUp
+from ptunnel.net.transports import abort, canHalfClose
 from ptunnel.tls import Peer, peerOf
-from ptunnel.transports import abort, canHalfClose
 
 # How much of a greeting is shown, in characters.
 MAX_BANNER = 72

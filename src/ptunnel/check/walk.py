@@ -18,9 +18,9 @@ from ptunnel.check.ends import TLS_PORTS, EndTrial
 from ptunnel.check.report import Fault, Step, WayReport, bug
 from ptunnel.check.steps import Bug, Greeting, ResolvingStep, StepEndpoint, isName, shown
 from ptunnel.config import DIRECT, Settings, Tunnel
+from ptunnel.connect.request import authority
 from ptunnel.errors import CredentialsUnavailable, TargetFailed, TunnelError, noAnswer
-from ptunnel.request import authority
-from ptunnel.route import Routes
+from ptunnel.route.routes import Routes
 from ptunnel.tls import noHandshake, tlsFailure
 
 # Seconds for a server to greet. Most do so at once; a few mail servers let strangers wait.

@@ -1,4 +1,4 @@
-"""Config and password files as text. Used by ini, proxies and settings, and by ptunnel.passwords.
+"""Config and password files as text.
 
 The errors say only what is wrong; whoever knows which file it is puts its name before that.
 """

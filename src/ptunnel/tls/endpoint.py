@@ -28,11 +28,11 @@ from zope.interface import implementer
 
 from ptunnel import causes
 from ptunnel.errors import LocalFailure, TunnelError
-from ptunnel.sweep import Patient, PatientCall, clockOf
+from ptunnel.net.deadlines import Patient, PatientCall, clockOf
+from ptunnel.net.transports import abort, setReceiver
 from ptunnel.tls.failures import failed, noHandshake, tlsFailure
 from ptunnel.tls.settings import TlsContext, TlsFileError, TlsSettings
 from ptunnel.tls.verify import isAddress, judge
-from ptunnel.transports import abort, setReceiver
 
 
 @implementer(IStreamClientEndpoint)

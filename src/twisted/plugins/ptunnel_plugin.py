@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
 class HTTPConnectParser:
-    """`httpconnect:HOST:PORT:proxy=URL`; see L{ptunnel.clientstring}."""
+    """`httpconnect:HOST:PORT:proxy=URL`; see L{ptunnel.route.clientstring}."""
 
     prefix = "httpconnect"
 
@@ -23,7 +23,7 @@ class HTTPConnectParser:
     def parseStreamClient(  # type: ignore[override]
         self, reactor: IReactorCore, /, *args: object, **kwargs: object
     ) -> IStreamClientEndpoint:
-        from ptunnel.clientstring import parse
+        from ptunnel.route.clientstring import parse
 
         return parse(reactor, *args, **kwargs)
 

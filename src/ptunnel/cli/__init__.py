@@ -1,0 +1,1 @@
+"""The command `ptunnel`: run, connect, check, hosts, demo."""

@@ -1,0 +1,244 @@
+"""Standard input and output through the proxy: what `ptunnel connect` does (ssh's ProxyCommand)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import stat
+import struct
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.stdio import StandardIO
+from twisted.python.failure import Failure
+
+from ptunnel.errors import reasonOf
+from ptunnel.net.transports import abort
+from ptunnel.relay.splice import Ended, splice
+
+READ = 64 * 1024
+# Errors that say that whoever is at the other end has gone, as it may.
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT)
+
+
+class _Pipes(StandardIO):
+    """StandardIO that can be aborted, and closed after both of its halves have ended; that closes
+    its output, so that whoever reads it sees an end; and that notices when nobody does any more.
+
+    @ivar failure: what went wrong here, and is nobody's who was at the other end; else None.
+    """
+
+    failure: OSError | None = None
+
+    def __init__(self, stdin: int, stdout: int, reactor: Any, left: Callable[[], None]) -> None:
+        self._stdin, self._stdout, self._left = stdin, stdout, left
+        self._blocking = os.get_blocking(stdout)
+        self._isOne = os.path.sameopenfile(stdin, stdout)
+        self._hungUp = False
+        cast(Any, super()).__init__(Protocol(), stdin, stdout, reactor)
+        posix = cast(Any, self)  # checkers see the class for Windows
+        posix._reader.doRead = self._read
+        posix._writer.writeSomeData = self._write
+        # A pipe's writer has a way of its own to notice it.
+        watched = None if posix._writer.enableReadHack else stdout
+        self._watch = _HangUp(watched, reactor, self._outputHungUp)
+
+    # Reading and writing: as Twisted does, but that it is remembered what went wrong.
+
+    def _read(self) -> Exception | None:
+        try:
+            data = os.read(self._stdin, READ)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as e:
+            isTerminal = e.errno == errno.EIO and os.isatty(self._stdin)  # which has hung up
+            if e.errno not in _GONE and not isTerminal:
+                self.failure = OSError(f"cannot read standard input: {reasonOf(e)}")
+            return CONNECTION_LOST
+        if not data:
+            return CONNECTION_DONE
+        cast(Any, self).childDataReceived("read", data)
+        return None
+
+    def _write(self, data: bytes) -> int | Exception:
+        try:
+            count = os.write(self._stdout, data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as e:
+            if e.errno not in _GONE:
+                self.failure = OSError(f"cannot write to standard output: {reasonOf(e)}")
+            return CONNECTION_LOST
+        writer = cast(Any, self)._writer
+        if count == len(data) and writer.enableReadHack:
+            writer.startReading()
+        return count
+
+    # What becomes of them
+
+    def childConnectionLost(self, fd: str, reason: Failure) -> None:
+        if fd == "read" and not reason.check(ConnectionDone):
+            self._lose(ConnectionLost())  # input that was cut is no input that has ended
+            return
+        if fd == "write":
+            self._watch.stop()
+            self._letGo(isEnd=bool(reason.check(ConnectionDone)))
+        cast(Any, super()).childConnectionLost(fd, reason)
+        if fd == "read" and self._hungUp:
+            self._lose(ConnectionDone())
+
+    def _outputHungUp(self) -> None:
+        posix = cast(Any, self)
+        if not self._isOne:
+            if posix._writer is not None:
+                posix._writer.connectionLost(Failure(ConnectionLost()))
+            return
+        self._left()
+        if posix._reader is None:
+            self._lose(ConnectionDone())
+        else:
+            self._hungUp = True  # what was sent before is still to be read, up to its end
+
+    def _letGo(self, *, isEnd: bool) -> None:
+        """End the output, or cut it off, and close what its descriptor leads to.
+
+        The descriptor itself stays: the next file that is opened would get its number, and all that
+        the program prints. Of a socket there may be another descriptor, such as standard input.
+        """
+        if stat.S_ISSOCK(os.fstat(self._stdout).st_mode):
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._stdout)) as output:
+                if isEnd:
+                    output.shutdown(socket.SHUT_WR)
+                else:  # the last one to be closed resets the connection
+                    output.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.set_blocking(self._stdout, self._blocking)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, self._stdout)
+        os.close(nowhere)
+        if self._isOne and cast(Any, self)._reader is not None:
+            os.set_blocking(self._stdin, False)  # its flags are the same
+
+    def loseConnection(self) -> None:
+        super().loseConnection()
+        if cast(Any, self)._writer is None:
+            self._lose(ConnectionDone())
+
+    def abortConnection(self) -> None:
+        self._lose(ConnectionAborted())
+
+    def _lose(self, why: Exception) -> None:
+        self._watch.stop()
+        posix = cast(Any, self)
+        if not posix.disconnected:
+            posix.connectionLost(Failure(why))
+
+
+class _HangUp:
+    """Notices that nobody is at the other end of a descriptor any more, whether or not anything is
+    written to it. On Linux; elsewhere it notices nothing.
+    """
+
+    def __init__(self, fd: int | None, reactor: Any, hungUp: Callable[[], None]) -> None:
+        """@param fd: None: there is nothing to be noticed."""
+        self._reactor = reactor
+        self._hungUp = hungUp
+        self._epoll: Any = None
+        if fd is None or not hasattr(select, "epoll"):
+            return
+        epoll = select.epoll()
+        try:
+            epoll.register(fd, 0)  # EPOLLHUP and EPOLLERR come unasked
+        except OSError:  # a file, which nobody can leave
+            epoll.close()
+            return
+        self._epoll = epoll
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return cast(int, self._epoll.fileno())
+
+    def doRead(self) -> None:
+        self.stop()
+        self._hungUp()
+
+    def stop(self) -> None:
+        if self._epoll is not None:
+            self._reactor.removeReader(self)
+            self._epoll.close()
+            self._epoll = None
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.stop()
+
+    def logPrefix(self) -> str:
+        return "stdio"
+
+
+def relay(
+    endpoint: IStreamClientEndpoint,
+    reactor: Any,
+    *,
+    halfCloseTimeout: float | None = 60.0,
+    holdEnd: bool = False,
+    stdin: int = 0,
+    stdout: int = 1,
+    left: Callable[[], None] = lambda: None,
+) -> Deferred[Ended]:
+    """Connect, then carry standard input there and what comes back to standard output. Nothing is
+    read before the connection stands.
+
+    @param halfCloseTimeout: as of L{splice}.
+    @param holdEnd: whether the target sees the end of input only when it has ended itself.
+    @param stdin: a descriptor to read from.
+    @param stdout: a descriptor to write to. When the target has ended it leads to /dev/null. Both
+        may be one socket.
+    @param left: called where that is so, and whoever was at its other end is known to have gone.
+    @return: fires when both directions have ended; fails as the endpoint does, and with OSError
+        where standard input or output cannot be read or written. Cancelling it aborts both.
+    """
+
+    def joined(outgoing: IProtocol) -> Deferred[Ended]:
+        how = {"halfCloseTimeout": halfCloseTimeout, "holdEnd": holdEnd}
+        return _join(outgoing, reactor, stdin, stdout, left, how)
+
+    return endpoint.connect(Factory.forProtocol(Protocol)).addCallback(joined)
+
+
+def _join(
+    outgoing: IProtocol,
+    reactor: Any,
+    stdin: int,
+    stdout: int,
+    left: Callable[[], None],
+    how: dict[str, Any],
+) -> Deferred[Ended]:
+    there = cast(Any, outgoing).transport
+    try:
+        # Twisted makes them non-blocking, which whoever shares them would be left with.
+        blocking = [(fd, os.get_blocking(fd)) for fd in (stdin, stdout)]
+        pipes = _Pipes(stdin, stdout, reactor, left)
+        done = splice(cast(Any, pipes), there, reactor=reactor, **how)
+    except Exception:  # one of them is not open
+        abort(there)
+        raise
+
+    def restore(result: Any) -> Any:
+        for fd, was in blocking:
+            with contextlib.suppress(OSError):  # closed
+                os.set_blocking(fd, was)
+        return result
+
+    def judge(ended: Ended) -> Ended:
+        if pipes.failure is not None:
+            raise pipes.failure
+        return ended
+
+    return done.addBoth(restore).addCallback(judge)

@@ -1,0 +1,186 @@
+"""Why a proxy refuses a CONNECT: its answer, put into words and given a cause.
+
+A status says little: for a name that does not resolve squid answers 500, Apache 502, privoxy 404;
+for a closed port tinyproxy answers 500, Apache 503. So what else they say comes first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ptunnel import causes
+from ptunnel.causes import Cause
+from ptunnel.connect.excerpts import MAX_REASON, excerpt, oneLine
+from ptunnel.errors import CredentialsRefused, ProxyRefused, TargetUnreachable
+
+_REASON = re.compile(rb"HTTP/1\.[0-9] [0-9]{3} ?([^\r\n]*)")
+
+# Words of squid's X-Squid-Error, and of RFC 9209's Proxy-Status.
+_FIELDS = re.compile(
+    rb"(?im)^(?:x-squid-error:[ \t]*(ERR_[A-Z_]+)|proxy-status:[^\n]*\berror=([a-z_]+))"
+)
+_BY_FIELD = {
+    b"ERR_DNS_FAIL": causes.TARGET_NAME,
+    b"ERR_CANNOT_FORWARD": causes.TARGET_NAME,  # there is no address that it could try
+    b"ERR_INVALID_URL": causes.TARGET_NAME,  # with an underscore, for example
+    b"ERR_CONNECT_FAIL": causes.TARGET_DOWN,
+    b"ERR_READ_TIMEOUT": causes.TARGET_DOWN,
+    b"ERR_READ_ERROR": causes.TARGET_DOWN,
+    b"ERR_LIFETIME_EXP": causes.TARGET_DOWN,
+    b"ERR_ACCESS_DENIED": causes.TARGET_REFUSED,
+    b"ERR_FORWARDING_DENIED": causes.TARGET_REFUSED,
+    b"ERR_SOCKET_FAILURE": causes.PROXY_OVERLOADED,
+    b"ERR_SHUTTING_DOWN": causes.PROXY_OVERLOADED,
+    b"ERR_ICAP_FAILURE": causes.PROXY_OVERLOADED,
+    b"dns_error": causes.TARGET_NAME,
+    b"dns_timeout": causes.TARGET_NAME,
+    b"destination_unavailable": causes.TARGET_DOWN,
+    b"destination_ip_unroutable": causes.TARGET_DOWN,
+    b"connection_refused": causes.TARGET_DOWN,
+    b"connection_terminated": causes.TARGET_DOWN,
+    b"connection_timeout": causes.TARGET_DOWN,
+    b"destination_ip_prohibited": causes.TARGET_REFUSED,
+    b"http_request_denied": causes.TARGET_REFUSED,
+    b"connection_limit_reached": causes.PROXY_OVERLOADED,
+    b"proxy_internal_error": causes.PROXY_OVERLOADED,
+    b"proxy_configuration_error": causes.PROXY_OVERLOADED,
+}
+# Plain words of a reason or page. Apache says "capacity problems" for a closed port.
+_BY_WORDS: tuple[tuple[str, Cause], ...] = (
+    (
+        r"dns[ _](?:lookup )?(?:fail|error|resolution|unresolved)|(?:could |can)not be resolved|"
+        r"err_cannot_forward|"
+        r"(?:name|host|hostname|domain) (?:does not resolve|could not be resolved|not known)|"
+        r"(?:name|host|hostname|domain|server)(?: was)? not found|cannot find server|nxdomain|"
+        r"(?:could not|cannot|can't|unable to|failed to) (?:resolve|determine ip address)|"
+        r"no such (?:host|domain)|(?:unknown|unresolved) (?:host|domain)|getaddrinfo|"
+        r"name or service not known|name resolution|failed to lookup address|"
+        r"(?:name|domain)[^<>]{0,80} (?:does not exist|(?:could |can)not be (?:resolved|found))",
+        causes.TARGET_NAME,
+    ),
+    (
+        r"no server is available to handle this request|no healthy upstream|"
+        r"too many (?:open )?(?:connections|clients|requests|users|files)|connection limit|"
+        r"maximum number of (?:open )?(?:connections|clients|users)|reset reason: overflow|"
+        r"\boverloaded\b|(?:proxy|server) is (?:too )?busy",
+        causes.PROXY_OVERLOADED,
+    ),
+    (
+        r"access (?:is )?denied|(?:blocked|denied|forbidden|prohibited) by|"
+        r"administratively prohibited",
+        causes.TARGET_REFUSED,
+    ),
+)
+_RETRY_AFTER = re.compile(rb"(?im)^retry-after:")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A CONNECT, as far as its refusal has to do with it.
+
+    @ivar host: the target's, without brackets.
+    @ivar authority: the target as failures name it.
+    @ivar hop: the proxy as failures name it, or "".
+    @ivar authenticated: whether the request carried credentials.
+    @ivar secrets: what no failure may show.
+    """
+
+    host: str
+    port: int
+    authority: str
+    hop: str = ""
+    authenticated: bool = False
+    secrets: Sequence[bytes] = ()
+
+    @property
+    def who(self) -> str:
+        return f"the proxy {self.hop}" if self.hop else "the proxy"
+
+
+def refusalOf(asked: Asked, head: bytes, body: bytes = b"") -> ProxyRefused:
+    """The failure that a final answer other than 2xx is.
+
+    @param head: its status line and header fields.
+    @param body: what has come of its body, or its first L{ptunnel.connect.excerpts.room} bytes.
+    """
+    status = int(head[9:12])
+    match = _REASON.match(head)
+    assert match is not None
+    reason = oneLine(match[1], asked.secrets, MAX_REASON)
+    page = excerpt(body, asked.secrets)
+    cause = _causeOf(asked, status, head, body)
+    kind, what = _KINDS.get(cause, (ProxyRefused, "refuses {target}"))
+    message = f"{asked.who} {what.format(target=asked.authority)}: {status} {reason}".rstrip()
+    hint = cause.hint.format(port=asked.port) if cause in _HINTED else ""
+    return kind(
+        message, status=status, reason=reason, body=page, hop=asked.hop, hint=hint, cause=cause.id
+    )
+
+
+_KINDS: dict[Cause, tuple[type[ProxyRefused], str]] = {
+    causes.CREDENTIALS_REJECTED: (CredentialsRefused, "rejects the credentials"),
+    causes.CREDENTIALS_MISSING: (CredentialsRefused, "wants credentials"),
+    causes.TARGET_NAME: (TargetUnreachable, "cannot reach {target}"),
+    causes.TARGET_DOWN: (TargetUnreachable, "cannot reach {target}"),
+    causes.PROXY_OVERLOADED: (ProxyRefused, "cannot serve {target} now"),
+}
+# The line of a failure has their hint; of the others it says enough.
+_HINTED = frozenset(
+    [
+        causes.CREDENTIALS_REJECTED,
+        causes.CREDENTIALS_MISSING,
+        causes.TARGET_NAME,
+        causes.PROXY_OVERLOADED,
+        causes.PORT_REFUSED,
+        causes.WEB_SERVER,
+    ]
+)
+
+
+def _causeOf(asked: Asked, status: int, head: bytes, body: bytes) -> Cause:
+    if status == 407:
+        return causes.CREDENTIALS_REJECTED if asked.authenticated else causes.CREDENTIALS_MISSING
+    said = _byField(head) if status >= 400 else None
+    if said is causes.TARGET_REFUSED and status < 500:
+        said = None  # the status says more: perhaps it is the port
+    elif said is None and (status in (404, 408, 410, 429) or status >= 500):
+        said = _byWords(head, body)
+    if said is causes.TARGET_NAME and _isAddress(asked.host):
+        return causes.TARGET_DOWN
+    return said or _byStatus(status, asked.port)
+
+
+def _byField(head: bytes) -> Cause | None:
+    field = _FIELDS.search(head)
+    return _BY_FIELD.get((field[1] or b"").upper() or field[2].lower()) if field else None
+
+
+def _byWords(head: bytes, body: bytes) -> Cause | None:
+    reason = head.partition(b"\n")[0]
+    text = " ".join((reason + b" " + body).decode("latin-1").split())
+    for words, cause in _BY_WORDS:
+        if re.search(words, text, re.IGNORECASE):
+            return cause
+    return causes.PROXY_OVERLOADED if _RETRY_AFTER.search(head) else None
+
+
+def _byStatus(status: int, port: int) -> Cause:
+    if status in (403, 405) and port != 443:
+        return causes.PORT_REFUSED
+    if status in (400, 404, 405, 501, 505):
+        return causes.WEB_SERVER
+    if status in (408, 429):
+        return causes.PROXY_OVERLOADED
+    # 511 is a network that wants a login, and nobody's answer for a target.
+    return causes.TARGET_DOWN if 500 <= status < 600 and status != 511 else causes.TARGET_REFUSED
+
+
+def _isAddress(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

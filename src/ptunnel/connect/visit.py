@@ -1,0 +1,368 @@
+"""What one tunnel says to a proxy that asks who we are: an exchange, as its login allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, execute, inlineCallbacks
+
+from ptunnel import causes
+from ptunnel.auth import (
+    Basic,
+    Challenge,
+    ChallengeError,
+    Credentials,
+    Exchange,
+    NoScheme,
+    Scheme,
+    choose,
+    parseChallenges,
+)
+from ptunnel.connect.handshake import Challenged
+from ptunnel.connect.login import MAX_UNVERIFIED, Login
+from ptunnel.errors import (
+    CredentialsRefused,
+    CredentialsUnavailable,
+    ProxyFailed,
+    ProxyRefused,
+    TunnelError,
+)
+
+# Answers to challenges within one attempt at a tunnel: Negotiate may need some legs, and a stale
+# nonce one more. A proxy that asks on and on is broken or hostile.
+MAX_ANSWERS = 6
+
+
+class Visit:
+    """One attempt at a tunnel, as far as authentication goes: `first`, then `answer` as often as
+    the proxy asks, with `sent` whenever an answer goes out; then `accepted`, `refused` or `leave`.
+
+    @ivar waiting: whether it waits for how another one's attempt ends.
+    @ivar opens: whether the first request is to carry what only `open` says.
+    @ivar sticky: whether the newest answer belongs on the connection that brought the challenge.
+    @ivar credentials: those that it tries, as soon as they are known.
+    """
+
+    def __init__(self, login: Login, target: str) -> None:
+        self._login = login
+        self._target = target
+        self._scheme: Scheme | None = None
+        self._exchange: Exchange | None = None
+        self._begun: list[Exchange] = []
+        self._unasked = self._reread = self._told = False
+        self.waiting = self.opens = False
+        self._answers = 0
+        self._cannot: dict[str, Exception] = {}
+        self._offers: list[Challenge] = []
+        self._channel: bytes | None = None
+        self._fresh: Credentials | None = None
+        self.credentials: Credentials | None = None
+
+    @property
+    def sticky(self) -> bool:
+        return self._exchange is not None and self._exchange.continues
+
+    @property
+    def midway(self) -> bool:
+        """Whether what was sent is the beginning of an exchange on one connection."""
+        return self._exchange is not None and self._exchange.midway
+
+    @property
+    def bound(self) -> bool:
+        """Whether it is a connection that is authenticated, and must be kept for that."""
+        return self._scheme is not None and self._scheme.bound
+
+    def secrets(self) -> tuple[bytes, ...]:
+        """What the proxy was told, on whatever connection, and nobody else is to see."""
+        told = (secret for exchange in self._begun for secret in exchange.secrets())
+        return tuple(dict.fromkeys(told))
+
+    @inlineCallbacks
+    def first(self) -> Generator[Deferred[Any], Any, bytes | None]:
+        """The value of Proxy-Authorization for the first request, or None.
+
+        @return: a Deferred; it fails with L{CredentialsRefused} or L{CredentialsUnavailable}, when
+            they were just rejected or missing.
+        """
+        login = self._login
+        login.check(self._target)
+        if login.wanted == "basic":
+            yield self._turn()
+        scheme = login.known()
+        if scheme is None and login.wanted == "basic":
+            credentials = yield self._read()
+            login.admit(credentials, self._target)
+            self.credentials = credentials
+            scheme = Basic(credentials, login.host)
+        if scheme is None:
+            return None
+        self._unasked = True
+        self._use(scheme)
+        if scheme.bound:
+            self.opens = True
+            return None
+        return cast("bytes | None", (yield self._ask("first")))
+
+    @inlineCallbacks
+    def open(self, channel: bytes | None) -> Generator[Deferred[Any], Any, bytes | None]:
+        """The value of Proxy-Authorization for the first request on a connection that stands.
+
+        @param channel: as in L{answer}.
+        """
+        self.opens = False
+        scheme = self._scheme
+        assert scheme is not None
+        self._bind(channel)
+        try:
+            return cast("bytes | None", (yield self._ask("first")))
+        except ChallengeError:  # a ticket has run out
+            self._login.forget(scheme)
+            self._scheme = self._exchange = None
+            return None
+
+    def sent(self) -> None:
+        """The newest answer has gone out."""
+        self._told = self._told or (self._exchange is not None and self._exchange.told)
+
+    @inlineCallbacks
+    def answer(
+        self, challenged: Challenged, channel: bytes | None = None
+    ) -> Generator[Deferred[Any], Any, bytes]:
+        """The value of Proxy-Authorization for the next request.
+
+        @param channel: what binds the answer to the TLS connection with the proxy, b"" where
+            nothing does; None where the connection is in clear.
+        @return: a Deferred; it fails with L{CredentialsRefused}, L{CredentialsUnavailable} or
+            L{ProxyFailed}.
+        """
+        login = self._login
+        self._bind(channel)
+        self._told = False  # this is the verdict
+        self._answers += 1
+        if self._answers > MAX_ANSWERS:
+            error = self._broken(f"goes on asking who we are, after {MAX_ANSWERS} answers")
+            if login.isTrying(self):
+                login.failed(self, error)
+            raise error
+        challenges = self._asked(challenged)
+        try:
+            exchange, scheme = self._exchange, self._scheme
+            if exchange is not None and scheme is not None:
+                challenge = _of(scheme, challenges)
+                if challenge is not None:
+                    header = yield self._try(challenge)
+                    if header is not None:
+                        return cast(bytes, header)
+                if challenge is None and (self._unasked or not exchange.told):
+                    self._drop()  # the proxy has come to ask for another one
+                elif self._scheme is not None:  # else it gives way to a weaker one
+                    yield self._rejected(challenged.refusal)
+            return cast(bytes, (yield self._begin(challenges)))
+        except NoScheme as e:
+            challenged.refusal.hint, challenged.refusal.cause = self._shown(e), e.cause.id
+            raise challenged.refusal from None
+        except ChallengeError as e:
+            what = f"sent a challenge that cannot be answered: {self._shown(e)}"
+            error = self._broken(what, causes.SCHEME_NOT_SERVED)
+            if login.isTrying(self):
+                login.failed(self, error)
+            raise error from None
+
+    def _asked(self, challenged: Challenged) -> list[Challenge]:
+        """The challenges of a 407; those that begin an exchange are remembered."""
+        if not challenged.values:
+            # The oldest proxies meant Basic; nobody gets a password for saying nothing, unless it
+            # has it already.
+            isBasic = self._login.wanted == Basic.name or isinstance(self._scheme, Basic)
+            return [Challenge(Basic.name)] if isBasic else []
+        try:
+            challenges = parseChallenges(challenged.values)
+        except ChallengeError as e:
+            raise self._broken(f"sent a malformed challenge: {self._shown(e)}") from None
+        begun = self._scheme.name if self._scheme is not None else ""
+        offers = [c for c in challenges if c.scheme != begun or not c.token]
+        self._offers = offers or self._offers
+        return challenges
+
+    @inlineCallbacks
+    def giveWay(self, error: TunnelError) -> Generator[Deferred[Any], Any, bytes]:
+        """The connection has ended that the exchange was bound to: what another scheme says on a
+        new one.
+
+        @param error: the failure where there is no other.
+        @return: as L{answer}.
+        """
+        login, scheme = self._login, self._scheme
+        assert scheme is not None
+        self._cannot[scheme.name] = error
+        self._drop()
+        if self._told:
+            self._told = False
+            login.unanswered(self, self._target, scheme.credentials)
+        if not self._offers or login.unverified > MAX_UNVERIFIED:
+            raise error
+        try:
+            return cast(bytes, (yield self._begin(self._offers)))
+        except (NoScheme, ChallengeError):
+            raise error from None
+
+    def accepted(self, info: bytes | None = None) -> None:
+        """The proxy let it pass.
+
+        @param info: the value of Proxy-Authentication-Info (RFC 7615).
+        """
+        self._told = False
+        if self._exchange is not None and self._scheme is not None:
+            self._exchange.accepted(info)
+            self._login.succeeded(self, self._scheme)
+        self.leave()
+
+    def refused(self, refusal: ProxyRefused) -> None:
+        """The proxy refused the target. Whom it had asked before, it knows now."""
+        asked = self._exchange is not None and not self._exchange.midway and not self._unasked
+        if asked and not isinstance(refusal, CredentialsRefused):
+            self.accepted()
+        self._told = False
+        self.leave()
+
+    def stepAside(self) -> None:
+        """Let others try, since the answer is long in coming. Idempotent."""
+        self._login.stepAside(self)
+
+    def leave(self) -> None:
+        """End the visit, whatever its outcome. Idempotent."""
+        login = self._login
+        if self._told and self._scheme is not None and login.isTrying(self):
+            login.unanswered(self, self._target, self._scheme.credentials)
+        self._told = False
+        login.left(self)
+
+    @inlineCallbacks
+    def _turn(self) -> Generator[Deferred[None], None, None]:
+        """Wait until a scheme is known, or this visit may try."""
+        login = self._login
+        login.check(self._target)
+        while login.known() is None and not login.claim(self):
+            self.waiting = True
+            yield login.wait()
+            self.waiting = False
+            login.check(self._target)
+
+    @inlineCallbacks
+    def _begin(self, challenges: Sequence[Challenge]) -> Generator[Deferred[Any], Any, bytes]:
+        """Answer with a scheme that was not tried yet."""
+        login = self._login
+        self._unasked = False
+        yield self._turn()
+        while (scheme := login.known()) is not None:
+            challenge = _of(scheme, challenges)
+            if challenge is not None:
+                self._use(scheme)
+                header = yield self._try(challenge)
+                if header is not None:
+                    return cast(bytes, header)
+            login.forget(scheme)
+            yield self._turn()
+        credentials, self._fresh = self._fresh or (yield self._read()), None
+        login.admit(credentials, self._target)
+        self.credentials = credentials
+        while True:
+            try:
+                kind, challenge = choose(challenges, credentials, login.wanted, self._cannot)
+            except NoScheme:
+                if not self._cannot:
+                    raise
+                raise next(iter(self._cannot.values())) from None
+            if kind is Basic:
+                login.show(self._channel is None)
+            self._use(kind(credentials, login.host))
+            header = yield self._try(challenge)
+            if header is not None:
+                return cast(bytes, header)
+
+    @inlineCallbacks
+    def _try(self, challenge: Challenge) -> Generator[Deferred[Any], Any, bytes | None]:
+        """Answer with the scheme in use. Where that cannot be done, it is not in use any more, and
+        a weaker one may be.
+        """
+        scheme = self._scheme
+        assert scheme is not None
+        try:
+            return cast("bytes | None", (yield self._ask("answer", challenge)))
+        except ChallengeError as e:
+            self._cannot[scheme.name] = e
+            self._drop()
+            return None
+
+    def _drop(self) -> None:
+        """Use the scheme no more."""
+        if self._scheme is not None:
+            self._login.forget(self._scheme)
+        self._scheme = self._exchange = None
+
+    @inlineCallbacks
+    def _rejected(self, refusal: CredentialsRefused) -> Generator[Deferred[Any], Any, None]:
+        """Go on only where there are other credentials than those that were rejected."""
+        login, scheme = self._login, self._scheme
+        assert scheme is not None
+        self._drop()
+        self._told = False
+        if login.known() is not None:
+            return
+        if not self._reread and login.reader is not None:
+            self._reread = True
+            try:
+                self._fresh = yield login.reader.read()
+            except CredentialsUnavailable:
+                self._fresh = scheme.credentials  # there are no newer ones
+            if self._fresh != scheme.credentials or login.known() is not None:
+                return
+        login.failed(self, refusal, scheme.credentials)
+        raise refusal
+
+    @inlineCallbacks
+    def _read(self) -> Generator[Deferred[Credentials], Credentials, Credentials | None]:
+        if self._login.reader is None:
+            return None
+        try:
+            return (yield self._login.reader.read())
+        except CredentialsUnavailable as e:
+            self._login.failed(self, e)
+            raise
+
+    def _use(self, scheme: Scheme) -> None:
+        self._scheme = scheme
+        self._exchange = scheme.begin(self._target)
+        self._begun.append(self._exchange)
+        self._bind(self._channel)
+
+    def _bind(self, channel: bytes | None) -> None:
+        self._channel = channel
+        if self._exchange is not None:
+            self._exchange.channel = channel or b""
+
+    def _ask(self, method: str, *arguments: object) -> Deferred[bytes | None]:
+        assert self._scheme is not None
+        function = getattr(self._exchange, method)
+        if self._scheme.blocking:
+            return self._login.inThread(function, *arguments)
+        return execute(function, *arguments)
+
+    def _shown(self, error: NoScheme | ChallengeError) -> str:
+        """What is wrong with a challenge, in words of which some are the proxy's."""
+        from ptunnel.connect.excerpts import oneLine
+
+        return oneLine(str(error).encode("utf-8", "replace"), self.secrets())
+
+    def _broken(self, what: str, cause: causes.Cause = causes.BROKEN) -> ProxyFailed:
+        login = self._login
+        return ProxyFailed(f"{login.who} {what}", hop=login.hop, cause=cause.id)
+
+
+def _of(scheme: Scheme, challenges: Sequence[Challenge]) -> Challenge | None:
+    """The challenge that a scheme can answer, of several the best."""
+    try:
+        return choose(challenges, scheme.credentials, scheme.name)[1]
+    except NoScheme:
+        return None

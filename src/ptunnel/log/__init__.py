@@ -1,0 +1,190 @@
+"""What ptunnel says: lines about tunnels, from a level on.
+
+The level is looked at before anything is formatted, because a line that nobody sees must not cost
+a connection anything; and here rather than in an observer, so that it holds under twistd too.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from functools import partial
+from typing import Any, TextIO, cast
+
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    formatEvent,
+    globalLogBeginner,
+    globalLogPublisher,
+)
+from zope.interface import implementer
+
+from ptunnel.log.spool import unblock
+
+LEVELS = ("debug", "info", "notice", "warning", "error", "none")
+"""From the most talkative on. Sessions are "info", listening lines "notice"."""
+
+_NAMESPACE = "ptunnel"
+
+# twisted.logger has no notice; a listening line is "info" there.
+_TWISTED = {
+    "debug": LogLevel.debug,
+    "info": LogLevel.info,
+    "notice": LogLevel.info,
+    "warning": LogLevel.warn,
+    "error": LogLevel.error,
+}
+
+
+@implementer(ILogObserver)
+def _publish(event: LogEvent) -> None:
+    """Publish an event. In a program that has set up no logging Twisted shows nothing below
+    critical: as Python's own logging does, warnings and errors then go to standard error.
+    """
+    globalLogPublisher(event)
+    # Twisted has no public name for this; None once a program has begun to log.
+    unheard = getattr(globalLogBeginner, "_temporaryObserver", None) is not None
+    if unheard and event["log_level"] >= LogLevel.warn:
+        Lines(sys.stderr)(event)
+
+
+class Log:
+    """Lines from a level on, as events of twisted.logger.
+
+    @ivar sessions: whether a line of level "info" would be seen.
+    """
+
+    def __init__(self, level: str = "info") -> None:
+        self._logger = Logger(namespace=_NAMESPACE, observer=_publish)
+        self.setLevel(level)
+
+    def setLevel(self, level: str) -> None:
+        self._threshold = LEVELS.index(level)
+        self.sessions = self._threshold <= LEVELS.index("info")
+
+    def debug(self, subject: str, text: str, **fields: Any) -> None:
+        self._emit("debug", subject, text, fields)
+
+    def info(self, subject: str, text: str, **fields: Any) -> None:
+        self._emit("info", subject, text, fields)
+
+    def notice(self, subject: str, text: str, **fields: Any) -> None:
+        self._emit("notice", subject, text, fields)
+
+    def warning(self, subject: str, text: str, **fields: Any) -> None:
+        self._emit("warning", subject, text, fields)
+
+    def error(self, subject: str, text: str, **fields: Any) -> None:
+        self._emit("error", subject, text, fields)
+
+    def _emit(self, level: str, subject: str, text: str, fields: dict[str, Any]) -> None:
+        """@param subject: the tunnel or proxy that the line is about; "" for the service.
+        @param text: the line, without the subject.
+        @param fields: the same for machines, in the JSON format.
+        """
+        if LEVELS.index(level) >= self._threshold:
+            self._logger.emit(
+                _TWISTED[level],
+                "{subject}: {text}" if subject else "{text}",
+                subject=subject,
+                text=text,
+                fields=fields,
+            )
+
+
+@implementer(ILogObserver)
+class Lines:
+    """Writes events to a stream, each as one line, as text or as JSON."""
+
+    def __init__(self, stream: TextIO, *, asJSON: bool = False, worker: str = "") -> None:
+        """@param worker: what the process is called, where there are several."""
+        self._stream = stream
+        self._format = _asJSON if asJSON else _asText
+        self._worker = worker
+
+    def __call__(self, event: LogEvent) -> None:
+        self._stream.write(self._format(event, self._worker) + "\n")
+
+
+def standardLines(name: str, *, asJSON: bool = False, worker: str = "") -> Lines:
+    """Lines on a standard stream, which from now on makes nobody wait.
+
+    @param name: "stdout" or "stderr".
+    """
+    lost = partial(lostLine, asJSON=asJSON, worker=worker)
+    return Lines(unblock(name, lost), asJSON=asJSON, worker=worker)
+
+
+def lostLine(count: int, why: str, *, asJSON: bool = False, worker: str = "") -> str:
+    """The line about lines that were not written."""
+    lines = "1 line was" if count == 1 else f"{count} lines were"
+    event = {
+        "log_namespace": _NAMESPACE,
+        "log_level": LogLevel.warn,
+        "log_time": time.time(),
+        "log_format": "{text}",
+        "subject": "",
+        "text": f"{lines} lost {why}",
+        "fields": {"lost": count},
+    }
+    return (_asJSON if asJSON else _asText)(event, worker)
+
+
+def beginLogging(lines: Lines, level: str) -> None:
+    """From now on write what ptunnel says, and of what Twisted says the warnings and errors.
+
+    @param level: one of LEVELS; "none" silences Twisted too.
+    """
+
+    @implementer(ILogObserver)
+    def observer(event: LogEvent) -> None:
+        if event.get("log_namespace") == _NAMESPACE or event["log_level"] >= LogLevel.warn:
+            lines(event)
+
+    observers = [] if level == "none" else [observer]
+    globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
+
+
+def _level(event: LogEvent) -> str:
+    return cast(str, event.get("log_level", LogLevel.info).name).replace("warn", "warning")
+
+
+def _time(event: LogEvent) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(event["log_time"]))
+
+
+def _printable(text: str) -> str:
+    """The text as one line, its control characters escaped: what is quoted may be anybody's."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _asText(event: LogEvent, worker: str) -> str:
+    text = _printable(formatEvent(event))
+    failure = event.get("log_failure")
+    if failure is not None:  # a bug: all that helps to find it
+        text = f"{text}\n{failure.getTraceback()}"
+    who = f"{worker}: " if worker else ""
+    return f"{_time(event)} {_level(event):7} {who}{text}"
+
+
+def _asJSON(event: LogEvent, worker: str) -> str:
+    line = {"time": _time(event), "level": _level(event)}
+    if worker:
+        line["worker"] = worker
+    if event.get("log_namespace") == _NAMESPACE:
+        line |= {"tunnel": event["subject"], "message": event["text"]}
+        line = line | event["fields"] | line  # the fields last, but above none of the others
+    else:
+        line["message"] = formatEvent(event)
+    if event.get("log_failure") is not None:
+        line["traceback"] = event["log_failure"].getTraceback()
+    try:
+        return json.dumps(line, default=str, allow_nan=False)
+    except (TypeError, ValueError):  # what JSON cannot say
+        return json.dumps({key: str(value) for key, value in line.items()})

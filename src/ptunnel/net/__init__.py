@@ -1,0 +1,1 @@
+"""Sockets: dialling, names, epoll, deadlines, descriptors, and what transports hide."""

@@ -1,0 +1,242 @@
+"""TCP to an address literal or a name.
+
+Twisted's HostnameEndpoint costs five times the connection itself, each time: a resolver thread and
+the race of addresses. So a literal goes straight to its address, and a name is raced once and the
+winner remembered for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, cast
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import HostnameAddress
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
+from twisted.internet.error import ConnectError, ConnectingCancelledError, TimeoutError
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ptunnel import causes
+from ptunnel.errors import Unreachable, isLocal
+from ptunnel.net import epoll
+from ptunnel.net.deadlines import Patient
+from ptunnel.net.names import lookUp
+from ptunnel.net.sockets import SocketEndpoint
+from ptunnel.net.transports import KEEP_ALIVE, abort
+
+# Seconds that the address which won is used without asking again. Long enough to spare a resolver
+# under load, short enough to follow a laptop from one network to the next.
+REMEMBER = 60.0
+# Seconds after which the next address of a name is tried beside one that does not answer.
+STAGGER = 0.3
+
+
+def tcpEndpoint(
+    reactor: Any,
+    host: str,
+    port: int,
+    timeout: float | None = 30.0,
+    isOwn: Callable[[str, int], bool] = lambda host, port: False,
+    keepAlive: float | None = KEEP_ALIVE,
+) -> IStreamClientEndpoint:
+    """An endpoint for TCP to `host`, a name or an address literal without brackets.
+
+    @param timeout: seconds for the whole attempt; None: the caller has a limit of its own.
+    @param isOwn: whether we listen at an address and port ourselves; a name that leads there, as
+        with a line in the hosts file, would lead in circles.
+    @param keepAlive: seconds of silence before the peer is probed; None: it is not. Of a connection
+        of Twisted's own, as in a program that embeds this, it is left to whoever uses it.
+    """
+    if epoll.applies(reactor) and (isIPAddress(host) or isIPv6Address(host)):
+        return SocketEndpoint(reactor, host, port, timeout, keepAlive)
+    from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+
+    if isIPAddress(host):
+        return TCP4ClientEndpoint(reactor, host, port, cast(float, timeout))
+    if isIPv6Address(host):
+        return TCP6ClientEndpoint(reactor, host, port, timeout)
+    return NamedEndpoint(reactor, host, port, timeout, isOwn, keepAlive)
+
+
+@implementer(IStreamClientEndpoint)
+class NamedEndpoint:
+    """TCP to a name: its addresses are raced (RFC 8305), and the winner is remembered for REMEMBER
+    seconds, or until it fails.
+
+    `connect` fails with DNSLookupError, ConnectError and their like, with OSError where this
+    machine has run out of what a look-up needs, with TimeoutError at the deadline, and with
+    L{Unreachable} where the name leads to ourselves. Cancelling it ends the attempt.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        timeout: float | None = 30.0,
+        isOwn: Callable[[str, int], bool] = lambda host, port: False,
+        keepAlive: float | None = KEEP_ALIVE,
+    ) -> None:
+        """The same as for L{tcpEndpoint}."""
+        self._keepAlive = keepAlive
+        self._reactor = reactor
+        self._address = HostnameAddress(host.encode(), port)
+        self._port = port
+        self._timeout = timeout
+        self._isOwn = isOwn
+        self._host = host
+        self._winner: IStreamClientEndpoint | None = None
+        self._until = self._circlesUntil = 0.0
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        if self._reactor.seconds() < self._circlesUntil:
+            return fail(self._inCircles())  # the circle that was begun ends here
+        if self._winner is None or self._reactor.seconds() >= self._until:
+            connecting = self._raceFor(protocolFactory)
+        else:
+            connecting = self._winner.connect(protocolFactory)
+            connecting.addErrback(self._lost, protocolFactory)
+        if self._timeout is not None:
+            clock: Any = Patient(self._reactor)
+            connecting.addTimeout(self._timeout, clock, _timedOut)
+        return connecting
+
+    def _raceFor(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        looking = lookUp(self._reactor, self._host).addErrback(self._notFound)
+        return looking.addCallback(self._race, protocolFactory).addCallback(self._won)
+
+    def _race(
+        self, addresses: Sequence[str], protocolFactory: IProtocolFactory
+    ) -> Deferred[IProtocol]:
+        ends = [self._to(host) for host in addresses]
+        return _Race(self._reactor, ends, protocolFactory, self._address).start()
+
+    def _to(self, host: str) -> IStreamClientEndpoint:
+        return tcpEndpoint(self._reactor, host, self._port, None, keepAlive=self._keepAlive)
+
+    def _notFound(self, reason: Failure) -> Failure:
+        # Else a Route would try its next way.
+        cancelled = reason.check(CancelledError)
+        return Failure(ConnectingCancelledError(self._address)) if cancelled else reason
+
+    def _won(self, protocol: IProtocol) -> IProtocol:
+        transport = getattr(protocol, "transport", None)
+        if transport is not None:
+            host = transport.getPeer().host
+            if self._isOwn(host, self._port):
+                self._circlesUntil = self._reactor.seconds() + REMEMBER
+                abort(transport)
+                raise self._inCircles()
+            self._winner = self._to(host)
+            self._until = self._reactor.seconds() + REMEMBER
+        return protocol
+
+    def _inCircles(self) -> Unreachable:
+        name = self._address.hostname.decode()
+        return Unreachable(
+            f"{name} leads back to ptunnel itself",
+            hop=name,
+            hint=causes.LEADS_BACK.hint,
+            cause=causes.LEADS_BACK.id,
+        )
+
+    def _lost(
+        self, reason: Failure, protocolFactory: IProtocolFactory
+    ) -> Failure | Deferred[IProtocol]:
+        if isLocal(reason.value):
+            return reason
+        self._winner = None
+        if not reason.check(ConnectError):
+            return reason
+        return self._raceFor(protocolFactory)
+
+
+class _Race:
+    """Connects to several endpoints, each a while after the one before or when that has failed,
+    until the first stands.
+
+    @ivar _over: one has won, or all are given up.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoints: Sequence[IStreamClientEndpoint],
+        protocolFactory: IProtocolFactory,
+        address: HostnameAddress,
+    ) -> None:
+        """@param address: what a cancelled race fails with."""
+        self._reactor = reactor
+        self._rest = list(endpoints)
+        self._factory = protocolFactory
+        self._address = address
+        self._over = False
+        self._pending: list[Deferred[IProtocol]] = []
+        self._failures: list[Failure] = []
+        self._timer: IDelayedCall | None = None
+        self._done: Deferred[IProtocol] = Deferred(self._cancelled)
+
+    def start(self) -> Deferred[IProtocol]:
+        """@return: fails with what the last one failed with; or, where this machine has run out of
+        something for one of them, with that, which says nothing of who is there.
+        """
+        self._next()
+        return self._done
+
+    def _next(self) -> None:
+        self._timer = None
+        endpoint = self._rest.pop(0)
+        if self._rest:
+            self._timer = self._reactor.callLater(STAGGER, self._next)
+        attempt = maybeDeferred(endpoint.connect, self._factory)
+        self._pending.append(attempt)
+        attempt.addCallbacks(self._won, self._lost, callbackArgs=(attempt,), errbackArgs=(attempt,))
+
+    def _won(self, protocol: IProtocol, attempt: Deferred[IProtocol]) -> None:
+        self._pending.remove(attempt)
+        self._stop()
+        self._done.callback(protocol)
+
+    def _lost(self, reason: Failure, attempt: Deferred[IProtocol]) -> None:
+        self._pending.remove(attempt)
+        if self._over:
+            return
+        self._failures.append(reason)
+        if not reason.check(ConnectError, OSError):  # raised by the factory
+            self._stop()
+            self._done.errback(reason)
+        elif self._rest:
+            self._stopTimer()
+            self._next()
+        elif not self._pending:
+            ours = [failure for failure in self._failures if isLocal(failure.value)]
+            self._stop()
+            self._done.errback((ours or self._failures)[-1])
+
+    def _cancelled(self, done: Deferred[IProtocol]) -> None:
+        self._stop()
+        done.errback(ConnectingCancelledError(self._address))
+
+    def _stop(self) -> None:
+        """Give up those that have not won."""
+        self._over = True
+        self._rest.clear()
+        self._stopTimer()
+        for attempt in tuple(self._pending):
+            attempt.cancel()
+
+    def _stopTimer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _timedOut(result: object, timeout: float) -> NoReturn:
+    raise TimeoutError(string=f"no connection within {timeout:g} s")

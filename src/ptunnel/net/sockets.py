@@ -1,0 +1,284 @@
+"""TCP connections that are accepted and made on a Watch, for a fraction of what Twisted's cost.
+
+They are Twisted's own, less what a tunnel does not need: what is written is sent at once where it
+can be, nothing is read before somebody wants it, and a connection is made without a connector and
+its turns of the reactor. Linux only. Used by tcp and service.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectingCancelledError, NoProtocol, getConnectError
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ptunnel.net.epoll import IN, OUT, Watch, watchOf
+from ptunnel.net.transports import KEEP_ALIVE, setKeepAlive
+
+
+def _address(sockaddr: tuple[Any, ...]) -> IPv4Address | IPv6Address:
+    return (IPv4Address if len(sockaddr) == 2 else IPv6Address)("TCP", *sockaddr)
+
+
+class Socket(tcp.Connection):
+    """A connected socket on a Watch. It is not read before it is told to resume.
+
+    @ivar interest: what its Watch waits for.
+    @cvar probed: its keep-alive probes were set when the socket was made.
+    """
+
+    interest = 0
+    probed = True
+    # Nobody else has the descriptor, so closing it is enough.
+    _shouldShutdown = False
+    logstr = "Socket"
+
+    def __init__(
+        self,
+        skt: socket.socket,
+        protocol: IProtocol,
+        peer: tuple[Any, ...],
+        server: Any = None,
+        number: int = 0,
+        reactor: Any = None,
+    ) -> None:
+        """As a Port calls it. @param peer: a sockaddr. @param reactor: a Watch."""
+        super().__init__(skt, protocol, reactor)
+        self._peer = peer
+        self._tlsClientDefault = server is None  # startTLS asks for it
+        self.connected = 1
+
+    def write(self, data: bytes) -> None:
+        if self.TLS:  # since startTLS
+            super().write(data)
+            return
+        if self.connected and not self.interest & OUT and not self._writeDisconnected:
+            sent = self.writeSomeData(data)
+            if isinstance(sent, int):  # else it is lost, and the Watch will hear of it
+                data = data[sent:]
+        if data:
+            super().write(data)
+
+    def hangUp(self) -> None:
+        """Close it at once, rather than in the reactor's next turn. Nothing is sent first."""
+        self.connectionLost(connectionDone)
+
+    def getPeer(self) -> IPv4Address | IPv6Address:
+        return _address(self._peer)
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        return _address(self.socket.getsockname())
+
+
+class Port(tcp.Port):
+    """A listening socket on a Watch."""
+
+    interest = 0
+    # Workers share it, and a shutdown would end it for all of them.
+    _shouldShutdown = False
+    transport = Socket  # type: ignore[assignment]
+
+    def createInternetSocket(self) -> socket.socket:
+        skt: socket.socket = super().createInternetSocket()
+        try:
+            tuneSocket(skt)  # what it accepts inherits it
+        except OSError:
+            skt.close()
+            raise
+        return skt
+
+
+@implementer(IStreamServerEndpoint)
+class PortEndpoint:
+    """Listens on an address of this machine."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        port: int,
+        backlog: int,
+        interface: str,
+        descriptor: int | None = None,
+    ) -> None:
+        """
+        @param reactor: one to which L{ptunnel.net.epoll.applies}.
+        @param descriptor: a socket that listens there already; it belongs to the endpoint now.
+        """
+        if descriptor is None:
+            self._port = Port(port, None, backlog, interface, watchOf(reactor))  # type: ignore[arg-type]
+        else:
+            family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+            # What adoptStreamPort does, for a Port that is on a Watch.
+            self._port = Port._fromListeningDescriptor(watchOf(reactor), descriptor, family, None)
+            os.close(descriptor)  # it has a duplicate, and with another one the port stays open
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """@return: fails with CannotListenError."""
+        self._port.factory = protocolFactory  # type: ignore[assignment]
+        done: Deferred[IListeningPort] = Deferred()
+        try:
+            self._port.startListening()
+        except Exception:
+            done.errback(Failure())
+        else:
+            done.callback(self._port)
+        return done
+
+
+@implementer(IStreamClientEndpoint)
+class SocketEndpoint:
+    """TCP to an address literal.
+
+    `connect` fails with ConnectError and its kinds, among them TimeoutError at the deadline, and
+    with whatever the factory raised. Cancelling it closes the socket.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        timeout: float | None,
+        keepAlive: float | None = KEEP_ALIVE,
+    ) -> None:
+        """
+        @param reactor: one to which L{ptunnel.net.epoll.applies}.
+        @param keepAlive: seconds of silence before the peer is probed; None: it is not.
+        """
+        self._keepAlive = keepAlive
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, numeric)[0]
+        self._family: int = found[0]
+        self._sockaddr: tuple[Any, ...] = found[4]
+        self._watch = watchOf(reactor)
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        dial = _Dial(self._watch, self._family, self._sockaddr, protocolFactory, self._keepAlive)
+        if self._timeout is not None:
+            dial.done.addTimeout(self._timeout, self._watch, _timedOut)  # type: ignore[arg-type]
+        return dial.done
+
+
+def tuneSocket(skt: socket.socket, keepAlive: float | None = KEEP_ALIVE) -> None:
+    """No delay for small messages, and probes that find out a peer that has gone.
+
+    @param keepAlive: seconds of silence before the first of them; None: there are none.
+    """
+    skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    setKeepAlive(skt, keepAlive)
+
+
+def _leadsThere(family: int, sockaddr: tuple[Any, ...]) -> bool:
+    """Whether this machine has an address from which it could connect to another one.
+
+    Without one it answers EADDRNOTAVAIL too, as it does when its ports are used up.
+    """
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as skt:
+            skt.connect(sockaddr)  # which sends nothing
+    except OSError as e:
+        return e.errno not in (errno.EADDRNOTAVAIL, errno.ENETUNREACH)
+    return True
+
+
+def _timedOut(result: object, timeout: float) -> None:
+    raise ConnectTimeout(string=f"no connection within {timeout:g} s")
+
+
+class _Dial:
+    """A socket that is being connected."""
+
+    interest = 0
+
+    def __init__(
+        self,
+        watch: Watch,
+        family: int,
+        sockaddr: tuple[Any, ...],
+        factory: IProtocolFactory,
+        keepAlive: float | None,
+    ) -> None:
+        self.done: Deferred[IProtocol] = Deferred(self._cancelled)
+        self._watch = watch
+        self._sockaddr = sockaddr
+        self._factory = factory
+        try:
+            skt = self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as e:
+            self.done.errback(getConnectError(e))
+            return
+        self.fileno = skt.fileno
+        try:
+            tuneSocket(skt, keepAlive)
+            code = skt.connect_ex(sockaddr)
+            if code in (0, errno.EINPROGRESS):
+                watch.want(self, OUT)
+            else:
+                self._refused(code)
+        except OSError as e:  # of setsockopt or epoll
+            watch.forget(self)
+            self._failed(getConnectError(e))
+
+    def doWrite(self) -> None:
+        """It is connected, or never will be."""
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._refused(code)
+            return
+        try:
+            protocol = self._factory.buildProtocol(_address(self._sockaddr))
+            if protocol is None:
+                raise NoProtocol()
+        except Exception:
+            self._failed(Failure())
+            return
+        transport = Socket(self._socket, protocol, self._sockaddr, reactor=self._watch)
+        self._watch.replace(self, transport)
+        try:
+            self._watch.want(transport, IN)
+            protocol.makeConnection(transport)
+        except Exception:
+            why = Failure()
+            transport.abortConnection()
+            self.done.errback(why)
+        else:
+            self.done.callback(protocol)
+
+    doRead = doWrite
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._failed(reason)
+
+    def _refused(self, code: int) -> None:
+        if code == errno.EADDRNOTAVAIL and not _leadsThere(self._socket.family, self._sockaddr):
+            code = errno.ENETUNREACH
+        self._failed(getConnectError((code, os.strerror(code))))
+
+    def _failed(self, reason: Failure | Exception) -> None:
+        self._close()
+        self.done.errback(reason)
+
+    def _close(self) -> None:
+        self._watch.want(self, 0)
+        self._socket.close()
+
+    def _cancelled(self, done: Deferred[IProtocol]) -> None:
+        self._close()
+        done.errback(ConnectingCancelledError(_address(self._sockaddr)))

@@ -1,0 +1,1 @@
+"""Two transports joined: the splice, and its legs by producers, by the kernel and over TLS."""

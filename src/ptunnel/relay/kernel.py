@@ -1,0 +1,425 @@
+"""A leg of a splice whose bytes stay in the kernel, for plain TCP and Unix sockets on Linux.
+
+It takes the socket over from Twisted's transport, which still closes it in the end. Small messages
+go through one buffer that all connections share. A direction that fills that buffer is bulk, and
+goes through splice(2) and a pipe, so that its bytes never enter Python. Pipes are pooled and held
+only while a direction is bulk, so an idle connection holds neither. Used by splice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from twisted.internet.interfaces import ITransport
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+
+from ptunnel.net import epoll
+from ptunnel.net.descriptors import PROCESS
+from ptunnel.net.epoll import IN, OUT
+from ptunnel.net.transports import queuedBytes, takeUnsent, tune
+from ptunnel.relay.producers import Joint, Leg
+
+# What a read takes, and what tells a bulk direction from a small message.
+BUFFER = 64 * 1024
+# What a read takes where one of the two is TLS, and a larger piece costs less for each byte. With
+# what is encrypted and not sent yet, it is what a connection holds at most.
+SECURE_BUFFER = 112 * 1024
+# A pipe is 64 KiB unless it is made larger. An unprivileged user's pipes share a budget, past which
+# the kernel refuses; then it goes on with what there is.
+PIPE = 1024 * 1024
+# A bulk direction that yields less than this at a time has calmed down.
+CALM = 16 * 1024
+# Free pipes that are kept for the next bulk direction.
+POOL = 16
+
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python 3.10 names no further back
+# What splice(2) says of a connection. Whatever else it says is about itself: the kernel cannot
+# splice these, or not now, or a sandbox forbids it; buffers do as well.
+_BROKEN = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.ENETUNREACH,
+        errno.ENOTCONN,
+        errno.EPIPE,
+        errno.EPROTO,
+        errno.ETIMEDOUT,
+    )
+)
+# What is so of these two sockets, or for the moment.
+_PASSING = frozenset((errno.EINVAL, errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE))
+_FLAGS = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
+_view = memoryview(bytearray(SECURE_BUFFER))
+_small = _view[:BUFFER]
+"""What is read is in it until it is sent; nothing else happens in between."""
+
+
+def isPlain(transport: Any) -> bool:
+    """Whether this is a plain socket that goes on sending."""
+    return (
+        isinstance(transport, Connection)
+        and not transport.TLS
+        and bool(transport.connected)
+        and not transport.disconnecting
+        and transport.producer is None
+        and epoll.applies(transport.reactor)
+    )
+
+
+class Pipe:
+    """A pipe between two sockets.
+
+    @cvar free: those that wait for the next bulk direction, while there is any other.
+    @cvar used: how many are in use.
+    @ivar filled: how many bytes are in it.
+    """
+
+    __slots__ = ("_reading", "_writing", "filled")
+
+    free: ClassVar[list[Pipe]] = []
+    used: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        # The last quarter of the budget is for sessions.
+        if not PROCESS.has(2, share=0.75):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        PROCESS.used += 2
+        self.filled = 0
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._writing, _SET_PIPE_SIZE, PIPE)
+
+    @classmethod
+    def take(cls) -> Pipe:
+        """@raise OSError: when there are no descriptors left."""
+        pipe = cls.free.pop() if cls.free else cls()
+        Pipe.used += 1
+        return pipe
+
+    def giveBack(self) -> None:
+        """Only an empty one can serve another connection; with nothing bulk, none is kept."""
+        Pipe.used -= 1
+        if self.filled or len(self.free) >= POOL:
+            self._close()
+        else:
+            self.free.append(self)
+        while self.free and not Pipe.used:
+            self.free.pop()._close()
+
+    def fill(self, source: int) -> int:
+        """@return: how many bytes came; 0 at the end of file."""
+        count = os.splice(source, self._writing, PIPE, flags=_FLAGS)
+        self.filled += count
+        return count
+
+    def empty(self, sink: int) -> None:
+        """As far as the sink takes it."""
+        with contextlib.suppress(BlockingIOError):
+            self.filled -= os.splice(self._reading, sink, self.filled, flags=_FLAGS)
+
+    def read(self) -> bytes:
+        """All that is in it."""
+        data = os.read(self._reading, self.filled)
+        self.filled = 0
+        return data
+
+    def _close(self) -> None:
+        PROCESS.used -= 2
+        os.close(self._reading)
+        os.close(self._writing)
+
+
+class KernelLeg(Leg):
+    """One of two plain sockets.
+
+    @ivar interest: what its Watch waits for.
+    @ivar _rest: bytes of this source that its sink had no room for.
+    @ivar _pipe: what this source's bytes go through while it is bulk.
+    @ivar unsent: bytes that were taken from the other one, and the socket had no room for.
+    @ivar _plain: the transport whose socket it is.
+    """
+
+    other: KernelLeg
+
+    __slots__ = (
+        "_bulky",
+        "_fd",
+        "_into",
+        "_pipe",
+        "_plain",
+        "_receive",
+        "_rest",
+        "_send",
+        "_watch",
+        "interest",
+        "unsent",
+    )
+
+    # Whether its bytes may go through a pipe: not where they are changed on their way.
+    pipes = True
+    # Whether splice(2) was found to be forbidden or missing, in this process.
+    spliceFails: ClassVar[bool] = False
+
+    def __init__(self, splice: Joint, transport: ITransport) -> None:
+        super().__init__(splice, transport)
+        connection: socket.socket = self._plain.getHandle()
+        self._fd = connection.fileno()
+        self._receive: Callable[..., int] = connection.recv_into
+        self._send: Callable[..., int] = connection.send
+        self._rest = b""
+        self.unsent = b""
+        self._pipe: Pipe | None = None
+        self._bulky = True
+        self.interest = 0
+        self._watch = epoll.watchOf(self._plain.reactor)
+
+    def _takeOver(self) -> None:
+        self.halfCloses, self.secure = True, False
+        self._plain = self.transport
+        self._previous = self.transport.protocol
+
+    def _attach(self) -> None:
+        """Be who receives what the transport does."""
+        self.transport.protocol = self
+
+    def start(self, other: Any) -> None:
+        self.other = other
+        self._bulky = self.pipes and other.pipes and not KernelLeg.spliceFails
+        self._into = _small if self._bulky else _view
+        self._attach()
+        plain = self._plain
+        if plain.reactor is self._watch:
+            self._watch.replace(plain, self)
+        else:
+            tune(plain)
+            plain.stopReading()
+            plain.stopWriting()
+        self._takeUnsent()
+
+    def _takeUnsent(self) -> None:
+        """Send what the transport holds before anything else."""
+        self.other._rest = takeUnsent(self._plain) + self.other._rest
+
+    def fileno(self) -> int:
+        return self._fd
+
+    # What the Watch tells it
+
+    def doRead(self) -> None:
+        """Pass on what has come."""
+        other = self.other
+        if self._pipe is not None and not other.wroteLast:
+            self._readBulk(self._pipe)
+            return
+        try:
+            count = self._receive(self._into)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._reset()
+            return
+        if not count:
+            self.readConnectionLost()
+            if not self.lost:
+                self._watch.want(self, self.interest & ~IN)
+        elif not other.wroteLast:
+            self.received += count
+            try:
+                sent = other._send(_view[:count])
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                other._reset()
+                return
+            if sent < count or other.unsent:
+                self._rest = bytes(_view[sent:count])
+                self._wait()
+            elif count == BUFFER and self._bulky:
+                self._startBulk()
+
+    def doWrite(self) -> None:
+        """There is room again for what the other one had for this one."""
+        self.other.flush()
+
+    # Sending
+
+    def flush(self) -> None:
+        """Send what the sink had no room for, then read on."""
+        other, pipe = self.other, self._pipe
+        try:
+            if self._rest or other.unsent:
+                with contextlib.suppress(BlockingIOError):
+                    self._rest = self._rest[other._send(self._rest) :]
+            elif pipe is not None:
+                self._emptyPipe(pipe)
+        except OSError:
+            other._reset()
+            return
+        if self._holds():
+            return
+        self._watch.want(other, other.interest & ~OUT)
+        if self.lost:
+            self._endBulk()
+        if other.wroteLast:
+            other._shutDown()
+        if not self.readEnded and not self.lost:
+            self._watch.want(self, self.interest | IN)
+
+    def _holds(self) -> bool:
+        if self._pipe is not None and self._pipe.filled:
+            return True
+        return bool(self._rest or self.other.unsent)
+
+    def _wait(self) -> None:
+        """Read no more until the sink has taken what this source holds."""
+        self._watch.want(self, self.interest & ~IN)
+        self._watch.want(self.other, self.other.interest | OUT)
+
+    # Bulk
+
+    def _startBulk(self) -> None:
+        try:
+            self._pipe = Pipe.take()
+        except OSError:
+            self._bulky = False  # no descriptors: buffers do as well
+
+    def _endBulk(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.giveBack()
+
+    def _readBulk(self, pipe: Pipe) -> None:
+        try:
+            count = pipe.fill(self._fd)
+        except BlockingIOError:
+            return
+        except OSError as e:
+            self._endBulk()
+            if e.errno in _BROKEN:
+                self._reset()
+            else:
+                self._doWithout(e)
+            return
+        if count:
+            self.received += count
+            try:
+                self._emptyPipe(pipe)
+            except OSError:
+                self.other._reset()
+                return
+            if self._holds():
+                self._wait()
+                return
+        if count < CALM:
+            self._endBulk()  # also at the end of file, which the next read finds again
+
+    def _emptyPipe(self, pipe: Pipe) -> None:
+        try:
+            pipe.empty(self.other._fd)
+        except OSError as e:
+            if e.errno in _BROKEN:
+                raise
+            self._rest = pipe.read()
+            self._endBulk()
+            self._doWithout(e)
+
+    def _doWithout(self, error: OSError) -> None:
+        """Go on with buffers, since splice(2) does not work here."""
+        self._bulky = False
+        if error.errno not in _PASSING:
+            KernelLeg.spliceFails = True
+
+    # What the transport and the splice tell it
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from before it took over: behind a proxy's answer."""
+        if not self.other.wroteLast:
+            self.received += len(data)
+            self._rest += data
+            self._wait()
+            self.flush()
+
+    def resumeProducing(self) -> None:
+        if self._holds():
+            self._wait()
+            self.flush()
+        elif not self.readEnded:
+            self._watch.want(self, self.interest | IN)
+
+    def endWriting(self) -> None:
+        if not self.wroteLast:
+            self.wroteLast = True
+            if not self.other._holds():
+                self._shutDown()
+
+    def drop(self) -> None:
+        if not self.readEnded and not self.lost:
+            self._watch.want(self, self.interest | IN)
+
+    def rest(self) -> None:
+        if self._pipe is not None and not self._pipe.filled:
+            self._endBulk()
+
+    def unsentBytes(self) -> int:
+        if self.lost:
+            return 0
+        source = self.other
+        piped = 0 if source._pipe is None else source._pipe.filled
+        return len(source._rest) + piped + len(self.unsent) + queuedBytes(self._fd)
+
+    def hangUp(self) -> None:
+        if not self.lost:
+            self._lose(connectionDone)
+
+    def abort(self) -> None:
+        self.wroteLast = True  # an end of file before the reset would hide it from the peer
+        self._watch.want(self, 0)
+        super().abort()
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._plain.connected:  # the Watch says so; the transport will, when it has closed
+            self._lose(reason)
+            return
+        self._watch.forget(self)
+        self.unsent = b""
+        other = self.other
+        if other.lost or not self._holds():
+            self._endBulk()  # else flush does, behind what the other one is still to get
+        other._endBulk()
+        super().connectionLost(reason)
+
+    def _shutDown(self) -> None:
+        self.writeEnded = True
+        if self.readEnded:
+            self._closeIfFinished()
+        else:
+            with contextlib.suppress(OSError):
+                self._plain.getHandle().shutdown(socket.SHUT_WR)
+
+    def _reset(self) -> None:
+        self._lose(Failure(CONNECTION_LOST))
+
+    def _lose(self, reason: Failure) -> None:
+        """Close the transport, which tells its protocol."""
+        if reason is not connectionDone or self._plain.reactor is not self._watch:
+            # Whoever made it may hold the socket still, for which closing it is not enough.
+            self._watch.want(self, 0)
+        self._plain.connectionLost(reason)
+
+    def _closeIfFinished(self) -> None:
+        if self.readEnded and self.writeEnded and not self.lost:
+            self._lose(connectionDone)

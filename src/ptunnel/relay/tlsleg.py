@@ -1,0 +1,185 @@
+"""A leg of a splice for TLS over a plain socket, on Linux: what kernel does, with OpenSSL between.
+
+Twisted's TLS transport did the handshake. From here on its socket is read and written as a
+KernelLeg's is, in large pieces and without a turn through Twisted for each record. Used by splice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, cast
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import ITransport
+from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+from ptunnel.net.epoll import OUT
+from ptunnel.net.transports import receiverOf, takeUnencrypted, takeUnsent
+from ptunnel.relay import kernel
+from ptunnel.relay.kernel import SECURE_BUFFER, KernelLeg
+from ptunnel.relay.producers import Joint
+
+# The most that one record carries (RFC 8446 section 5.1).
+RECORD = 16 * 1024
+# What is read at a time: with all but the end of a record from before, it fits the buffer when it
+# is decrypted, so that nothing is left in OpenSSL, of which no event would tell.
+READ = SECURE_BUFFER - RECORD - 1024
+# What encrypting a whole buffer gives, and some alerts.
+WRITE = SECURE_BUFFER + 4096
+
+_encrypted = bytearray(READ)
+_encryptedView = memoryview(_encrypted)
+
+
+def isTls(transport: Any) -> bool:
+    """Whether this is TLS over a socket, whatever it does just now."""
+    # Not its newer subclass, which holds small writes back until the reactor's next turn.
+    return type(transport) is TLSMemoryBIOProtocol and isinstance(transport.transport, Connection)
+
+
+def isTlsOverPlain(transport: Any) -> bool:
+    """Whether this is TLS over a plain socket, has done its handshake and goes on sending."""
+    return (
+        isTls(transport)
+        and bool(transport.connected)
+        and transport.getHandle().get_peer_finished() is not None
+        and transport.getHandle().get_finished() is not None
+        and not transport.disconnecting
+        and getattr(transport, "_producer", None) is None
+        and kernel.isPlain(transport.transport)
+    )
+
+
+class TlsLeg(KernelLeg):
+    """A TLS connection. It cannot half-close: an end in either direction ends both."""
+
+    __slots__ = ("_broken", "_inOrder", "_peerEnded", "_receivePlain", "_sendPlain", "_tls")
+
+    pipes = False
+
+    def __init__(self, splice: Joint, transport: ITransport) -> None:
+        super().__init__(splice, transport)
+        self._tls: SSL.Connection = self.transport.getHandle()
+        self._peerEnded = self._broken = self._inOrder = False
+        self._receivePlain: Callable[..., int] = self._receive
+        self._sendPlain: Callable[..., int] = self._send
+        self._receive = self._receiveSecure
+        self._send = self._sendSecure
+
+    def _takeOver(self) -> None:
+        self.halfCloses, self.secure = False, True
+        self._plain = self.transport.transport
+        self._previous = receiverOf(self.transport)
+
+    def _attach(self) -> None:
+        self.transport.wrappedProtocol = self
+
+    def _takeUnsent(self) -> None:
+        self.unsent = takeUnsent(self._plain)
+        self.other._rest = takeUnencrypted(self.transport) + self.other._rest
+
+    def start(self, other: Any) -> None:
+        super().start(other)
+        # The end of the handshake may still be in OpenSSL, and Twisted would send it a turn later.
+        self._answerPeer()
+
+    def doRead(self) -> None:
+        super().doRead()
+        if self.lost or self.readEnded:
+            return
+        if self._peerEnded:
+            self.readConnectionLost()
+        elif self._broken and not self._holds():
+            self._reset()
+
+    def flush(self) -> None:
+        super().flush()
+        if self._broken and not self.lost and not self.readEnded and not self._holds():
+            self._reset()
+
+    def _lose(self, reason: Failure) -> None:
+        self._inOrder = reason is connectionDone
+        super()._lose(reason)
+
+    def _endedInOrder(self, reason: Failure) -> bool:
+        # Twisted's transport, which was passed by, takes every end for a cut.
+        return self._inOrder
+
+    def readConnectionLost(self) -> None:
+        """The peer has ended, and with TLS that is both ways."""
+        self.readEnded = self.wroteLast = True
+        self._splice.sourceEnded(self)
+        self._shutDown()
+
+    def _shutDown(self) -> None:
+        if not self.writeEnded:
+            self.writeEnded = True
+            with contextlib.suppress(SSL.Error):
+                self._tls.shutdown()
+            self._answerPeer()
+        self._closeIfFinished()
+
+    def _receiveSecure(self, buffer: memoryview) -> int:
+        """Like `socket.recv_into`.
+
+        @raise ConnectionError: for TCP that ends before TLS has, and for a broken record.
+        """
+        count = self._receivePlain(_encrypted)
+        tls = self._tls
+        if count:
+            tls.bio_write(cast(Any, _encryptedView[:count]))
+        else:
+            raise ConnectionError("no close_notify")
+        total = 0
+        size = len(buffer)
+        try:
+            while total < size:
+                total += tls.recv_into(cast(Any, buffer[total:]), min(RECORD, size - total))
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self._peerEnded = True
+        except SSL.Error as e:
+            self._answerPeer()  # an alert
+            if not total:
+                raise ConnectionError(str(e)) from None
+            self._broken = True  # what came before it is delivered first
+            return total
+        self._answerPeer()
+        if not total and not self._peerEnded:
+            raise BlockingIOError
+        return total
+
+    def _answerPeer(self) -> None:
+        """Send what OpenSSL says of its own accord: alerts, new keys."""
+        with contextlib.suppress(OSError):
+            self._flushTls()
+        if self.unsent:
+            self._watch.want(self, self.interest | OUT)
+
+    def _sendSecure(self, data: Any) -> int:
+        """As send of a socket, but that what is encrypted is as good as sent: `unsent`."""
+        if self.unsent:
+            self.unsent = self.unsent[self._sendPlain(self.unsent) :]
+            if self.unsent:
+                raise BlockingIOError
+        total = 0
+        try:
+            while total < len(data):
+                total += self._tls.send(data[total:])
+        except SSL.Error as e:
+            raise ConnectionError(str(e)) from None
+        self._flushTls()
+        return total
+
+    def _flushTls(self) -> None:
+        try:
+            self.unsent += self._tls.bio_read(WRITE)
+        except SSL.WantReadError:
+            return
+        with contextlib.suppress(BlockingIOError):
+            self.unsent = self.unsent[self._sendPlain(self.unsent) :]

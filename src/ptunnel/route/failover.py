@@ -1,0 +1,197 @@
+"""Several ways to one target, tried in order: an endpoint over endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from itertools import groupby
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ptunnel.causes import PROXY_OVERLOADED
+from ptunnel.errors import (
+    LocalFailure,
+    RouteFailed,
+    TargetUnreachable,
+    TunnelError,
+    Unreachable,
+    cannotReach,
+)
+from ptunnel.log import Log
+from ptunnel.net.deadlines import clockOf
+from ptunnel.route.health import Health
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to a target.
+
+    @ivar name: what logs call it: the proxy's name.
+    @ivar endpoint: leads to the target.
+    @ivar direct: whether it goes without a proxy.
+    @ivar health: the proxy's, which all that go through it share.
+    """
+
+    name: str
+    endpoint: IStreamClientEndpoint
+    direct: bool = False
+    health: Health | None = None
+
+
+# So many tunnels in a row that one proxy could not make and a later one could, and the later one is
+# asked first; and for how many seconds.
+OUTDONE = 3
+REST = 60.0
+
+
+@implementer(IStreamClientEndpoint)
+class Route:
+    """Tries its ways in order, but passes over the proxies that could not be reached lately, as
+    long as there is another way. A direct one is tried only where every proxy before it could not
+    be reached, never after one has answered. What this machine itself has run out of, or forbids,
+    changes no way: none is tried after it. A proxy that answers again and again that it cannot
+    reach the target, or has too much to do, while another one can, is asked after that for a while.
+
+    `connect` fails with the TunnelError of the only way, or with RouteFailed, which holds that of
+    each; with any other error, such as one of the factory, at once. Cancelling it ends the attempt.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        ways: Sequence[Way],
+        log: Log | None = None,
+        clock: IReactorTime | None = None,
+    ) -> None:
+        """
+        @param name: the tunnel, as logs call it.
+        @param target: `host:port`, as failures name it.
+        @param ways: at least one.
+        @param clock: None: the reactor.
+        """
+        self.name = name
+        self.target = target
+        self._ways = tuple(ways)
+        self._log = log or Log()
+        self._clock = clock
+        self._fallen = False
+        self._outdone: dict[Way, int] = {}  # how often in a row
+        self._resting: dict[Way, float] = {}  # until when
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        ways = self._ordered()
+        ill = {way for way in ways if way.health is not None and way.health.trouble}
+        if len(ill) == len(ways):
+            ill = set()  # there is nothing better to do than to try them
+        passed = {way for way in ill if way.health is not None and way.health.passedOver()}
+        connecting = _Search(self, ways, passed, protocolFactory).next()
+        return fail(connecting) if isinstance(connecting, TunnelError) else connecting
+
+    def _ordered(self) -> Sequence[Way]:
+        """The ways, with those that rest behind the other proxies: but none goes past a direct
+        way, which may be tried only after those before it.
+        """
+        if not self._resting:
+            return self._ways
+        now = clockOf(self._clock).seconds()
+        resting = {way for way, until in self._resting.items() if now < until}
+        runs = groupby(self._ways, lambda way: way.direct)
+        return [way for _, run in runs for way in sorted(run, key=resting.__contains__)]
+
+    def connected(self, way: Way, failures: Sequence[tuple[Way, TunnelError]]) -> None:
+        """A way led to the target, after others had failed."""
+        self._serves(way)
+        for other, error in failures:
+            if _isOutdone(error):
+                self._couldNot(other, error, way)
+        if way.direct and failures and not self._fallen:
+            self._fallen = True
+            why = "; ".join(str(error) for _, error in failures)
+            self._log.warning(self.name, f"connecting directly from now on: {why}")
+        elif self._fallen and not way.direct:
+            self._fallen = False
+            self._log.warning(self.name, f"no longer connecting directly: {way.name} is back")
+
+    def _serves(self, way: Way) -> None:
+        self._outdone.pop(way, None)
+        if way in self._resting:
+            del self._resting[way]
+            self._log.warning(self.name, f"{way.name} reaches the target again")
+
+    def _couldNot(self, way: Way, error: TunnelError, better: Way) -> None:
+        self._outdone[way] = count = self._outdone.get(way, 0) + 1
+        if count >= OUTDONE:
+            if way not in self._resting:
+                what = f"{error.message}; {better.name} can, and is asked first for a while"
+                self._log.warning(self.name, what)
+            self._resting[way] = clockOf(self._clock).seconds() + REST
+
+
+def _isOutdone(error: TunnelError) -> bool:
+    """Whether a proxy could not do what another one may."""
+    return isinstance(error, TargetUnreachable) or error.cause == PROXY_OVERLOADED.id
+
+
+class _Search:
+    """One connection, on its way through the ways."""
+
+    __slots__ = ("_factory", "_failures", "_left", "_passed", "_route")
+
+    def __init__(
+        self, route: Route, ways: Sequence[Way], passed: Set[Way], factory: IProtocolFactory
+    ) -> None:
+        self._route = route
+        self._left = list(ways)
+        self._passed = passed
+        self._factory = factory
+        self._failures: list[tuple[Way, TunnelError]] = []
+
+    def next(self) -> Deferred[IProtocol] | TunnelError:
+        """Try the next way. @return: the failure where there is none."""
+        while self._left:
+            way = self._left.pop(0)
+            if way in self._passed and way.health is not None and way.health.trouble is not None:
+                self._failures.append((way, way.health.trouble))
+            elif not way.direct or all(isinstance(f, Unreachable) for _, f in self._failures):
+                connecting = maybeDeferred(way.endpoint.connect, self._factory)
+                connecting.addCallbacks(
+                    self._connected, self._failed, callbackArgs=(way,), errbackArgs=(way,)
+                )
+                return connecting
+        return self._together()
+
+    def _connected(self, protocol: IProtocol, way: Way) -> IProtocol:
+        if way.health is not None:
+            way.health.note(None)
+        self._route.connected(way, self._failures)
+        return protocol
+
+    def _failed(self, reason: Failure, way: Way) -> Failure | Deferred[IProtocol]:
+        error = reason.value
+        if not isinstance(error, TunnelError):
+            if not isinstance(error, (ConnectError, OSError)):
+                return reason
+            hop = self._route.target if way.direct else way.name
+            error = cannotReach(error, hop, target=way.direct)
+        self._failures.append((way, error))
+        if way.health is not None:
+            # Of a way without a proxy it is said in a line of its own.
+            way.health.note(error, quiet=all(later.direct for later in self._left))
+        if isinstance(error, LocalFailure):
+            return Failure(self._together())
+        outcome = self.next()
+        return Failure(outcome) if isinstance(outcome, TunnelError) else outcome
+
+    def _together(self) -> TunnelError:
+        failures = [error for _, error in self._failures]
+        return failures[0] if len(failures) == 1 else RouteFailed(failures)

@@ -1,0 +1,283 @@
+"""Credentials, read where their password is kept, at the time when they are needed. Used by route.
+
+A command is seen in the process list, where everybody can read it; what it prints is not, and is
+part of no failure either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any
+
+from twisted.internet.defer import Deferred, execute, fail
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from ptunnel import causes
+from ptunnel.auth import Credentials, Secret
+from ptunnel.config import (
+    MAX_FILE,
+    PasswordCommand,
+    PasswordEnv,
+    PasswordFile,
+    PasswordKeyring,
+    PasswordSource,
+    makeCredentials,
+    oneLine,
+    readPassword,
+)
+from ptunnel.errors import ConfigError, CredentialsUnavailable
+
+# Seconds for a command: enough to ask a server or to unlock something, and less than the deadline
+# of the connection that waits for it (connect-timeout, 30).
+COMMAND_DEADLINE = 10.0
+# How much of what a command says on standard error is worth a place in a log line.
+MAX_COMPLAINT = 200
+# How much of it is kept to find that in its last line.
+_MAX_STDERR = 4096
+
+# The shell becomes the leader of a process group, so that what it starts ends with it. reactor.
+# spawnProcess does that only with a terminal, and from outside it could be done only until the
+# shell runs. Python ignores SIGPIPE, which `... | head -1` is not to inherit.
+_LEAD = (
+    "import os, signal, sys; signal.signal(signal.SIGPIPE, signal.SIG_DFL); os.setsid(); "
+    "os.execv('/bin/sh', ['/bin/sh', '-c', sys.argv[1]])"
+)
+
+
+class PasswordReader:
+    """Credentials for one proxy, from wherever their password is kept."""
+
+    def __init__(self, reactor: Any, source: PasswordSource, username: str, where: str) -> None:
+        """
+        @param reactor: IReactorProcess, IReactorTime and IReactorThreads.
+        @param where: what failures call the proxy, for example `the proxy proxy.example:3128`.
+        """
+        self._reactor = reactor
+        self._source = source
+        self._username = username
+        self._where = where
+        self._seen: object = None
+        self._asking: list[Deferred[str]] = []
+
+    def read(self) -> Deferred[Credentials]:
+        """
+        @return: the credentials. Fails with L{CredentialsUnavailable} where they cannot be had, or
+            could not be sent. Cancelling it kills the command; a keyring that has been asked can
+            only be ignored.
+        """
+        self._seen = self._stamp()
+        return self._fetch().addCallback(self._credentials).addErrback(self._unavailable)
+
+    def changed(self) -> bool:
+        """Whether there is another file than the one that was read last. Of what is no file,
+        nothing is known without reading it: False.
+        """
+        return self._stamp() != self._seen
+
+    def _stamp(self) -> object:
+        if not isinstance(self._source, PasswordFile):
+            return None
+        try:
+            status = os.stat(self._source.path)
+        except (OSError, ValueError):
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    def _fetch(self) -> Deferred[Any]:
+        source = self._source
+        if isinstance(source, PasswordCommand):
+            return _run(self._reactor, source.command)
+        if isinstance(source, PasswordKeyring):
+            return self._ask(source.service)
+        return execute(_known, source)
+
+    def _credentials(self, password: Secret | str) -> Credentials:
+        return makeCredentials(self._username, password)
+
+    def _unavailable(self, reason: Failure) -> Failure:
+        reason.trap(_Missing, ConfigError)
+        source = self._source
+        origin = ""
+        if isinstance(source, PasswordFile):
+            origin = f'password-file "{_inOneLine(source.path)}": '
+        elif isinstance(source, PasswordEnv):
+            origin = f'password-env "{source.variable}": '
+        elif isinstance(source, PasswordCommand):
+            origin = "password-command: "
+        elif isinstance(source, PasswordKeyring):
+            origin = f'password-keyring "{_inOneLine(source.service)}": '
+        hint = getattr(reason.value, "hint", "")
+        message = f"no password for {self._where}: {origin}{reason.value}"
+        cause = causes.CREDENTIALS_UNAVAILABLE.id
+        return Failure(CredentialsUnavailable(message, hint=hint, cause=cause))
+
+    def _ask(self, service: str) -> Deferred[str]:
+        # It may wait for somebody to unlock it. The reactor has few threads, and names are resolved
+        # in them: however many tunnels wait, one thread does.
+        answer: Deferred[str] = Deferred()
+        self._asking.append(answer)
+        if len(self._asking) == 1:
+            pool = self._reactor.getThreadPool()
+            asked: Deferred[Any] = deferToThreadPool(
+                self._reactor, pool, _lookUp, service, self._username
+            )
+            asked.addBoth(self._answered)
+        return answer
+
+    def _answered(self, result: Any) -> None:
+        waiting, self._asking = self._asking, []
+        for answer in waiting:
+            answer.callback(result)
+
+
+class _Missing(Exception):
+    """Why there is no password."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
+
+
+def _known(source: Secret | PasswordFile | PasswordEnv) -> Secret | str:
+    if isinstance(source, PasswordFile):
+        return readPassword(source.path).text
+    if isinstance(source, PasswordEnv):
+        text = os.environ.get(source.variable)
+        if not text:
+            raise _Missing("the variable is unset or empty")
+        return text
+    return source
+
+
+def _lookUp(service: str, username: str) -> str:
+    """What the keyring has; it may block for as long as it likes."""
+    try:
+        keyring, errors = import_module("keyring"), import_module("keyring.errors")
+    except ImportError:
+        raise _Missing("keyring is not installed", "pip install 'ptunnel[keyring]'") from None
+    try:
+        password: str | None = keyring.get_password(service, username)
+    except errors.KeyringLocked:
+        raise _Missing("the keyring is locked") from None
+    except errors.NoKeyringError:
+        raise _Missing("this machine has no keyring") from None
+    except Exception as e:  # whatever its backend raises, and perhaps with what it has found
+        raise _Missing(f"the keyring failed: {type(e).__name__}") from None
+    if not password:
+        raise _Missing(f'it has no password for "{_inOneLine(username)}"')
+    return password
+
+
+def _run(reactor: Any, command: str) -> Deferred[str]:
+    """What a shell command prints: one line. Cancelling kills it and all that it has started."""
+    protocol = _Command(reactor)
+    arguments = [sys.executable, "-I", "-S", "-c", _LEAD, command]
+    try:
+        reactor.spawnProcess(protocol, sys.executable, arguments, env=None)
+    except OSError as e:
+        return fail(_Missing(f"cannot be started: {e.strerror}"))
+    return protocol.done
+
+
+class _Command(ProcessProtocol):
+    """
+    @ivar done: fires once, when the command has ended, takes too long, or prints too much.
+    """
+
+    transport: Any
+
+    def __init__(self, reactor: Any) -> None:
+        self.done: Deferred[str] = Deferred(lambda _: self._kill())
+        self._output = bytearray()
+        self._complaint = b""
+        self._lives = False
+        self._reactor = reactor
+        self._timer: Any = None
+
+    def connectionMade(self) -> None:
+        self._lives = True
+        self._timer = self._reactor.callLater(COMMAND_DEADLINE, self._expire)
+        self.transport.closeStdin()
+
+    def outReceived(self, data: bytes) -> None:
+        self._output += data
+        if len(self._output) > MAX_FILE:
+            self._giveUp(f"prints more than {MAX_FILE} bytes")
+
+    def errReceived(self, data: bytes) -> None:
+        self._complaint = (self._complaint + data)[-_MAX_STDERR:]
+
+    def processExited(self, reason: Failure) -> None:
+        self._lives = False  # the system may give its number to another process
+
+    def processEnded(self, reason: Failure) -> None:
+        if self._timer.active():
+            self._timer.cancel()
+        if self.done.called:
+            return
+        try:
+            text = self._password(reason.value)
+        except (_Missing, ConfigError):
+            self.done.errback()
+        else:
+            self.done.callback(text)
+
+    def _password(self, end: Any) -> str:
+        # What is not UTF-8 becomes what no Credentials takes.
+        text = self._output.decode("utf-8", "surrogateescape")
+        if end.signal:
+            raise _Missing(f"died of signal {end.signal}{self._lastWords(text)}")
+        if end.exitCode:
+            raise _Missing(f"exit code {end.exitCode}{self._lastWords(text)}")
+        line = oneLine(text)
+        if not line:
+            raise _Missing(f"printed nothing{self._lastWords(text)}")
+        return line
+
+    def _lastWords(self, printed: str) -> str:
+        """What it said last on standard error, and nothing of what it printed."""
+        from ptunnel.connect.excerpts import masked
+
+        lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
+        last = _inOneLine(lines[-1]).strip() if lines else ""
+        secrets = [line.strip() for line in printed.split("\n") if line.strip()]
+        for secret in secrets:
+            last = last.replace(secret, "***")
+        if len(self._complaint) == _MAX_STDERR and len(lines) == 1:
+            # What is cut off may be the beginning of a secret.
+            last = last[max(map(len, secrets), default=0) :]
+        last = masked(last.encode(), [s.encode("utf-8", "surrogateescape") for s in secrets])
+        return f": {last[:MAX_COMPLAINT]}" if last else ""
+
+    def _expire(self) -> None:
+        self._giveUp(f"did not end within {COMMAND_DEADLINE:g} s")
+
+    def _giveUp(self, reason: str) -> None:
+        if not self.done.called:
+            self._kill()
+            self.done.errback(_Missing(reason))
+
+    def _kill(self) -> None:
+        """End it and all that it has started; but what a shell that is gone has left behind can no
+        longer be told from others.
+        """
+        if self._timer.active():
+            self._timer.cancel()
+        if self._lives:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.transport.pid, signal.SIGKILL)
+            # It may not lead its group yet.
+            with contextlib.suppress(ProcessExitedAlready):
+                self.transport.signalProcess("KILL")
+        self.transport.loseConnection()
+
+
+def _inOneLine(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)

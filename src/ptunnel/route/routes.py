@@ -1,0 +1,189 @@
+"""From settings to endpoints: builds the ways to targets."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
+from ptunnel.connect.endpoint import ConnectEndpoint
+from ptunnel.connect.login import Login
+from ptunnel.connect.request import authority
+from ptunnel.log import Log
+from ptunnel.net.dial import tcpEndpoint
+from ptunnel.net.transports import KEEP_ALIVE
+from ptunnel.route.failover import Route, Way
+from ptunnel.route.health import PROBE_TIMEOUT, Health
+from ptunnel.route.passwords import PasswordReader
+from ptunnel.starttls import UPGRADES
+from ptunnel.starttls.endpoint import StartTlsEndpoint
+from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
+
+Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
+"""What is put around each endpoint of a way, beginning with the one that connects first. It is
+called with "tcp", "tls", "connect" or "starttls", with the host and port that the endpoint leads
+to, and with the endpoint."""
+
+
+def _bare(
+    kind: str, host: str, port: int, endpoint: IStreamClientEndpoint
+) -> IStreamClientEndpoint:
+    return endpoint
+
+
+class Routes:
+    """Builds the ways to targets; what is known of a proxy is shared by all that go through it."""
+
+    def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._log = log
+        self._wrap: Wrap = _bare
+        self._logins: dict[str, Login | None] = {}
+        self._contexts: dict[str, TlsContext] = {}
+        self._healths: dict[str, Health] = {}
+        self._reaches: dict[tuple[Any, ...], IStreamClientEndpoint] = {}
+
+    def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
+        """The endpoint that leads to a tunnel's target."""
+        ways = [self._way(name, tunnel) for name in tunnel.via]
+        target = authority(tunnel.targetHost, tunnel.targetPort)
+        route = Route(tunnel.name, target, ways, self._log, self._reactor)
+        if tunnel.tls is None:
+            return route
+        context = TlsContext(tunnel.tls, log=self._log, subject=tunnel.name)
+        host, timeout = tunnel.targetHost, tunnel.connectTimeout
+        if tunnel.starttls is None:
+            secured = TlsEndpoint(
+                route,
+                context,
+                host,
+                hop=target,
+                target=True,
+                timeout=timeout,
+                reactor=self._reactor,
+            )
+            return self._wrap("tls", host, tunnel.targetPort, secured)
+        led = StartTlsEndpoint(
+            route,
+            UPGRADES[tunnel.starttls],
+            context,
+            host,
+            hop=target,
+            timeout=timeout,
+            reactor=self._reactor,
+        )
+        return self._wrap("starttls", host, tunnel.targetPort, led)
+
+    def trial(self, tunnel: Tunnel, name: str, wrap: Wrap) -> IStreamClientEndpoint:
+        """One way to a tunnel's target, alone and without a deadline. With the others it shares the
+        logins, so that credentials that are rejected are sent once, and no connections.
+
+        @param name: one of the tunnel's `via`.
+        @param wrap: what is put around each endpoint of the way.
+        """
+        routes = copy.copy(self)
+        routes._wrap = wrap
+        routes._healths, routes._reaches = {}, {}
+        return routes.to(replace(tunnel, via=(name,), connectTimeout=None))
+
+    def _way(self, name: str, tunnel: Tunnel) -> Way:
+        host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
+        if name == DIRECT:
+            return Way(name, self._tcp(host, port, timeout, tunnel.keepAlive), direct=True)
+        proxy = self._settings.proxies[name]
+        endpoint = self._through(proxy, host, port, timeout, tunnel.keepAlive)
+        # Where there is no other way, nothing follows from it.
+        return Way(name, endpoint, health=self._health(proxy) if len(tunnel.via) > 1 else None)
+
+    def _through(
+        self,
+        proxy: Proxy,
+        host: str,
+        port: int,
+        timeout: float | None,
+        keepAlive: float | None,
+    ) -> IStreamClientEndpoint:
+        endpoint = ConnectEndpoint(
+            self._reach(proxy, timeout, keepAlive),
+            host,
+            port,
+            credentials=self._login(proxy),
+            headers=proxy.headers,
+            timeout=timeout,
+            hop=_hop(proxy),
+            reactor=self._reactor,
+        )
+        return self._wrap("connect", host, port, endpoint)
+
+    def _tcp(
+        self, host: str, port: int, timeout: float | None, keepAlive: float | None
+    ) -> IStreamClientEndpoint:
+        endpoint = tcpEndpoint(self._reactor, host, port, timeout, self._isOwn, keepAlive)
+        return self._wrap("tcp", host, port, endpoint)
+
+    def _isOwn(self, host: str, port: int) -> bool:
+        """Whether one of the tunnels listens there."""
+        return (
+            ownListen((tunnel.listen for tunnel in self._settings.tunnels), host, port) is not None
+        )
+
+    def _reach(
+        self, proxy: Proxy, timeout: float | None, keepAlive: float | None = KEEP_ALIVE
+    ) -> IStreamClientEndpoint:
+        """The endpoint that leads to a proxy; through another one, which then has the deadline."""
+        key = proxy.name, timeout if proxy.through else None, keepAlive
+        if key not in self._reaches:
+            if proxy.through:
+                before = self._settings.proxies[proxy.through]
+                endpoint = self._through(before, proxy.host, proxy.port, timeout, keepAlive)
+            else:
+                endpoint = self._tcp(proxy.host, proxy.port, None, keepAlive)
+            if proxy.tls is not None:
+                context = self._context(proxy, proxy.tls)
+                secured = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))
+                endpoint = self._wrap("tls", proxy.host, proxy.port, secured)
+            self._reaches[key] = endpoint
+        return self._reaches[key]
+
+    def _context(self, proxy: Proxy, tls: TlsSettings) -> TlsContext:
+        if proxy.name not in self._contexts:
+            subject = f"proxy {proxy.name}"
+            self._contexts[proxy.name] = TlsContext(tls, log=self._log, subject=subject)
+        return self._contexts[proxy.name]
+
+    def _login(self, proxy: Proxy) -> Login | None:
+        if proxy.name not in self._logins:
+            self._logins[proxy.name] = self._newLogin(proxy)
+        return self._logins[proxy.name]
+
+    def _newLogin(self, proxy: Proxy) -> Login | None:
+        if proxy.auth == "none":
+            return None
+        reader = None
+        if proxy.username is not None and proxy.password is not None:
+            where = f"the proxy {_hop(proxy)}"
+            reader = PasswordReader(self._reactor, proxy.password, proxy.username, where)
+        return Login(
+            reader,
+            scheme=proxy.auth,
+            host=proxy.host,
+            hop=_hop(proxy),
+            warn=partial(self._log.warning, f"proxy {proxy.name}"),
+            reactor=self._reactor,
+        )
+
+    def _health(self, proxy: Proxy) -> Health:
+        if proxy.name not in self._healths:
+            endpoint = self._reach(proxy, PROBE_TIMEOUT)
+            self._healths[proxy.name] = Health(proxy.name, endpoint, self._reactor, self._log)
+        return self._healths[proxy.name]
+
+
+def _hop(proxy: Proxy) -> str:
+    return authority(proxy.host, proxy.port)

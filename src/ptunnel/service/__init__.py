@@ -1,0 +1,1 @@
+"""From settings to a MultiService: ports, workers, signals, the end."""

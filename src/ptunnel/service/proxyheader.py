@@ -1,0 +1,221 @@
+"""PROXY headers, versions 1 and 2, of clients that come by way of a balancer (`haproxy:` strings).
+
+Twisted's own wrapper builds the protocol of a client before the header has said who that is, and
+does not tell it later; and it closes connections whose first segment is short.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from typing import Any, cast
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ptunnel.connect.request import authority
+from ptunnel.log import Log
+from ptunnel.net.deadlines import Sweep, clockOf
+from ptunnel.net.transports import abort, receiverOf, setReceiver
+
+# Seconds for a header to come. A balancer sends it at once.
+HEADER_WAIT = 10.0
+# The longest header of version 1, as the protocol has it, with its line end.
+_LONGEST_LINE = 107
+# Of version 2: HAProxy's own buffer, which must hold all that it adds to an address.
+_LONGEST = 16 * 1024
+
+_LINE = b"PROXY "
+_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+_FAMILIES: dict[int, tuple[type[IPv4Address | IPv6Address], int]] = {
+    1: (IPv4Address, 4),
+    2: (IPv6Address, 16),
+}
+_TYPES = {b"TCP4": IPv4Address, b"TCP6": IPv6Address}
+
+_PREFIX = "haproxy:"
+
+
+def splitHeader(description: str) -> tuple[bool, str]:
+    """Whether an endpoint string wants PROXY headers, and the string without that."""
+    return description.startswith(_PREFIX), description.removeprefix(_PREFIX)
+
+
+@implementer(IStreamServerEndpoint)
+class HeaderEndpoint:
+    """Listens as another endpoint does, for clients that begin with a PROXY header.
+
+    A protocol is built and connected when the header is there, with the address that it says, or
+    that of the connection where it says none. What stands behind it in the same segment follows,
+    also when the protocol has paused its transport. A client without a header is closed, with a
+    warning.
+    """
+
+    def __init__(
+        self,
+        endpoint: IStreamServerEndpoint,
+        log: Log,
+        name: str = "",
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        """
+        @param name: the tunnel, as logs call it.
+        @param reactor: the clock; None: the reactor.
+        """
+        self._endpoint = endpoint
+        self._log = log
+        self._name = name
+        self._clock = reactor
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """@return: fails as that of the other endpoint does."""
+        sweep = Sweep(clockOf(self._clock))
+        return self._endpoint.listen(_Headers(protocolFactory, self._log, self._name, sweep))
+
+
+class _Headers(Factory):
+    noisy = False
+
+    def __init__(self, inner: IProtocolFactory, log: Log, name: str, sweep: Sweep) -> None:
+        self.inner = inner
+        self.sweep = sweep
+        self._log = log
+        self._name = name
+
+    def buildProtocol(self, addr: IAddress | None) -> _Header:
+        return _Header(self, addr)
+
+    def doStart(self) -> None:
+        self.inner.doStart()
+
+    def doStop(self) -> None:
+        self.inner.doStop()
+
+    def warn(self, client: IAddress | None, why: str) -> None:
+        host = getattr(client, "host", None)
+        who = authority(host, cast(Any, client).port) if host else "a local client"
+        self._log.warning(self._name, f"{who} is closed: {why}", client=who)
+
+
+class _Header(Protocol):
+    """Waits for a header, then gives its place to the protocol of the client."""
+
+    def __init__(self, factory: _Headers, client: IAddress | None) -> None:
+        self._factory = factory
+        self._client = client
+        self._data = b""
+
+    def connectionMade(self) -> None:
+        sweep = self._factory.sweep
+        self._due = sweep.clock.seconds() + HEADER_WAIT
+        sweep.add(self)
+        cast(Any, self.transport).resumeProducing()  # it may wait to be told
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        try:
+            found = parseHeader(self._data)
+        except ValueError as e:
+            self._close(str(e))
+            return
+        if found is not None:
+            source, length = found
+            self._handOver(source or self._client, self._data[length:])
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._factory.sweep.discard(self)
+
+    def check(self, now: float) -> None:
+        """See that the header comes; called by the Sweep."""
+        if now >= self._due:
+            self._close(f"no PROXY header within {HEADER_WAIT:g} s")
+
+    def _close(self, why: str) -> None:
+        self._factory.sweep.discard(self)
+        self._factory.warn(self._client, why)
+        abort(self.transport)
+
+    def _handOver(self, client: IAddress | None, rest: bytes) -> None:
+        self._factory.sweep.discard(self)
+        transport = cast(Any, self.transport)
+        protocol = self._factory.inner.buildProtocol(cast(IAddress, client))
+        if protocol is None:
+            transport.loseConnection()
+            return
+        setReceiver(transport, protocol)
+        protocol.makeConnection(transport)
+        if rest and not getattr(transport, "disconnecting", False):
+            receiverOf(transport, protocol).dataReceived(rest)
+
+
+def parseHeader(data: bytes) -> tuple[IPv4Address | IPv6Address | None, int] | None:
+    """Parse what begins with a PROXY header.
+
+    @return: the client's address, or None where the header has none that is of use here, and the
+        length of the header; None: more is needed.
+    @raise ValueError: in words, for what is no header.
+    """
+    if data.startswith(_LINE):
+        return _parseLine(data)
+    if data.startswith(_SIGNATURE):
+        return _parseBinary(data)
+    if _LINE.startswith(data) or _SIGNATURE.startswith(data):
+        return None
+    raise ValueError("it does not begin with a PROXY header")
+
+
+def _parseLine(data: bytes) -> tuple[IPv4Address | IPv6Address | None, int] | None:
+    line, end, _ = data[:_LONGEST_LINE].partition(b"\r\n")
+    if not end:
+        if len(data) >= _LONGEST_LINE:
+            raise ValueError("its PROXY header is too long")
+        return None
+    length = len(line) + len(end)
+    words = line.split(b" ")
+    if words[1] == b"UNKNOWN":
+        return None, length
+    try:
+        _, kind, source, _, port, _ = words
+        return _address(_TYPES[kind], source.decode("ascii"), int(port)), length
+    except (KeyError, ValueError):
+        raise ValueError("its PROXY header makes no sense") from None
+
+
+def _parseBinary(data: bytes) -> tuple[IPv4Address | IPv6Address | None, int] | None:
+    if len(data) < 16:
+        return None
+    command, family, size = struct.unpack_from("!BBH", data, 12)
+    if command not in (0x20, 0x21):
+        raise ValueError("its PROXY header makes no sense")
+    length = 16 + size
+    if length > _LONGEST:
+        raise ValueError("its PROXY header is too long")
+    if len(data) < length:
+        return None
+    if command == 0x20 or family >> 4 not in _FAMILIES:
+        return None, length  # the balancer itself, as it looks whether we are there; or no TCP
+    kind, width = _FAMILIES[family >> 4]
+    if size < 2 * width + 4:
+        raise ValueError("its PROXY header makes no sense")
+    source = ipaddress.ip_address(data[16 : 16 + width])
+    (port,) = struct.unpack_from("!H", data, 16 + 2 * width)
+    return kind("TCP", str(source), port), length
+
+
+def _address(
+    kind: type[IPv4Address | IPv6Address], host: str, port: int
+) -> IPv4Address | IPv6Address:
+    check = ipaddress.IPv4Address if kind is IPv4Address else ipaddress.IPv6Address
+    if not 0 <= port <= 65535:
+        raise ValueError
+    return kind("TCP", str(check(host)), port)

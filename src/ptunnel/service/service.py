@@ -1,0 +1,318 @@
+"""From settings to a running service: bind, serve, drain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import Any, cast
+
+from twisted.application.service import MultiService, Service
+from twisted.internet import tcp
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.python.failure import Failure
+
+from ptunnel.config import (
+    DIRECT,
+    EndpointListen,
+    Settings,
+    TcpListen,
+    Tunnel,
+    UnixListen,
+)
+from ptunnel.connect.request import authority
+from ptunnel.errors import ConfigError, ListenError, reasonOf
+from ptunnel.log import Log
+from ptunnel.net import epoll
+from ptunnel.net.descriptors import PROCESS, raiseLimit
+from ptunnel.net.sockets import PortEndpoint
+from ptunnel.net.transports import setKeepAlive
+from ptunnel.route.routes import Routes
+from ptunnel.service.accepting import guard
+from ptunnel.service.inherited import Listening, noSocket
+from ptunnel.service.proxyheader import HeaderEndpoint, splitHeader
+from ptunnel.service.unixport import UnixEndpoint
+from ptunnel.session.tunnel import TunnelFactory
+from ptunnel.starttls import UPGRADES
+
+# A burst of clients must not lose its SYNs, which costs each of them a second. The kernel caps it
+# at its own somaxconn.
+BACKLOG = 4096
+# Seconds in which everything has ended that was aborted. A stop waits no longer.
+GRACE = 1.0
+
+
+class TunnelService(Service):
+    """One tunnel's listening port and its sessions."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        tunnel: Tunnel,
+        factory: TunnelFactory,
+        log: Log,
+        descriptor: int | None = None,
+    ) -> None:
+        """@param descriptor: a socket that listens already."""
+        self.factory = factory
+        self._reactor = reactor
+        self._tunnel = tunnel
+        self._endpoint = _serverEndpoint(reactor, tunnel, descriptor, log)
+        self._log = log
+        self._port: Any = None
+
+    def listen(self) -> Deferred[None]:
+        """Bind the port.
+
+        @return: a Deferred that fails with L{ListenError} where it cannot be bound.
+        """
+        return self._endpoint.listen(self.factory).addCallbacks(self._bound, self._notBound)
+
+    def announce(self) -> None:
+        """Log where it listens and where it leads."""
+        tunnel, port = self._tunnel, self._port
+        assert port is not None
+        here = port.getHost()
+        at = getattr(here, "host", None)
+        where = authority(at, here.port) if at else getattr(here, "name", here)
+        if isinstance(where, bytes):
+            where = f"unix:{where.decode()}"
+        there = authority(tunnel.targetHost, tunnel.targetPort)
+        via = ", ".join("no proxy" if name == DIRECT else name for name in tunnel.via)
+        self._log.notice(tunnel.name, f"listening on {where}, to {there} via {via}")
+
+    def stopAccepting(self) -> None:
+        """Leave the port to whoever shares it."""
+        self._port.stopReading()
+
+    def fileno(self) -> int:
+        """The descriptor that listens."""
+        return cast(int, self._port.fileno())
+
+    def stopListening(self) -> Deferred[Any] | None:
+        port, self._port = self._port, None
+        if port is None:
+            return None
+        PROCESS.used -= 1
+        return cast("Deferred[Any] | None", port.stopListening())
+
+    def _bound(self, port: IListeningPort) -> None:
+        if isinstance(port, tcp.Port):
+            setKeepAlive(port.socket, self._tunnel.keepAlive)  # what it accepts inherits it
+        guard(port, self._log, self._tunnel.name, self._reactor)
+        self._port = port
+        PROCESS.used += 1
+
+    def _notBound(self, reason: Failure) -> None:
+        error = reason.value
+        if isinstance(error, CannotListenError):
+            error = error.socketError
+        raise ListenError(
+            f"[tunnel {self._tunnel.name}] cannot listen on {_where(self._tunnel)}: "
+            f"{reasonOf(error)}"
+        )
+
+
+class PtunnelService(MultiService):
+    """All tunnels of some settings; a ConfigError where an endpoint string is none.
+
+    `privilegedStartService` binds every port, and raises L{ListenError} where one cannot be, with
+    none left bound. `stopService` gives a Deferred: the ports are closed, sessions may end within
+    the drain timeout, and the rest is aborted. It fires L{GRACE} after that at the latest.
+
+    @ivar stopping: whether it is on its way to its end.
+    @ivar drainTimeout: seconds that sessions get in a stop; None: all that they want.
+    @ivar exitCode: what its process is to end with.
+    """
+
+    exitCode = 0
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        log: Log | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """@param descriptors: the listening sockets of the tunnels, where they are inherited."""
+        super().__init__()
+        self._inherits = bool(descriptors)
+        self._reactor = reactor
+        self._settings = settings
+        self._log = log or Log(settings.logLevel)
+        self.drainTimeout = settings.drainTimeout
+        self._bound = self.stopping = self._aborted = False
+        self._stopped: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+        routes = Routes(reactor, settings, self._log)
+        self.tunnels: list[TunnelService] = []
+        raiseLimit()
+        for tunnel, descriptor in zip_longest(settings.tunnels, descriptors):
+            factory = TunnelFactory(
+                routes.to(tunnel),
+                name=tunnel.name,
+                idleTimeout=tunnel.idleTimeout,
+                halfCloseTimeout=tunnel.halfCloseTimeout,
+                maxConnections=tunnel.maxConnections or None,
+                allow=tunnel.allow,
+                inKernel=tunnel.kernelSplice,
+                holdEnd=tunnel.holdEnd,
+                prelude=UPGRADES[tunnel.starttls].prelude if tunnel.starttls else None,
+                descriptors=PROCESS,
+                keepAlive=tunnel.keepAlive,
+                log=self._log,
+                reactor=cast(IReactorTime, reactor),
+            )
+            service = TunnelService(reactor, tunnel, factory, self._log, descriptor)
+            service.setServiceParent(self)
+            self.tunnels.append(service)
+
+    def privilegedStartService(self) -> None:
+        failures: list[Failure] = []
+        for tunnel in self.tunnels:
+            tunnel.listen().addErrback(failures.append)
+            if failures:
+                for bound in self.tunnels:
+                    bound.stopListening()
+                failures[0].raiseException()
+        self._bound = True
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        if not self._bound:
+            self.privilegedStartService()
+        super().startService()
+        if self._inherits:
+            return  # whoever bound the ports has said all this
+        for warning in self._settings.warnings:
+            self._log.warning("", warning)
+        self.announce()
+
+    def announce(self) -> None:
+        """Log where the tunnels listen."""
+        for tunnel in self.tunnels:
+            tunnel.announce()
+
+    def stopService(self) -> Deferred[None]:
+        self._bound = False
+        self.stopping = True
+        super().stopService()
+        closing = [tunnel.stopListening() for tunnel in self.tunnels]
+        if self._aborted:
+            self._abortSessions()
+        draining = [tunnel.factory.drain() for tunnel in self.tunnels]
+        stopped = self._stopped = Deferred()
+        limit = self.drainTimeout
+        if waiting := self._waitedFor():
+            within = "" if limit is None else f", for at most {limit:g} s"
+            self._log.notice("", f"stopping: waiting for {_sessions(waiting)}{within}")
+        if self._aborted:
+            self._within(GRACE, self._giveUp)
+        elif limit is not None:
+            self._within(limit, self.abort)
+        done = DeferredList([d for d in [*closing, *draining] if d is not None])
+        done.addCallback(lambda _: self._finished())
+        return stopped
+
+    def abort(self) -> None:
+        """End all sessions at once; those of clients too that come before it is stopped."""
+        self._aborted = True
+        self._abortSessions()
+        self._within(GRACE, self._giveUp)
+
+    def _abortSessions(self) -> None:
+        left = sum(len(tunnel.factory.sessions) for tunnel in self.tunnels)
+        if left:
+            self._log.warning("", f"aborting what has not ended: {_sessions(left)}")
+        for tunnel in self.tunnels:
+            tunnel.factory.abort()
+
+    def _waitedFor(self) -> int:
+        return sum(
+            session.turnedAway is None
+            for tunnel in self.tunnels
+            for session in tunnel.factory.sessions
+        )
+
+    def _within(self, seconds: float, then: Callable[[], None]) -> None:
+        """Let something happen unless a stop ends within so many seconds."""
+        _cancel(self._timer)
+        if self._stopped is not None:
+            self._timer = self._reactor.callLater(seconds, then)
+
+    def _giveUp(self) -> None:
+        left = sum(len(tunnel.factory.sessions) for tunnel in self.tunnels)
+        self._log.error("", f"{_sessions(left)} did not end when aborted: stopping all the same")
+        self._finished()
+
+    def _finished(self) -> None:
+        _cancel(self._timer)
+        stopped, self._stopped = self._stopped, None
+        if stopped is not None:
+            stopped.callback(None)
+
+
+def _sessions(count: int) -> str:
+    return f"{count} session" if count == 1 else f"{count} sessions"
+
+
+def _cancel(timer: IDelayedCall | None) -> None:
+    if timer is not None and timer.active():
+        timer.cancel()
+
+
+def _where(tunnel: Tunnel) -> str:
+    listen = tunnel.listen
+    if isinstance(listen, TcpListen):
+        return authority(listen.host, listen.port)
+    if isinstance(listen, UnixListen):
+        return f"unix:{listen.path}"
+    return listen.description
+
+
+def _serverEndpoint(
+    reactor: Any, tunnel: Tunnel, descriptor: int | None, log: Log
+) -> IStreamServerEndpoint:
+    listen = tunnel.listen
+    if isinstance(listen, EndpointListen):
+        header, description = splitHeader(listen.description)
+        try:
+            listening = Listening(reactor, description)
+            endpoint = cast(IStreamServerEndpoint, serverFromString(listening, description))
+            return HeaderEndpoint(endpoint, log, tunnel.name, reactor) if header else endpoint
+        except Exception as e:  # whatever its parser, perhaps of some other package, raises
+            raise ConfigError(
+                f'{tunnel.place} listen: "{listen.description}": {_misread(listen, e)}'
+            ) from None
+    if isinstance(listen, UnixListen):
+        return UnixEndpoint(reactor, listen.path, listen.mode, BACKLOG)
+    if epoll.applies(reactor):
+        return PortEndpoint(reactor, listen.port, BACKLOG, listen.host, descriptor)
+    kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
+    return kind(reactor, listen.port, BACKLOG, listen.host)
+
+
+def _misread(listen: EndpointListen, error: Exception) -> str:
+    """What is wrong with an endpoint string, where Twisted's parsers say it in Python's words."""
+    if "systemd" in listen.description and isinstance(error, LookupError):
+        return noSocket()
+    if isinstance(error, AttributeError) and "'AF_" in str(error):
+        return "domain must be INET, INET6 or UNIX"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {reasonOf(error)}"
+    if isinstance(error, TypeError):
+        return "an argument is missing, or one that this type of endpoint does not take"
+    if "invalid literal for int()" in str(error):
+        return "something that must be a number is none"
+    return reasonOf(error)

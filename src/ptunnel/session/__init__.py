@@ -1,0 +1,1 @@
+"""One client of a tunnel: accept, pause, introduce, connect, splice, account."""
