@@ -20,7 +20,7 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.cli.main import CheckOptions, ConnectOptions, HostsOptions
+from ptunnel.cli.options import CheckOptions, ConnectOptions, HostsOptions
 from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
 from ptunnel.connect.handshake import Handshake
 from ptunnel.errors import ConfigError, TunnelError

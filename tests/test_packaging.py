@@ -145,7 +145,7 @@ class WheelTests(SynchronousTestCase):
         about = f"ptunnel-{__version__}.dist-info"
         with zipfile.ZipFile(wheel()) as archive:
             entries = archive.read(f"{about}/entry_points.txt").decode()
-        self.assertEqual(entries, "[console_scripts]\nptunnel = ptunnel.cli.main:main\n")
+        self.assertEqual(entries, "[console_scripts]\nptunnel = ptunnel.cli:main\n")
         self.assertTrue([name for name in self.names() if name.endswith("/LICENSE")])
 
 
@@ -180,4 +180,4 @@ class InstalledTests(SynchronousTestCase):
 
     def test_whatItNeedsIsInstalledWithIt(self) -> None:
         run(installed() / "python", "-m", "pip", "check")
-        run(installed() / "python", "-c", "import ptunnel.cli.main, ptunnel.tap", cwd=folder())
+        run(installed() / "python", "-c", "import ptunnel.cli, ptunnel.tap", cwd=folder())

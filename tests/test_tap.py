@@ -15,8 +15,10 @@ from twisted.plugin import getPlugins
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel import __version__, tap, terminal
+from ptunnel import __version__
 from ptunnel.auth import Secret
+from ptunnel.cli import options as module
+from ptunnel.cli import terminal
 from ptunnel.config import DIRECT, PasswordFile, TcpListen
 from ptunnel.errors import ListenError
 from ptunnel.service.service import PtunnelService
@@ -147,7 +149,7 @@ class OptionsTests(OptionsCase):
 
     def test_headersAreForTheProxyAndHiddenFromTheProcessList(self) -> None:
         hidden: list[str] = []
-        self.patch(tap, "hideArguments", hidden.extend)
+        self.patch(module, "hideArguments", hidden.extend)
         words = "-p", "p:1", "-H", "X-Team: mail", "--header=X-Key: c4n4ry", TUNNEL
         options = self.parse(*words)
         headers = (("X-Team", "mail"), ("X-Key", "c4n4ry"))

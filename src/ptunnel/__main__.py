@@ -2,6 +2,6 @@
 
 import sys
 
-from ptunnel.cli.main import main
+from ptunnel.cli import main
 
 sys.exit(main())

@@ -1,25 +1,17 @@
-"""twistd's Options and makeService; the command `ptunnel run` has the same Options."""
+"""Where twistd looks: Options, which are those of `ptunnel run`, and makeService."""
 
 from __future__ import annotations
 
 import atexit
-import dataclasses
-import getopt
-import os
-import re
 import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
-from twisted.python import usage
 
-from ptunnel._version import __version__
-from ptunnel.argv import hideArguments
-from ptunnel.auth import Secret
-from ptunnel.config import CommandLine, Settings, loadSettings, printable, show
-from ptunnel.errors import ConfigError, PtunnelError, reasonOf
+from ptunnel.cli.options import Options
+from ptunnel.cli.output import mistake
+from ptunnel.errors import ConfigError, PtunnelError
 from ptunnel.log import Log, lostLine
 from ptunnel.log.spool import unblock
 
@@ -27,250 +19,14 @@ if TYPE_CHECKING:
     from ptunnel.service.service import PtunnelService
 
 
-# In a proxy's URL, what stands between user name and host.
-_PASSWORD = re.compile(r"(?s)(?:[^:@/]*://)?[^:@]*:(.+)@")
-
-
-COMMANDS = ("run", "connect", "check", "hosts", "demo", "help", "version")
-
-
-def commandHint(word: str) -> str:
-    """The error for a word that is no TUNNEL and may be meant as a command; "" for any other."""
-    import difflib  # slow to import, and for errors only
-
-    if ":" in word or word.startswith("-"):
-        return ""
-    if word in COMMANDS:
-        return f"{show(word)}: a command must be the first word, before all options"
-    close = difflib.get_close_matches(word.lower(), COMMANDS, n=1)
-    if not close:
-        return ""
-    return f"{show(word)}: neither a command nor a TUNNEL; did you mean {close[0]}?"
-
-
-class ProxyOptions(usage.Options):
-    """The options that say which proxy, as whom, and how much is logged."""
-
-    synopsis: str
-    optParameters = [
-        [
-            "user",
-            "U",
-            None,
-            "User name for the proxies of -p or of the environment; without a password it is "
-            "asked for on the terminal.",
-        ],
-        [
-            "password",
-            "P",
-            None,
-            "Password for --user; every user of this machine can see it: use --password-file.",
-            Secret,
-        ],
-        ["password-file", None, None, "Read the password for --user from this file."],
-    ]
-    optFlags = [
-        ["direct", "d", "Connect directly when no proxy can be reached."],
-        [
-            "hold-end",
-            None,
-            "Pass a client's end on only when the target has ended: for proxies that end both "
-            "directions at the first end, and lose the answer.",
-        ],
-    ]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self["config"] = None
-        self.proxies: list[str] = []
-        self.headers: list[str] = []
-        self.words: list[str] = []
-        self.verbosity = 0
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Options may stand behind arguments too. A mistake ends the program with exit code 2 and
-        one line on standard error.
-        """
-        try:
-            super().parseOptions(self._inOrder(sys.argv[1:] if options is None else options))
-        except (usage.UsageError, ConfigError) as e:
-            mistake(str(e))
-        finally:
-            hideArguments(self._secrets())
-
-    def _secrets(self) -> list[str]:
-        """Passwords as they were typed, and header fields, which may be some too."""
-        typed = [match[1] for proxy in self.proxies if (match := _PASSWORD.match(proxy))]
-        return typed + self.headers + ([self["password"].reveal()] if self["password"] else [])
-
-    def _inOrder(self, words: Sequence[str]) -> list[str]:
-        try:
-            found, arguments = getopt.gnu_getopt(list(words), self.shortOpt, self.longOpt)
-        except getopt.GetoptError as e:
-            raise usage.UsageError(f"{e}; see ptunnel --help") from None
-        ordered = []
-        for option, value in found:
-            if option.startswith("--"):
-                takesValue = f"{option[2:]}=" in self.longOpt
-                ordered.append(f"{option}={value}" if takesValue else option)
-            else:
-                takesValue = f"{option[1]}:" in self.shortOpt
-                ordered += [option, value] if takesValue else [option]
-        return [*ordered, "--", *arguments]
-
-    def getSynopsis(self) -> str:
-        if self.parent is None:
-            return f"Usage: ptunnel {self.synopsis}"
-        return super().getSynopsis()
-
-    def opt_proxy(self, proxy: str) -> None:
-        """host:port or a URL; repeatable, tried in order. Else https_proxy counts, as for curl."""
-        self.proxies.append(proxy)
-
-    opt_p = opt_proxy
-
-    def opt_config(self, file: str) -> None:
-        """An INI file with proxies and tunnels."""
-        if self["config"] is not None:
-            raise usage.UsageError("-c: given twice; put all of it into one config file")
-        self["config"] = file
-
-    opt_c = opt_config
-
-    def opt_header(self, field: str) -> None:
-        """A header field, Name: value, for the proxies of -p or of the environment; repeatable."""
-        self.headers.append(field)
-
-    opt_H = opt_header
-
-    def opt_quiet(self) -> None:
-        """Log nothing, not even errors."""
-        self.verbosity = -1
-
-    opt_q = opt_quiet
-
-    def opt_verbose(self) -> None:
-        """Log a line for each session; twice: all."""
-        self.verbosity = min(max(self.verbosity, 0) + 1, 2)
-
-    opt_v = opt_verbose
-
-    def opt_version(self) -> NoReturn:
-        """Print the version and exit."""
-        say(f"ptunnel {__version__}")
-        raise SystemExit(0)
-
-    opt_V = opt_version
-
-    def opt_help(self) -> NoReturn:
-        """Print this and exit."""
-        say(str(self))
-        raise SystemExit(0)
-
-    opt_h = opt_help
-
-    def parseArgs(self, *words: str) -> None:
-        self.words = list(words)
-
-    def ask(self, username: str) -> str:
-        """Ask on the terminal for a password; "" where there is none. A daemon asks nobody."""
-        if self.parent is not None and not self.parent.get("nodaemon"):
-            return ""
-        from ptunnel.terminal import askPassword  # seldom needed
-
-        return askPassword(f"Password of {printable(username)} for the proxy: ")
-
-    def commandLine(self) -> CommandLine:
-        return CommandLine(
-            configFile=self["config"],
-            proxies=tuple(self.proxies),
-            headers=tuple(self.headers),
-            username=self["user"],
-            password=self["password"],
-            passwordFile=self["password-file"],
-            direct=bool(self["direct"]),
-            holdEnd=bool(self["hold-end"]),
-            verbosity=self.verbosity,
-        )
-
-
-class Options(ProxyOptions):
-    """The options of `ptunnel run` and `twistd ptunnel`.
-
-    @ivar settings: what they and the config file come to.
-    """
-
-    synopsis = "[options] [TUNNEL ...]"
-    longdesc = (
-        "Listen on local ports and carry each connection through an HTTP proxy. TUNNEL is "
-        "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets; "
-        "LOCAL_PORT 0 picks a free one. Other commands: ptunnel connect, ptunnel check, "
-        "ptunnel hosts, ptunnel demo; ptunnel help COMMAND."
-    )
-    optParameters = [["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."]]
-    optFlags = [
-        ["multithreaded", "m", "As many worker processes as there are processors."],
-    ]
-    settings: Settings
-
-    def postOptions(self) -> None:
-        for word in self.words:
-            if hint := commandHint(word):
-                raise ConfigError(hint)
-        self.settings = loadSettings(self.commandLine(), os.environ, self.ask)
-
-    def commandLine(self) -> CommandLine:
-        return dataclasses.replace(
-            super().commandLine(),
-            listen=self["listen"],
-            multithreaded=bool(self["multithreaded"]),
-            tunnels=tuple(self.words),
-        )
-
-
-def say(text: str) -> None:
-    """Print; where that cannot be written, one line on standard error, and exit code 1.
-
-    @raise BrokenPipeError: where whoever read it has gone.
-    """
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as e:
-        # What is left in its buffer would fail again at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"ptunnel: cannot write to standard output: {reasonOf(e)}", file=sys.stderr)
-        raise SystemExit(1) from None
-
-
-def mistake(text: str) -> NoReturn:
-    """One line on standard error, and exit code 2."""
-    print(f"ptunnel: {text}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def _relay(line: str) -> None:
-    """A worker's line to the log of twistd."""
-    Logger("ptunnel").info("{line}", line=line)
-
-
-def _inOneLine(kind: Any, error: BaseException, trace: Any) -> None:
-    print(f"ptunnel: {error}", file=sys.stderr)
-
-
-def _inNoLine(kind: Any, error: BaseException, trace: Any) -> None:
-    """-q: the exit code says it."""
-
-
 def makeService(options: Options) -> PtunnelService:
-    """What twistd runs.
+    """Make what twistd runs.
 
     @param options: parsed.
     """
     from twisted.internet import reactor as installed  # twistd chooses it with --reactor
 
-    from ptunnel.service.process import adopt, handleSignals, leave, leaveBySignal
+    from ptunnel.service.process import adopt, handleSignals
     from ptunnel.service.workers import serviceFor
 
     reactor: Any = installed
@@ -283,19 +39,31 @@ def makeService(options: Options) -> PtunnelService:
         service = serviceFor(reactor, options.settings, log, _relay)
     except ConfigError as e:
         mistake(str(e))
-
     stoppedBy: list[int] = []
     reactor.callWhenRunning(handleSignals, reactor, service, log, remember=stoppedBy.append)
+    atexit.register(_end, service, stoppedBy)
+    _failInOneLine(service, quiet=options.settings.logLevel == "none")
+    return service
 
-    def end() -> None:
-        """What twistd would do, which knows no exit code but 0, with what was logged."""
-        if service.exitCode:
-            leave(service.exitCode)
-        for number in stoppedBy:
-            if number != signal.SIGHUP:
-                leaveBySignal(number)
 
-    atexit.register(end)
+def _relay(line: str) -> None:
+    """A worker's line to the log of twistd."""
+    Logger("ptunnel").info("{line}", line=line)
+
+
+def _end(service: PtunnelService, stoppedBy: list[int]) -> None:
+    """End as twistd would, which knows no exit code but 0, with what was logged."""
+    from ptunnel.service.process import leave, leaveBySignal
+
+    if service.exitCode:
+        leave(service.exitCode)
+    for number in stoppedBy:
+        if number != signal.SIGHUP:
+            leaveBySignal(number)
+
+
+def _failInOneLine(service: PtunnelService, *, quiet: bool) -> None:
+    """Let a service that cannot start say so in one line, where twistd would print a traceback."""
     start = service.privilegedStartService
 
     def startInOneLine() -> None:
@@ -303,9 +71,16 @@ def makeService(options: Options) -> PtunnelService:
             start()
         except PtunnelError:
             # twistd removes its pid file and tells the process that waits for its daemon; all that
-            # is left to do is to say it in one line, where it would print a traceback.
-            sys.excepthook = _inNoLine if options.settings.logLevel == "none" else _inOneLine
+            # is left to do is to say it.
+            sys.excepthook = _inNoLine if quiet else _inOneLine
             raise
 
     service.privilegedStartService = startInOneLine  # type: ignore[method-assign]
-    return service
+
+
+def _inOneLine(kind: Any, error: BaseException, trace: Any) -> None:
+    print(f"ptunnel: {error}", file=sys.stderr)
+
+
+def _inNoLine(kind: Any, error: BaseException, trace: Any) -> None:
+    """-q: the exit code says it."""

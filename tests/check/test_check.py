@@ -828,7 +828,7 @@ class LoopbackTests(TestCase):
         program = (
             "import socket, sys, threading\n"
             "socket.getaddrinfo = lambda *_: threading.Event().wait()\n"
-            "from ptunnel.cli.main import main\n"
+            "from ptunnel.cli import main\n"
             "sys.exit(main(sys.argv[1:]))"
         )
         words = ["check", "--deadline", "500ms", "-p", "proxy.invalid:8080", "0:192.0.2.1:25"]

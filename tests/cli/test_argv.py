@@ -1,4 +1,4 @@
-"""Passwords out of the process list: `ptunnel.argv`."""
+"""Passwords out of the process list: `ptunnel.cli.argv`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 PROGRAM = """
 import sys
-from ptunnel.argv import hideArguments
+from ptunnel.cli.argv import hideArguments
 hideArguments(sys.argv[1].split(","))
 print(open("/proc/self/cmdline", "rb").read())
 """

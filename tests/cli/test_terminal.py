@@ -1,4 +1,4 @@
-"""`ptunnel.terminal`: a password that is typed, on a terminal of the test's own."""
+"""`ptunnel.cli.terminal`: a password that is typed, on a terminal of the test's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROGRAM = """
 import os, sys
 if len(sys.argv) > 1:
     os.open(sys.argv[1], os.O_RDWR)
-from ptunnel.terminal import askPassword
+from ptunnel.cli.terminal import askPassword
 print(ascii(askPassword("Password: ")), flush=True)
 """
 # As one of a job that a shell has started in the background.

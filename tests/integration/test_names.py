@@ -10,7 +10,7 @@ from tests.integration.programs import HOST, Ptunnel, eventually
 # The system's resolver hangs for one name, far longer than a test may take.
 _PROGRAM = """
 import socket, sys, time
-from ptunnel.cli.main import main
+from ptunnel.cli import main
 real = socket.getaddrinfo
 def getaddrinfo(host, *arguments, **named):
     if host == "slow.test":

@@ -33,7 +33,7 @@ import signal, sys, time
 real, offset = time.time, [0.0]
 time.time = lambda: real() + offset[0]
 signal.signal(signal.SIGUSR2, lambda *_: offset.__setitem__(0, float(sys.argv[1])))
-from ptunnel.cli.main import main
+from ptunnel.cli import main
 sys.exit(main(sys.argv[2:]))
 """
 HANGS = """
@@ -42,7 +42,7 @@ def hang(*arguments, **named):
     while True:
         time.sleep(1)
 socket.getaddrinfo = hang
-from ptunnel.cli.main import main
+from ptunnel.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -342,7 +342,7 @@ class StuckTests(SurroundingsCase):
             "import sys, time; from ptunnel.service.service import PtunnelService\n"
             f"def stop(self):\n    open({reached!r}, 'w').write('x')\n    while True: pass\n"
             "PtunnelService.stopService = stop\n"
-            "from ptunnel.cli.main import main; sys.exit(main(sys.argv[1:]))"
+            "from ptunnel.cli import main; sys.exit(main(sys.argv[1:]))"
         )
         command = sys.executable, "-c", program
         tunnel = self.ptunnel("-d", "0:a.example:1", command=command)
@@ -357,7 +357,7 @@ class NoWorkersTests(SurroundingsCase):
     def test_aServiceWithoutAWorkerEndsWithOneLineAnd1(self) -> None:
         for command in (["run"], [*twistd()[1:]]):
             start = (
-                "ptunnel.cli.main import main"
+                "ptunnel.cli import main"
                 if command == ["run"]
                 else ("twisted.scripts.twistd import run as main")
             )

@@ -1,1 +1,3 @@
 """The command `ptunnel`: run, connect, check, hosts, demo."""
+
+from ptunnel.cli.commands import main as main

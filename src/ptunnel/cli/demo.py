@@ -18,11 +18,11 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from ptunnel import __version__
+from ptunnel.cli.output import mistake
 from ptunnel.demo.littleproxy import LOOPBACK
 from ptunnel.demo.tour import CREDENTIALS, Step, Tour
 from ptunnel.errors import reasonOf
 from ptunnel.log import Lines, Log, beginLogging
-from ptunnel.tap import mistake
 
 SIZE = 256 * 1024 * 1024
 # Seconds for all steps together. They take some five here; a busy machine gets its time.

@@ -1,4 +1,4 @@
-"""`ptunnel.cli.main`: commands, signals and exit codes; and the program itself, as a process."""
+"""`ptunnel.cli`: commands, signals and exit codes; and the program itself, as a process."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from twisted.internet.error import ConnectionRefusedError, ReactorNotRunning
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel import __version__, terminal
-from ptunnel.cli import main, stdio
+from ptunnel import __version__
+from ptunnel.cli import commands, stdio, terminal
 from ptunnel.config.listens import autoAddresses
 from ptunnel.errors import ListenError, Unreachable
 from ptunnel.log import Lines
@@ -86,7 +86,7 @@ class CommandCase(SynchronousTestCase):
         def beginLogging(observer: Lines, level: str) -> None:
             self.begun.append((observer._stream, level))
 
-        self.patch(main, "beginLogging", beginLogging)
+        self.patch(commands, "beginLogging", beginLogging)
         self.handlers: dict[int, Any] = {}
         self.patch(signal, "signal", self.handlers.__setitem__)
         self.patch(signal, "setitimer", lambda which, seconds: None)
@@ -105,11 +105,11 @@ class DispatchTests(CommandCase):
                 calls.append((name, list(words)))
                 return 7
 
-            self.patch(main, name, command)
+            self.patch(commands, name, command)
 
         for name in "run", "connect", "check", "hosts", "demo":
             replace(name)
-        self.assertEqual(main.main(words), 7)
+        self.assertEqual(commands.main(words), 7)
         [call] = calls
         return call
 
@@ -124,7 +124,7 @@ class DispatchTests(CommandCase):
 
     def test_withoutArgumentsItReadsThoseOfTheProgram(self) -> None:
         self.patch(sys, "argv", ["ptunnel", "-V"])
-        self.assertRaises(SystemExit, main.main)
+        self.assertRaises(SystemExit, commands.main)
         self.assertEqual(self.out.getvalue(), f"ptunnel {__version__}\n")
 
     def test_aMistakeIsOneLineAndExitCode2AndNothingIsStarted(self) -> None:
@@ -156,7 +156,7 @@ class DispatchTests(CommandCase):
             ["demo", "--frobnicate"],
             ["-p", "p:1", "-U", "alice", TUNNEL],
         ):
-            end = self.assertRaises(SystemExit, main.main, words)
+            end = self.assertRaises(SystemExit, commands.main, words)
             self.assertEqual(end.code, 2, words)
             text = self.err.getvalue()
             self.assertTrue(text.startswith("ptunnel: ") and text.count("\n") == 1, text)
@@ -183,7 +183,7 @@ class DispatchTests(CommandCase):
         ):
             self.out.truncate(0)
             self.out.seek(0)
-            end = self.assertRaises(SystemExit, main.main, words)
+            end = self.assertRaises(SystemExit, commands.main, words)
             self.assertEqual(end.code, 0)
             self.assertTrue(self.out.getvalue().startswith(start), self.out.getvalue())
 
@@ -198,11 +198,11 @@ class DispatchTests(CommandCase):
         ):
             self.err.truncate(0)
             self.err.seek(0)
-            self.assertRaises(SystemExit, main.main, words)
+            self.assertRaises(SystemExit, commands.main, words)
             self.assertIn(f"did you mean {command}?", self.err.getvalue())
 
     def test_helpNamesTheOtherCommands(self) -> None:
-        self.assertRaises(SystemExit, main.main, ["-h"])
+        self.assertRaises(SystemExit, commands.main, ["-h"])
         words = " ".join(self.out.getvalue().split())
         for name in "connect", "check", "hosts", "demo":
             self.assertIn(f"ptunnel {name}", words)
@@ -210,7 +210,7 @@ class DispatchTests(CommandCase):
 
 class HostsTests(CommandCase):
     def test_itPrintsTheLinesAndStartsNothing(self) -> None:
-        code = main.main(["hosts", "-p", "p:1", "127.0.0.9:993:imap.example:993"])
+        code = commands.main(["hosts", "-p", "p:1", "127.0.0.9:993:imap.example:993"])
         self.assertEqual(code, 0)
         self.assertEqual(self.out.getvalue(), "127.0.0.9  imap.example\n")
         self.assertEqual((self.err.getvalue(), self.begun), ("", []))
@@ -221,7 +221,7 @@ class HostsTests(CommandCase):
             raise AssertionError("asked")
 
         self.patch(terminal, "askPassword", ask)
-        self.assertEqual(main.main(["hosts", "-p", "p:1", "-U", "alice", TUNNEL]), 0)
+        self.assertEqual(commands.main(["hosts", "-p", "p:1", "-U", "alice", TUNNEL]), 0)
 
     def test_whereALineCannotLeadACommentStands(self) -> None:
         path = self.mktemp()
@@ -230,7 +230,7 @@ class HostsTests(CommandCase):
             file.write("[tunnel b]\nlisten = auto\ntarget = b.example:1\n")
         # A warning, such as the one of -P, would be a line that no hosts file can have.
         words = ["hosts", "-p", "p:1", "-U", "alice", "-P", "x", "-c", path]
-        self.assertEqual(main.main(words), 0)
+        self.assertEqual(commands.main(words), 0)
         comment, line = self.out.getvalue().splitlines()
         self.assertTrue(comment.startswith("# a: it listens on unix:/x, "), comment)
         self.assertRegex(line, r"^127\.\d+\.\d+\.\d+  b\.example$")
@@ -247,13 +247,13 @@ class HostsTests(CommandCase):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         self.addCleanup(os.close, descriptor)
         self.patch(sys, "stdout", Gone())
-        self.assertEqual(main.main(["hosts", "-p", "p:1", TUNNEL]), 1)
+        self.assertEqual(commands.main(["hosts", "-p", "p:1", TUNNEL]), 1)
 
 
 class RunTests(CommandCase):
     def run_(self, *options: str, script: Callable[[], None] = lambda: None) -> int:
         self.reactor.script = script
-        return main.main(["-p", "192.0.2.8:3128", *options, TUNNEL])
+        return commands.main(["-p", "192.0.2.8:3128", *options, TUNNEL])
 
     def client(self) -> Any:
         return MemoryTCP(self.reactor.tcpServers[0][1].buildProtocol(None))
@@ -338,7 +338,7 @@ class ConnectTests(CommandCase):
         self.patch(stdio, "relay", relay)
 
     def connect(self, *options: str) -> int:
-        return main.main(["connect", "-p", "192.0.2.8:3128", *options, "192.0.2.9:22"])
+        return commands.main(["connect", "-p", "192.0.2.8:3128", *options, "192.0.2.9:22"])
 
     def test_itRelaysThroughTheProxyAndExitsWith0AtTheEnd(self) -> None:
         self.assertEqual(self.connect(), 0)
@@ -348,7 +348,7 @@ class ConnectTests(CommandCase):
         self.assertEqual(lines(self.events), [])
 
     def test_theTargetMayBeTwoWordsAsGitAndSshGiveIt(self) -> None:
-        code = main.main(["connect", "-p", "192.0.2.8:3128", "2001:db8::5", "22"])
+        code = commands.main(["connect", "-p", "192.0.2.8:3128", "2001:db8::5", "22"])
         self.assertEqual(code, 0)
         self.endpoints[0].connect(None)
         self.assertEqual(self.reactor.tcpClients[0][:2], ("192.0.2.8", 3128))

@@ -1,4 +1,4 @@
-"""`ptunnel demo`: `ptunnel.demo.command`, `ptunnel.demo.tour` and `ptunnel.demo.peers`."""
+"""`ptunnel demo`: `ptunnel.cli.demo`, `ptunnel.demo.tour` and `ptunnel.demo.peers`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from ptunnel.cli.demo import follow, main
 from ptunnel.demo import tour as module
-from ptunnel.demo.command import follow, main
 from ptunnel.demo.littleproxy import LittleProxy
 from ptunnel.demo.peers import BLOCK, Echo, epilogue, noise
 from ptunnel.demo.tour import Tour
@@ -34,7 +34,7 @@ PATIENCE = 150
 KEEP = f"""
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from ptunnel.demo.command import main
+from ptunnel.cli.demo import main
 sys.exit(main(["--keep"], size={SIZE}))
 """
 

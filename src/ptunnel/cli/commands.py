@@ -1,0 +1,158 @@
+"""The `ptunnel` command: run, connect, check, hosts, demo."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ptunnel.cli.options import (
+    COMMANDS,
+    CheckOptions,
+    ConnectOptions,
+    HostsOptions,
+    Options,
+    commandHint,
+)
+from ptunnel.cli.output import mistake, say
+from ptunnel.cli.terminal import orderlyEnd
+from ptunnel.config import Settings, show
+from ptunnel.errors import ConfigError, ListenError
+from ptunnel.log import Log, beginLogging, lostLine, standardLines
+from ptunnel.log.spool import unblock
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """@return: the exit code: 0 done, 1 failed, 2 (by SystemExit) a mistake in the options."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {
+        "run": run,
+        "connect": connect,
+        "check": check,
+        "hosts": hosts,
+        "demo": demo,
+        "help": help_,
+        "version": version,
+    }
+    command = commands.get(words[0]) if words else None
+    try:
+        if command is not None:
+            return command(words[1:])
+        if hint := commandHint(words[0]) if words else "":
+            mistake(hint)
+        return run(words)
+    except KeyboardInterrupt:  # before the reactor handles it
+        return 130
+    except BrokenPipeError:  # --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def run(words: Sequence[str]) -> int:
+    """Listen and tunnel, in the foreground, until a signal."""
+    unblock("stderr", lostLine)
+    options = Options()
+    options.parseOptions(words)
+    settings = options.settings
+
+    from twisted.internet import reactor as installed  # after the mistakes
+
+    from ptunnel.service.process import adopt, handleSignals
+    from ptunnel.service.workers import serviceFor
+
+    reactor: Any = installed
+    adopt(reactor)
+    beginLogging(standardLines("stdout", asJSON=settings.logFormat == "json"), settings.logLevel)
+    log = Log(settings.logLevel)
+    try:
+        service = serviceFor(reactor, settings, log, print)
+        handleSignals(reactor, service, log)
+        service.startService()
+    except ConfigError as e:
+        mistake(str(e))
+    except ListenError as e:
+        log.error("", str(e))
+        return 1
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    return service.exitCode
+
+
+def connect(words: Sequence[str]) -> int:
+    """Standard input and output through the proxy."""
+    with orderlyEnd():
+        options = ConnectOptions()
+        options.parseOptions(words)
+        settings = options.settings
+        for descriptor, name in enumerate(("input", "output")):
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                print(f"ptunnel: standard {name} is closed", file=sys.stderr)
+                return 1
+
+        from twisted.internet import reactor as installed
+
+        from ptunnel.cli.connect import Joining
+        from ptunnel.service.process import adopt, ignoreUserSignals
+
+    reactor: Any = installed
+    adopt(reactor)
+    ignoreUserSignals()
+    return Joining(reactor, settings, _logged(settings)).run()
+
+
+def check(words: Sequence[str]) -> int:
+    """Try every way of every tunnel."""
+    options = CheckOptions()
+    options.parseOptions(words)
+
+    from twisted.internet import reactor as installed  # after the mistakes
+
+    from ptunnel.cli.check import Checking
+    from ptunnel.service.process import adopt
+
+    reactor: Any = installed
+    adopt(reactor)
+    return Checking(reactor, options, _logged(options.settings)).run()
+
+
+def _logged(settings: Settings) -> Log:
+    """Begin to log to standard error, with the warnings of the settings."""
+    beginLogging(standardLines("stderr"), settings.logLevel)
+    log = Log(settings.logLevel)
+    for warning in settings.warnings:
+        log.warning("", warning)
+    return log
+
+
+def hosts(words: Sequence[str]) -> int:
+    """The lines of a hosts file, on standard output."""
+    options = HostsOptions()
+    options.parseOptions(words)
+
+    from ptunnel.cli.hosts import hostsLines
+
+    say("\n".join(hostsLines(options.settings)))
+    return 0
+
+
+def demo(words: Sequence[str]) -> int:
+    """A self-contained tour."""
+    from ptunnel.cli.demo import main
+
+    return main(words)
+
+
+def help_(words: Sequence[str]) -> int:
+    """The same as --help, of a command that may be named."""
+    name = words[0] if words else "run"
+    if name not in COMMANDS:
+        mistake(commandHint(name) or f"{show(name)}: not a command; see ptunnel help")
+    return main(["run" if name in ("help", "version") else name, "--help"])
+
+
+def version(words: Sequence[str]) -> int:
+    """The same as --version."""
+    return main(["--version"])
