@@ -85,7 +85,7 @@ INSIDE = {
     "net": (
         ("dial",),
         ("sockets",),
-        ("epoll",),
+        ("attempt", "epoll"),
         ("deadlines", "descriptors", "names", "transports"),
         ("net",),
     ),

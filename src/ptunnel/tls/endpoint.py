@@ -8,10 +8,8 @@ from typing import Any, cast
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
-from twisted.internet import protocol
 from twisted.internet.address import HostnameAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectingCancelledError, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
     IHandshakeListener,
@@ -20,16 +18,15 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
-    ITransport,
 )
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel import causes
 from ptunnel.errors import LocalFailure, TunnelError
-from ptunnel.net.deadlines import Patient, PatientCall, clockOf
-from ptunnel.net.transports import abort, setReceiver
+from ptunnel.net.attempt import Attempt, Speaker
 from ptunnel.tls.failures import failed, noHandshake, tlsFailure
 from ptunnel.tls.settings import TlsContext, TlsFileError, TlsSettings
 from ptunnel.tls.verify import isAddress, judge
@@ -77,142 +74,74 @@ class TlsEndpoint:
         @raise ValueError: for a name that is not ASCII.
         """
         self._endpoint = endpoint
-        self._context = settings if isinstance(settings, TlsContext) else TlsContext(settings)
+        self.context = settings if isinstance(settings, TlsContext) else TlsContext(settings)
         self.hop = hop or host
         self.target = target
         self.timeout = timeout
         self.clock = reactor
-        self.name = (self._context.settings.serverName or host).partition("%")[0].rstrip(".")
+        self.name = (self.context.settings.serverName or host).partition("%")[0].rstrip(".")
         self.address = HostnameAddress(self.name.encode("ascii"), 0)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; see the class for how it ends. Cancelling aborts the connection."""
-        attempt = _Attempt(self, protocolFactory)
-        try:
-            context = self._context.current()
-        except TlsFileError as e:
-            attempt.fail(failed(LocalFailure, self.hop, str(e), causes.TLS_FILES))
-        else:
-            creator = _Creator(context, self._context.settings, self.name, self.hop)
-            attempt.start(self._endpoint, creator)
-        return attempt.result
+        return _Attempt(self, protocolFactory).start()
 
 
-class _Attempt(protocol.Factory):
-    """One attempt: the factory of what listens to the handshake.
-
-    @ivar result: what `connect` gave out.
-    @ivar over: it has succeeded or failed.
-    """
-
-    noisy = False
-    over = False
-
+class _Attempt(Attempt):
     def __init__(self, hop: TlsEndpoint, inner: IProtocolFactory) -> None:
-        self.hop = hop.hop
-        self.target = hop.target
-        self._timeout = hop.timeout
-        self._clock = hop.clock
-        self._timer: PatientCall | None = None
-        self.inner = inner
-        self._address = hop.address
-        self._connecting: Deferred[Any] | None = None
-        self._listener: _Listener | None = None
-        self.result: Deferred[IProtocol] = Deferred(self._cancelled)
+        super().__init__(inner, hop.address)
+        self._hop = hop
 
-    def start(self, endpoint: IStreamClientEndpoint, creator: _Creator) -> None:
+    def begin(self) -> None:
+        hop = self._hop
+        try:
+            context = hop.context.current()
+        except TlsFileError as e:
+            self.fail(failed(LocalFailure, hop.hop, str(e), causes.TLS_FILES))
+            return
+        creator = _Creator(context, hop.context.settings, hop.name, hop.hop)
         factory = TLSMemoryBIOFactory(creator, True, self)
         # The one that newer versions take instead holds small writes back until the reactor's
         # next turn, to join them. What a relay writes are whole reads already.
         factory.protocol = TLSMemoryBIOProtocol
-        try:
-            connecting = endpoint.connect(factory)
-        except Exception:
-            self.fail(Failure())
-            return
-        if not self.over:
-            self._connecting = connecting
-        connecting.addErrback(self.fail)
+        self.dial(hop._endpoint, factory)
 
-    def doStart(self) -> None:
-        self.inner.doStart()
+    def speaker(self, address: IAddress | None) -> _Listener:
+        return _Listener(self, address)
 
-    def doStop(self) -> None:
-        self.inner.doStop()
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        return super().buildProtocol(addr) or self.speaker(addr)  # TLS wraps no None
 
-    def buildProtocol(self, addr: IAddress | None) -> _Listener:
-        self._listener = _Listener(self, addr)
-        if self._timeout is not None and not self.over:
-            clock = Patient(clockOf(self._clock))
-            self._timer = clock.callLater(self._timeout, self._expired)
-        return self._listener
+    def connected(self) -> None:
+        self.limit(self._hop.timeout, self._hop.clock)
 
-    def succeed(self, inner: IProtocol) -> None:
-        if self._finish():
-            self.result.callback(inner)
+    def expired(self) -> None:
+        hop = self._hop
+        assert hop.timeout is not None
+        self.fail(noHandshake(hop.hop, hop.timeout, target=hop.target))
 
-    def fail(self, reason: Failure | Exception) -> None:
-        connecting, listener = self._connecting, self._listener
-        if self._finish():
-            if listener is not None and listener.connected:
-                abort(listener.transport)
-            if connecting is not None and not connecting.called:
-                connecting.cancel()
-            self.result.errback(reason)
-
-    def _finish(self) -> bool:
-        """@return: whether it was not over yet."""
-        before, self.over = self.over, True
-        self._connecting = self._listener = None
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
-        return not before
-
-    def _expired(self) -> None:
-        assert self._timeout is not None
-        self.fail(noHandshake(self.hop, self._timeout, target=self.target))
-
-    def _cancelled(self, result: Deferred[IProtocol]) -> None:
-        self.fail(ConnectingCancelledError(self._address))
+    def broken(self, error: BaseException) -> None:
+        """The connection has ended before TLS stood."""
+        if not isinstance(error, TunnelError):
+            error = tlsFailure(error, self._hop.hop, target=self._hop.target)
+        self.fail(error)
 
 
 @implementer(IHandshakeListener)
-class _Listener(protocol.Protocol):
+class _Listener(Speaker):
     """Waits for the end of the handshake; then the TLS transport has the inner protocol for its
     own, and gives it directly whatever came behind the handshake."""
 
-    def __init__(self, attempt: _Attempt, address: IAddress | None) -> None:
-        self._attempt = attempt
-        self._address = address
-
-    def connectionMade(self) -> None:
-        if self._attempt.over:
-            abort(self.transport)  # it was cancelled, and connected all the same
+    attempt: _Attempt | None
 
     def handshakeCompleted(self) -> None:
-        attempt = self._attempt
-        if attempt.over:
-            return
-        try:
-            inner = attempt.inner.buildProtocol(cast(IAddress, self._address))
-            if inner is None:
-                raise NoProtocol()
-            transport = cast(ITransport, self.transport)
-            setReceiver(transport, inner)
-            inner.makeConnection(transport)
-        except Exception:
-            attempt.fail(Failure())
-        else:
-            attempt.succeed(inner)
+        if self.attempt is not None and not self.attempt.over:
+            self.handOver()
 
-    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.connected = 0
-        error = cast(BaseException, reason.value)
-        if not isinstance(error, TunnelError):
-            attempt = self._attempt
-            error = tlsFailure(error, attempt.hop, target=attempt.target)
-        self._attempt.fail(error)
+        if self.attempt is not None:
+            self.attempt.broken(cast(BaseException, reason.value))
 
 
 @implementer(IOpenSSLClientConnectionCreator)

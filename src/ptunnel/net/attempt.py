@@ -1,0 +1,223 @@
+"""One attempt of an endpoint that talks on its connection before it hands it over.
+
+CONNECT, TLS and STARTTLS differ in what is said. They share how an attempt ends: exactly once,
+with the inner protocol or a failure, and then nothing of it is pending.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectingCancelledError, NoProtocol
+from twisted.internet.interfaces import (
+    IAddress,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITransport,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+
+from ptunnel.net.deadlines import Patient, PatientCall, clockOf
+from ptunnel.net.transports import abort, receiverOf, setReceiver
+
+
+class Phase(Enum):
+    """Where an attempt is."""
+
+    NEW = "new"
+    DIALLING = "dialling"  # waits for a connection
+    TALKING = "talking"  # waits for the peer's answer
+    ASKING = "asking"  # waits for credentials
+    CONNECTED = "connected"  # has succeeded: the inner protocol has the connection
+    FAILED = "failed"
+
+
+class Attempt(Factory):
+    """The life of one attempt, and the factory of its connections.
+
+    A subclass implements `begin`, `speaker`, `connected` and `expired`.
+
+    @ivar inner: the factory of the protocol that gets the connection.
+    @ivar phase: changed by `enter` only.
+    @ivar connection: the newest connection's protocol, until the attempt is over.
+    """
+
+    noisy = False
+    phase = Phase.NEW
+    connection: Speaker | None = None
+    _result: Deferred[IProtocol] | None = None
+    _pending: Deferred[Any] | None = None
+    _timer: PatientCall | None = None
+
+    def __init__(self, inner: IProtocolFactory, address: IAddress) -> None:
+        """@param address: the destination that a ConnectingCancelledError names."""
+        self.inner = inner
+        self.address = address
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self.address}: {self.phase.value}>"
+
+    @property
+    def over(self) -> bool:
+        return self.phase is Phase.CONNECTED or self.phase is Phase.FAILED
+
+    def start(self) -> Deferred[IProtocol]:
+        """Begin; to be called once.
+
+        @return: fires with the inner protocol once that is connected, or fails. Cancelling it
+            aborts the connection and fails with ConnectingCancelledError.
+        """
+        result = self._result = Deferred(self._cancelled)
+        self.begin()
+        return result
+
+    def enter(self, phase: Phase, pending: Deferred[Any] | None = None) -> None:
+        """@param pending: what the phase waits for; it is cancelled if the attempt fails in it."""
+        self.phase = phase
+        self._pending = pending
+
+    def dial(
+        self, endpoint: IStreamClientEndpoint, factory: IProtocolFactory | None = None
+    ) -> None:
+        """Connect.
+
+        @param factory: wraps the protocols that this factory builds.
+        """
+        self.enter(Phase.DIALLING)
+        try:
+            connecting = endpoint.connect(factory or self)
+        except Exception:
+            self.fail(Failure())
+            return
+        if self.phase is Phase.DIALLING:
+            self._pending = connecting
+        connecting.addErrback(self.notConnected)
+
+    def limit(self, seconds: float | None, clock: IReactorTime | None) -> None:
+        """Call `expired` in so many seconds, unless the attempt is over by then; None: never."""
+        if seconds is not None:
+            self._timer = Patient(clockOf(clock)).callLater(seconds, self.expired)
+
+    def begin(self) -> None:
+        """Dial, or do what comes before."""
+        raise NotImplementedError
+
+    def speaker(self, address: IAddress | None) -> Speaker:
+        """Make the protocol of a new connection."""
+        raise NotImplementedError
+
+    def connected(self) -> None:
+        """Begin to talk on the newest connection."""
+        raise NotImplementedError
+
+    def expired(self) -> None:
+        """Fail, because the time is over."""
+        raise NotImplementedError
+
+    def notConnected(self, reason: Failure) -> None:
+        """The endpoint has failed to connect."""
+        self.fail(reason)
+
+    def doStart(self) -> None:
+        self.inner.doStart()
+
+    def doStop(self) -> None:
+        self.inner.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        if self.over:
+            return None  # it was cancelled, and connected all the same
+        self.connection = self.speaker(addr)
+        return self.connection
+
+    def succeed(self, protocol: IProtocol) -> None:
+        result = self._end(Phase.CONNECTED)
+        if result is not None:
+            result.callback(protocol)
+
+    def fail(self, reason: Failure | Exception) -> None:
+        """Abort the connection, and fail; nothing once the attempt is over."""
+        connection, pending = self.connection, self._pending
+        result = self._end(Phase.FAILED)
+        if result is not None:
+            if connection is not None and connection.connected:
+                abort(connection.transport)
+            if pending is not None:
+                pending.cancel()
+            result.errback(reason)
+
+    def _end(self, phase: Phase) -> Deferred[IProtocol] | None:
+        """@return: the result, once."""
+        result, self._result = self._result, None
+        if result is not None:
+            self.enter(phase)
+            self.connection = None
+            if self._timer is not None and self._timer.active():
+                self._timer.cancel()
+            self.ended()
+        return result
+
+    def ended(self) -> None:
+        """The attempt is over, before anybody is told."""
+
+    def _cancelled(self, result: Deferred[IProtocol]) -> None:
+        self.fail(ConnectingCancelledError(self.address))
+
+
+class Speaker(Protocol):
+    """Talks on a connection of an attempt, and then hands it over.
+
+    @ivar attempt: None once the connection was handed over or given up.
+    """
+
+    attempt: Attempt | None
+
+    def __init__(self, attempt: Attempt, address: IAddress | None) -> None:
+        """@param address: the one with which the inner protocol is built."""
+        self.attempt = attempt
+        self._address = address
+
+    def connectionMade(self) -> None:
+        attempt = self.attempt
+        if attempt is None or attempt.over:
+            abort(self.transport)  # it was cancelled, and connected all the same
+        else:
+            attempt.enter(Phase.TALKING)
+            attempt.connected()
+
+    def handOver(self, leftover: bytes = b"") -> None:
+        """Let the inner protocol have the connection, and end the attempt.
+
+        @param leftover: the bytes that came already and are the inner protocol's.
+        """
+        attempt = self.attempt
+        assert attempt is not None
+        transport = cast(ITransport, self.transport)
+        try:
+            inner = attempt.inner.buildProtocol(cast(IAddress, self._address))
+            if inner is None:
+                raise NoProtocol()
+            self.giveTo(inner)
+            self.attempt = None  # a tunnel may live for months
+            inner.makeConnection(transport)
+            attempt.succeed(inner)
+        except Exception:
+            attempt.fail(Failure())
+        else:
+            deliver(leftover, transport, inner)
+
+    def giveTo(self, inner: IProtocol) -> None:
+        """Let the inner protocol have what the transport receives from now on."""
+        setReceiver(cast(ITransport, self.transport), inner)
+
+
+def deliver(data: bytes, transport: Any, protocol: IProtocol) -> None:
+    """Give a connection's first bytes to the protocol that got it, or to the one that has taken
+    the transport over since."""
+    if data and not getattr(transport, "disconnecting", False):
+        receiverOf(transport, protocol).dataReceived(data)
