@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -24,6 +24,7 @@ from ptunnel.cli.options import CheckOptions, ConnectOptions, HostsOptions
 from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
 from ptunnel.connect.handshake import Handshake
 from ptunnel.errors import ConfigError, TunnelError
+from ptunnel.relay.splice import Cause
 from ptunnel.tap import Options
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +33,8 @@ CONFIG = ROOT / "docs" / "config.md"
 EMBEDDING = ROOT / "docs" / "embedding.md"
 ERRORS = ROOT / "docs" / "errors.md"
 SECURITY = ROOT / "docs" / "security.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 SAMPLE = ROOT / "conf" / "tunnels.ini"
 MANUAL = [README, *sorted((ROOT / "docs").glob("*.md"))]
 PATIENCE = 20.0
@@ -163,7 +166,7 @@ class CommandLineTests(SynchronousTestCase):
 
 class LinkTests(SynchronousTestCase):
     def test_everyRelativeLinkLeadsSomewhere(self) -> None:
-        for page in [*MANUAL, ROOT / "CHANGELOG.md"]:
+        for page in [*MANUAL, CONTRIBUTING, ROOT / "CHANGELOG.md"]:
             for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
                 if "://" not in link:
                     path, _, anchor = link.partition("#")
@@ -209,6 +212,80 @@ class SecurityTests(SynchronousTestCase):
                 if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef))
             ]
             self.assertIn(test, names, name)
+
+
+class ArchitectureTests(SynchronousTestCase):
+    """docs/architecture.md names files that exist, and the booleans that the splice has."""
+
+    def test_everyFileAndFolderThatIsNamedIsThere(self) -> None:
+        named = re.findall(r"`([\w/.-]+(?:\.py|\.ini|/))`", ARCHITECTURE.read_text("utf-8"))
+        self.assertGreater(len(named), 30)
+        for name in named:
+            places = ROOT / "src" / "ptunnel" / name, ROOT / name
+            self.assertTrue(any(place.exists() for place in places), name)
+
+    def test_everyFolderIsThere(self) -> None:
+        rows = [name for row in tables(ARCHITECTURE, "## The picture") for name in code(row[0])]
+        folders = {
+            f"{path.parent.name}/" for path in (ROOT / "src" / "ptunnel").glob("*/__init__.py")
+        }
+        self.assertEqual({name for name in rows if name.endswith("/")}, folders)
+
+    def test_everyFunctionThatIsNamedIsThere(self) -> None:
+        source = "".join(
+            path.read_text("utf-8") for path in (ROOT / "src" / "ptunnel").rglob("*.py")
+        )
+        named = re.findall(r"`(?:\w+\.)?(\w+)`", ARCHITECTURE.read_text("utf-8"))
+        for name in set(named):
+            self.assertRegex(source, rf"\b{name}\b")
+
+    def test_theBooleansOfTheSpliceAreInTheTables(self) -> None:
+        text = ARCHITECTURE.read_text("utf-8")
+        legs = set.union(
+            *(booleans(f"relay/{name}.py") for name in ("producers", "kernel", "tlsleg"))
+        )
+        rows = tables(ARCHITECTURE, "### Booleans of a leg")[1:]
+        self.assertEqual({name for row in rows for name in code(row[0])}, legs)
+        _, _, section = text.partition("\n### Booleans of a splice\n")
+        self.assertEqual(booleans("relay/splice.py"), {"_mayBeFaster"})
+        self.assertIn("`_mayBeFaster`", section)
+
+    def test_theStatesOfALegAreNamedByItsBooleans(self) -> None:
+        heads, *rows = [
+            row for row in tables(ARCHITECTURE, "### Booleans of a leg") if len(row) > 4
+        ]
+        self.assertEqual(code(" ".join(heads)), ["readEnded", "wroteLast", "writeEnded", "lost"])
+        states = [tuple(row[1:5]) for row in rows if row[1].strip("-")]
+        self.assertEqual(len(set(states)), len(states))
+        for _, wroteLast, writeEnded, lost in states:
+            if "yes" in (writeEnded, lost):
+                self.assertEqual(wroteLast, "yes")
+
+    def test_theCausesOfTheSpliceAreInTheTable(self) -> None:
+        rows = tables(ARCHITECTURE, "### Booleans of a splice")
+        start = next(i for i, row in enumerate(rows) if row[1] == "is replaced by")
+        begun = {name for row in rows[start:] for name in code(row[0])} - {"_cause"}
+        self.assertEqual(begun, set(get_args(Cause)))
+
+
+def booleans(name: str) -> set[str]:
+    """The attributes to which a module assigns True or False."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / "src" / "ptunnel" / name).read_text("utf-8"))):
+        if isinstance(node, ast.Assign):
+            values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+            for target in node.targets:
+                ours = target.elts if isinstance(target, ast.Tuple) else [target] * len(values)
+                for attribute, value in zip(ours, values, strict=False):
+                    if (
+                        isinstance(attribute, ast.Attribute)
+                        and isinstance(attribute.value, ast.Name)
+                        and attribute.value.id == "self"
+                        and isinstance(value, ast.Constant)
+                        and isinstance(value.value, bool)
+                    ):
+                        found.add(attribute.attr)
+    return found
 
 
 class ReferenceTests(SynchronousTestCase):
