@@ -380,7 +380,7 @@ class BugTests(MemoryCase):
         self.assertFound("connect t.example:25", "ZeroDivisionError")
 
     def test_theWordsForWhatHangs(self) -> None:
-        self.patch(Walk, "_hung", lambda self: {}["x"])
+        self.patch(Walk, "_hung", lambda self: dict[str, str]()["x"])
         self.two()
         self.assertFound("tcp 192.0.2.1:1", "KeyError")
 
@@ -547,6 +547,7 @@ class SchemaTests(SynchronousTestCase):
         one: dict[str, Any] = {"name": "t", "target": "t:1", "ok": True, "ways": [way]}
         good: dict[str, Any] = {"ok": True, "seconds": 1, "tunnels": [one]}
         self.assertEqual(list(schema.faults(good, SCHEMA)), [])
+        bad: Any
         for bad in (
             [],
             {**good, "ok": 1},
@@ -620,7 +621,7 @@ class SecureMail(Protocol):
 
 
 def serve(kind: type[Protocol]) -> Factory:
-    factory = Factory.forProtocol(kind)
+    factory: Any = Factory.forProtocol(kind)
     factory.noisy = False
     return factory
 

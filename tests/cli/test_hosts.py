@@ -193,7 +193,7 @@ class AnyTunnelsTests(SynchronousTestCase):
 
     @given(st.lists(some, max_size=9, unique_by=lambda tunnel: tunnel.name))
     def test_everyNameHasOneAddressAtWhichATunnelToItListens(self, tunnels: list[Tunnel]) -> None:
-        seen = set()
+        seen: set[str] = set()
         for line in linesOf(*tunnels):
             self.assertTrue(line.isprintable())
             if line.startswith("# "):

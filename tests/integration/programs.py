@@ -179,7 +179,7 @@ class Program:
     def _readyOrGone(self) -> bool:
         if self.process.poll() is not None:
             code = self.process.returncode
-            raise AssertionError(f"{self.process.args[0]} ended with {code}: {self.output()}")
+            raise AssertionError(f"{self._command[0]} ended with {code}: {self.output()}")
         return self.ready()
 
 

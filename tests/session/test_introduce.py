@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from typing import Any
+from typing import Any, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
@@ -115,8 +115,8 @@ class SpeakingTests(Case):
         self.assertEqual(self.client.producerState, "paused")
 
     def test_theAnswerComesToWhoeverHasTakenTheTargetOver(self) -> None:
-        self.done.addCallback(lambda _: setattr(self.target, "protocol", heir))
         heir = Recorder()
+        cast(Any, self.done).addCallback(lambda _: setattr(self.target, "protocol", heir))
         self.client.receive(b"go\n")
         self.target.receive(b"yes\n")
         self.assertEqual((self.before[1].received, heir.received), (b"", b"yes\n"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import (
@@ -190,7 +190,7 @@ class SuccessTests(Case):
     def test_whoeverHungUpGetsNoGreeting(self) -> None:
         for hangUp in "loseConnection", "abortConnection":
             connecting = self.begin()
-            connecting.addCallback(lambda p, how=hangUp: getattr(p.transport, how)())
+            cast(Any, connecting).addCallback(lambda p, how=hangUp: getattr(p.transport, how)())
             self.serve()
             self.assertEqual(self.inner.built[0].received, b"")
 
