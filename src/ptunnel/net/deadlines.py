@@ -1,11 +1,11 @@
-"""Deadlines: one timer for those of many connections, and single ones.
+"""Deadlines: one timer shared by many connections, and single ones.
 
-A timer of its own for each connection costs a heap operation at each byte or each close; to look
-at all of them now and then costs next to nothing, and a timeout may be late by that much.
+A timer for each connection would cost a heap operation at each byte or each close. Looking at all
+connections at an interval costs next to nothing, and makes a timeout late by one interval at most.
 
 A timer that fires much too late proves nothing about a peer: this process was suspended or busy,
-and what came in time waits in the sockets, which a reactor reads after its timers. So the sockets
-get a turn first.
+and bytes that came in time wait in the sockets, which a reactor reads after its timers. So the
+sockets get a turn first.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _log = Logger()
 
 
 class Watched(Protocol):
-    """What a Sweep looks at."""
+    """A member of a Sweep."""
 
     def check(self, now: float) -> None:
-        """Do what is due. @param now: the clock's time, in seconds."""
+        """Act on each timeout that has passed. @param now: the clock's time, in seconds."""
 
 
 def clockOf(reactor: IReactorTime | None) -> IReactorTime:
-    """A clock that was passed in, or else the reactor. (To import it is to install it.)"""
+    """Return the clock that was passed in, or else the reactor. Importing that installs it."""
     if reactor is None:
         from twisted.internet import reactor as installed
 
@@ -35,16 +35,16 @@ def clockOf(reactor: IReactorTime | None) -> IReactorTime:
     return reactor
 
 
-# Seconds by which a single timer is much too late; less is a busy moment.
+# A single timer that is late by more seconds than this is much too late; less is a busy moment.
 LATE = 1.0
-# A turn of the reactor reads from as many sockets, at least; it takes more turns for more members.
+# A turn of the reactor reads from at least this many sockets. More members need more turns.
 MEMBERS_A_TURN = 128
 
 
 class Patient:
-    """A clock whose calls, when they are much too late, let the sockets have a turn first.
+    """A clock whose calls let the sockets have a turn first when they are much too late.
 
-    It has what C{Deferred.addTimeout} and single deadlines need of IReactorTime.
+    It has the part of IReactorTime that C{Deferred.addTimeout} and single deadlines need.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -88,7 +88,7 @@ class PatientCall:
 class Sweep:
     """Calls `check` on each of its members at an interval, while it has any.
 
-    @ivar interval: seconds between two looks.
+    @ivar interval: seconds between two rounds.
     """
 
     def __init__(self, clock: IReactorTime, interval: float = 1.0) -> None:
@@ -129,7 +129,7 @@ class Sweep:
             return
         for member in tuple(self._members):
             if member not in self._members:
-                continue  # one before it has sent it away
+                continue  # discarded by a member before it
             try:
                 member.check(now)
             except Exception:

@@ -1,7 +1,7 @@
 """The descriptors of this process: one budget for its ports, sessions and pipes.
 
-Running out of them would turn new clients away all the same, but in the midst of a connection that
-has begun, and with no word of why.
+Running out of them would turn new clients away as well, but in the middle of a connection that has
+begun, and without a reason in the log.
 """
 
 from __future__ import annotations
@@ -10,34 +10,34 @@ import contextlib
 import resource
 import sys
 
-# Descriptors that are not in the budget: logs, look-ups, password files and commands, connections
-# that race, the reactor's own.
+# Descriptors outside the budget: logs, look-ups, password files and commands, connections that
+# race, and the reactor's own.
 SPARE = 200
-# What a session holds: the client's socket and the target's.
+# Descriptors of a session: the client's socket and the target's.
 SESSION = 2
 
 
 class Descriptors:
-    """How many there may be, and how many are in use.
+    """Counts descriptors in use against a limit.
 
-    @ivar used: how many are.
-    @ivar limit: how many this process may have, as it was when that mattered last.
+    @ivar used: how many are in use.
+    @ivar limit: how many this process may have, as last measured.
     """
 
     def __init__(self, most: int | None = None) -> None:
-        """@param most: the limit of the process; None: what the system says when it matters."""
+        """@param most: the limit of the process; None: measured when it is needed."""
         self.used = 0
         self._most = most
         self._budget = 0.0
         self.limit = 0
 
     def has(self, count: int, *, share: float = 1.0) -> bool:
-        """Whether there are so many more.
+        """Return whether `count` more are free.
 
-        @param share: the part of the budget that may be in use then.
+        @param share: the part of the budget that may be in use with them.
         """
         if self.used + count > share * self._budget:
-            self._measure()  # for the first time, or because somebody may have raised the limit
+            self._measure()  # the first time, or since the limit may have been raised
         return self.used + count <= share * self._budget
 
     def _measure(self) -> None:
@@ -50,7 +50,7 @@ class Descriptors:
 
 
 def raiseLimit() -> None:
-    """Let this process have as many as it may."""
+    """Raise the soft limit of this process to its hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):
@@ -58,4 +58,4 @@ def raiseLimit() -> None:
 
 
 PROCESS = Descriptors()
-"""Those of this process."""
+"""The descriptors of this process."""

@@ -1,8 +1,8 @@
 """TCP to an address literal or a name.
 
 Twisted's HostnameEndpoint costs five times the connection itself, each time: a resolver thread and
-the race of addresses. So a literal goes straight to its address, and a name is raced once and the
-winner remembered for a while.
+a race of addresses. So a literal is connected to directly, and the addresses of a name race once;
+the winner is remembered for a while.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from ptunnel.net.names import lookUp
 from ptunnel.net.sockets import SocketEndpoint
 from ptunnel.net.transports import KEEP_ALIVE, abort
 
-# Seconds that the address which won is used without asking again. Long enough to spare a resolver
-# under load, short enough to follow a laptop from one network to the next.
+# Seconds for which the address that won is used without another look-up. Long enough to spare a
+# resolver under load, short enough to follow a laptop from one network to the next.
 REMEMBER = 60.0
-# Seconds after which the next address of a name is tried beside one that does not answer.
+# Seconds after which the next address of a name is tried in parallel with one that is silent.
 STAGGER = 0.3
 
 
@@ -46,13 +46,13 @@ def tcpEndpoint(
     isOwn: Callable[[str, int], bool] = lambda host, port: False,
     keepAlive: float | None = KEEP_ALIVE,
 ) -> IStreamClientEndpoint:
-    """An endpoint for TCP to `host`, a name or an address literal without brackets.
+    """Return an endpoint for TCP to `host`, a name or an address literal without brackets.
 
     @param timeout: seconds for the whole attempt; None: the caller has a limit of its own.
-    @param isOwn: whether we listen at an address and port ourselves; a name that leads there, as
-        with a line in the hosts file, would lead in circles.
-    @param keepAlive: seconds of silence before the peer is probed; None: it is not. Of a connection
-        of Twisted's own, as in a program that embeds this, it is left to whoever uses it.
+    @param isOwn: returns whether ptunnel itself listens at an address and port. A name that leads
+        there, for example by a line in the hosts file, would connect ptunnel to itself.
+    @param keepAlive: seconds of silence before the peer is probed; None: never. On Twisted's own
+        connections, as in a program that embeds this, the caller has to set it.
     """
     if epoll.applies(reactor) and (isIPAddress(host) or isIPv6Address(host)):
         return SocketEndpoint(reactor, host, port, timeout, keepAlive)
@@ -67,12 +67,12 @@ def tcpEndpoint(
 
 @implementer(IStreamClientEndpoint)
 class NamedEndpoint:
-    """TCP to a name: its addresses are raced (RFC 8305), and the winner is remembered for REMEMBER
+    """TCP to a name: its addresses race (RFC 8305), and the winner is remembered for REMEMBER
     seconds, or until it fails.
 
     `connect` fails with DNSLookupError, ConnectError and their like, with OSError where this
-    machine has run out of what a look-up needs, with TimeoutError at the deadline, and with
-    L{Unreachable} where the name leads to ourselves. Cancelling it ends the attempt.
+    machine lacks a resource that a look-up needs, with TimeoutError at the deadline, and with
+    L{Unreachable} where the name leads to ptunnel itself. Cancelling it ends the attempt.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class NamedEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         if self._reactor.seconds() < self._circlesUntil:
-            return fail(self._inCircles())  # the circle that was begun ends here
+            return fail(self._inCircles())  # connecting would lead to ptunnel again
         if self._winner is None or self._reactor.seconds() >= self._until:
             connecting = self._raceFor(protocolFactory)
         else:
@@ -122,7 +122,7 @@ class NamedEndpoint:
         return tcpEndpoint(self._reactor, host, self._port, None, keepAlive=self._keepAlive)
 
     def _notFound(self, reason: Failure) -> Failure:
-        # Else a Route would try its next way.
+        # A bare CancelledError would make a Route try its next way.
         cancelled = reason.check(CancelledError)
         return Failure(ConnectingCancelledError(self._address)) if cancelled else reason
 
@@ -160,9 +160,9 @@ class NamedEndpoint:
 
 class _Race:
     """Connects to several endpoints, each a while after the one before or when that has failed,
-    until the first stands.
+    until the first is connected.
 
-    @ivar _over: one has won, or all are given up.
+    @ivar _over: one has won, or all were stopped.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class _Race:
         protocolFactory: IProtocolFactory,
         address: HostnameAddress,
     ) -> None:
-        """@param address: what a cancelled race fails with."""
+        """@param address: the address in the ConnectingCancelledError of a cancelled race."""
         self._reactor = reactor
         self._rest = list(endpoints)
         self._factory = protocolFactory
@@ -184,8 +184,8 @@ class _Race:
         self._done: Deferred[IProtocol] = Deferred(self._cancelled)
 
     def start(self) -> Deferred[IProtocol]:
-        """@return: fails with what the last one failed with; or, where this machine has run out of
-        something for one of them, with that, which says nothing of who is there.
+        """@return: fails with the last failure; or, where this machine lacked a resource for one
+        of them, with that failure, since it proves nothing about the peer.
         """
         self._next()
         return self._done
@@ -225,7 +225,7 @@ class _Race:
         done.errback(ConnectingCancelledError(self._address))
 
     def _stop(self) -> None:
-        """Give up those that have not won."""
+        """Cancel all attempts that have not won."""
         self._over = True
         self._rest.clear()
         self._stopTimer()

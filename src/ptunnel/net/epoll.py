@@ -1,8 +1,8 @@
 """Sockets behind an epoll of their own, which the reactor watches as one descriptor.
 
-What a reactor does for each event (a logging context, sets of readers and writers) costs more than
-passing on a small message. Here an event costs a dictionary look-up and a call, and many come in
-one turn of the reactor. Linux only. Used by tcp and kernel.
+A reactor's work for each event (a logging context, sets of readers and writers) costs more than
+passing on a small message. Here an event costs a dictionary look-up and a call, and many events are
+handled in one turn of the reactor. Linux only.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ AVAILABLE = hasattr(select, "epoll") and hasattr(os, "splice")
 IN = getattr(select, "EPOLLIN", 1)
 OUT = getattr(select, "EPOLLOUT", 4)
 
-# How many events are taken from the kernel at once, before the reactor has its turn again.
+# How many events are taken from the kernel at once, before the reactor continues.
 EVENTS = 256
 
 _log = Logger()
 
 
 class Member(Protocol):
-    """What a Watch looks after: as IReadDescriptor and IWriteDescriptor, with what it waits for.
+    """A member of a Watch: IReadDescriptor and IWriteDescriptor, with the events it waits for.
 
     @ivar interest: IN, OUT, both or 0; only the Watch sets it.
     """
@@ -48,13 +48,13 @@ class Member(Protocol):
 
 @implementer(IReadDescriptor)
 class Watch:
-    """One epoll and its members. To them it is the reactor, as far as they use one.
+    """One epoll and its members. For them it takes the place of the reactor.
 
-    It is among the readers of the reactor only while it has members.
+    It is a reader of the real reactor only while it has members.
     """
 
     def __init__(self, reactor: Any) -> None:
-        """@param reactor: one that watches descriptors, and not one in memory."""
+        """@param reactor: one that watches real descriptors, and not a test's."""
         self._reactor = reactor
         self._epoll = select.epoll()
         self._members: dict[int, Member] = {}
@@ -63,9 +63,9 @@ class Watch:
         self.seconds = reactor.seconds
 
     def want(self, member: Member, interest: int) -> None:
-        """From now on wait for this, and nothing else, on behalf of a member.
+        """Replace the events that are waited for on behalf of a member.
 
-        @raise OSError: when epoll refuses; nothing has changed then.
+        @raise OSError: when epoll refuses; then nothing has changed.
         """
         was = member.interest
         if interest == was:
@@ -73,7 +73,7 @@ class Watch:
         fd = member.fileno()
         holder = self._members.get(fd)
         if was and holder is not member:
-            # Its descriptor was closed behind its back, and the number may be another's by now.
+            # Its descriptor was closed elsewhere, and another socket may have the number now.
             self._forget(member)
             if not interest:
                 return
@@ -89,19 +89,19 @@ class Watch:
             self._members[fd] = member
             self._fresh.add(fd)
         else:
-            # Closed already, it is unknown there, and shall be so here.
+            # A descriptor that was closed already is unknown to epoll; remove it here as well.
             with contextlib.suppress(OSError):
                 self._epoll.unregister(fd)
             self._drop(fd)
         member.interest = interest
 
     def forget(self, member: Member) -> None:
-        """A member is closed, for which the kernel has forgotten it already."""
+        """Remove a member that is closed. The kernel has removed it from the epoll by then."""
         if member.interest:
             self._forget(member)
 
     def replace(self, old: Member, new: Member) -> None:
-        """Let one member take the place, the descriptor and the interest of another."""
+        """Put one member in the place of another, with its descriptor and interest."""
         fd = new.fileno()
         if old.interest and self._members.get(fd) is not old:
             self._forget(old)
@@ -110,7 +110,7 @@ class Watch:
             self._members[fd] = new
 
     def _forget(self, member: Member) -> None:
-        """Strike out a member, under whatever number it is known."""
+        """Remove a member, whatever descriptor number it is registered under."""
         member.interest = 0
         fd = member.fileno()
         if self._members.get(fd) is member:
@@ -120,7 +120,7 @@ class Watch:
             self._drop(fd)
 
     def _replaceDead(self, member: Member) -> None:
-        """End a member whose number epoll gave to another, so its socket was closed already."""
+        """End a member whose number now belongs to another: its socket was closed already."""
         member.interest = 0
         self.callLater(0, self._end, member, Failure(ConnectionLost()))
 
@@ -129,7 +129,7 @@ class Watch:
         if not self._members:
             self._reactor.removeReader(self)
 
-    # As members see a reactor
+    # The reactor's interface, for members
 
     def addReader(self, member: Member) -> None:
         self.want(member, member.interest | IN)
@@ -143,7 +143,7 @@ class Watch:
     def removeWriter(self, member: Member) -> None:
         self.want(member, member.interest & ~OUT)
 
-    # As the reactor sees it
+    # IReadDescriptor, for the reactor
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -157,8 +157,8 @@ class Watch:
         for fd, events in self._epoll.poll(0, EVENTS):
             member = members.get(fd)
             if member is None or fd in fresh:
-                continue  # one before it in the same turn has closed it, or another has its number
-            # An error or a hang-up is found out by whatever the member waits for.
+                continue  # closed by a member before it in this turn, or its number was given away
+            # An error or a hang-up shows in the read or write that the member waits for.
             try:
                 if member.interest & OUT and events & ~IN:
                     why, reading = member.doWrite(), False
@@ -173,9 +173,9 @@ class Watch:
                 self._lose(member, why, reading)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor lets go of everything."""
+        """The reactor closes all descriptors: end all members."""
         for fd, member in tuple(self._members.items()):
-            if self._members.get(fd) is member:  # else one before it has closed it
+            if self._members.get(fd) is member:  # else a member before it has closed it
                 self._end(member, Failure(reason.value))
 
     def _lose(self, member: Member, why: Exception, reading: bool) -> None:
@@ -190,7 +190,7 @@ class Watch:
         try:
             self.want(member, 0)
             member.connectionLost(reason)
-        except Exception:  # which would make the reactor drop the Watch, and all its members
+        except Exception:  # else the reactor would drop the Watch, and all its members
             _log.failure("a connection failed as it was closed")
 
 
@@ -202,7 +202,7 @@ _watches: WeakKeyDictionary[Any, Watch] = WeakKeyDictionary()
 
 
 def applies(reactor: Any) -> bool:
-    """Whether sockets on this reactor can be watched so."""
+    """Return whether a Watch works on this reactor."""
     return isinstance(reactor, Watch) or (AVAILABLE and isinstance(reactor, PosixReactorBase))
 
 

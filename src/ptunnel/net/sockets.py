@@ -1,8 +1,8 @@
-"""TCP connections that are accepted and made on a Watch, for a fraction of what Twisted's cost.
+"""TCP connections accepted and made on a Watch, at a fraction of the cost of Twisted's.
 
-They are Twisted's own, less what a tunnel does not need: what is written is sent at once where it
-can be, nothing is read before somebody wants it, and a connection is made without a connector and
-its turns of the reactor. Linux only. Used by tcp and service.
+They are Twisted's own, without the parts that a tunnel does not need: bytes are sent at once where
+possible, reading starts paused, and connecting takes no connector and none of its turns of the
+reactor. Linux only.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def _address(sockaddr: tuple[Any, ...]) -> IPv4Address | IPv6Address:
 
 
 class Socket(tcp.Connection):
-    """A connected socket on a Watch. It is not read before it is told to resume.
+    """A connected socket on a Watch. It starts paused.
 
-    @ivar interest: what its Watch waits for.
+    @ivar interest: the events that its Watch waits for.
     @cvar probed: its keep-alive probes were set when the socket was made.
     """
 
     interest = 0
     probed = True
-    # Nobody else has the descriptor, so closing it is enough.
+    # No other process has the descriptor, so closing it is enough.
     _shouldShutdown = False
     logstr = "Socket"
 
@@ -58,7 +58,7 @@ class Socket(tcp.Connection):
         number: int = 0,
         reactor: Any = None,
     ) -> None:
-        """As a Port calls it. @param peer: a sockaddr. @param reactor: a Watch."""
+        """The signature that a Port calls. @param peer: a sockaddr. @param reactor: a Watch."""
         super().__init__(skt, protocol, reactor)
         self._peer = peer
         self._tlsClientDefault = server is None  # startTLS asks for it
@@ -70,13 +70,13 @@ class Socket(tcp.Connection):
             return
         if self.connected and not self.interest & OUT and not self._writeDisconnected:
             sent = self.writeSomeData(data)
-            if isinstance(sent, int):  # else it is lost, and the Watch will hear of it
+            if isinstance(sent, int):  # else it is lost, which its next event shows
                 data = data[sent:]
         if data:
             super().write(data)
 
     def hangUp(self) -> None:
-        """Close it at once, rather than in the reactor's next turn. Nothing is sent first."""
+        """Close it at once, not in the reactor's next turn. Unsent bytes are dropped."""
         self.connectionLost(connectionDone)
 
     def getPeer(self) -> IPv4Address | IPv6Address:
@@ -97,7 +97,7 @@ class Port(tcp.Port):
     def createInternetSocket(self) -> socket.socket:
         skt: socket.socket = super().createInternetSocket()
         try:
-            tuneSocket(skt)  # what it accepts inherits it
+            tuneSocket(skt)  # accepted sockets inherit the options
         except OSError:
             skt.close()
             raise
@@ -118,15 +118,15 @@ class PortEndpoint:
     ) -> None:
         """
         @param reactor: one to which L{ptunnel.net.epoll.applies}.
-        @param descriptor: a socket that listens there already; it belongs to the endpoint now.
+        @param descriptor: a socket that listens there already; the endpoint takes ownership.
         """
         if descriptor is None:
             self._port = Port(port, None, backlog, interface, watchOf(reactor))  # type: ignore[arg-type]
         else:
             family = socket.AF_INET6 if ":" in interface else socket.AF_INET
-            # What adoptStreamPort does, for a Port that is on a Watch.
+            # As adoptStreamPort does, but for a Port on a Watch.
             self._port = Port._fromListeningDescriptor(watchOf(reactor), descriptor, family, None)
-            os.close(descriptor)  # it has a duplicate, and with another one the port stays open
+            os.close(descriptor)  # the Port has a duplicate; a second one would keep the port open
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """@return: fails with CannotListenError."""
@@ -146,7 +146,7 @@ class SocketEndpoint:
     """TCP to an address literal.
 
     `connect` fails with ConnectError and its kinds, among them TimeoutError at the deadline, and
-    with whatever the factory raised. Cancelling it closes the socket.
+    with the exception of a factory that raised. Cancelling it closes the socket.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class SocketEndpoint:
     ) -> None:
         """
         @param reactor: one to which L{ptunnel.net.epoll.applies}.
-        @param keepAlive: seconds of silence before the peer is probed; None: it is not.
+        @param keepAlive: seconds of silence before the peer is probed; None: never.
         """
         self._keepAlive = keepAlive
         numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
@@ -177,22 +177,22 @@ class SocketEndpoint:
 
 
 def tuneSocket(skt: socket.socket, keepAlive: float | None = KEEP_ALIVE) -> None:
-    """No delay for small messages, and probes that find out a peer that has gone.
+    """Send small messages without delay, and probe a silent peer.
 
-    @param keepAlive: seconds of silence before the first of them; None: there are none.
+    @param keepAlive: seconds of silence before the first probe; None: never.
     """
     skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     setKeepAlive(skt, keepAlive)
 
 
 def _leadsThere(family: int, sockaddr: tuple[Any, ...]) -> bool:
-    """Whether this machine has an address from which it could connect to another one.
+    """Return whether this machine has a local address that can reach another address.
 
-    Without one it answers EADDRNOTAVAIL too, as it does when its ports are used up.
+    Without one the error is EADDRNOTAVAIL, the same as when the ports are used up.
     """
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as skt:
-            skt.connect(sockaddr)  # which sends nothing
+            skt.connect(sockaddr)  # sends nothing
     except OSError as e:
         return e.errno not in (errno.EADDRNOTAVAIL, errno.ENETUNREACH)
     return True
@@ -232,12 +232,12 @@ class _Dial:
                 watch.want(self, OUT)
             else:
                 self._refused(code)
-        except OSError as e:  # of setsockopt or epoll
+        except OSError as e:  # from setsockopt or epoll
             watch.forget(self)
             self._failed(getConnectError(e))
 
     def doWrite(self) -> None:
-        """It is connected, or never will be."""
+        """The connection attempt has ended: build the protocol, or fail."""
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._refused(code)
