@@ -3,7 +3,7 @@
 It takes the socket over from Twisted's transport, which still closes it in the end. Small messages
 go through one buffer that all connections share. A direction that fills that buffer is bulk, and
 goes through splice(2) and a pipe, so that its bytes never enter Python. Pipes are pooled and held
-only while a direction is bulk, so an idle connection holds neither. Used by splice.
+only while a direction is bulk, so an idle connection holds neither buffer nor pipe.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from ptunnel.net.epoll import IN, OUT
 from ptunnel.net.transports import queuedBytes, takeUnsent, tune
 from ptunnel.relay.producers import Joint, Leg
 
-# What a read takes, and what tells a bulk direction from a small message.
+# The size of a read. A full one makes the direction bulk.
 BUFFER = 64 * 1024
-# What a read takes where one of the two is TLS, and a larger piece costs less for each byte. With
-# what is encrypted and not sent yet, it is what a connection holds at most.
+# The size of a read where one of the two is TLS: a larger one costs less for each byte. With the
+# encrypted bytes not sent yet, it is the most that a connection holds.
 SECURE_BUFFER = 112 * 1024
-# A pipe is 64 KiB unless it is made larger. An unprivileged user's pipes share a budget, past which
-# the kernel refuses; then it goes on with what there is.
+# A pipe is 64 KiB unless it is made larger. An unprivileged user's pipes share a budget; beyond it
+# the kernel refuses, and the pipe keeps its size.
 PIPE = 1024 * 1024
-# A bulk direction that yields less than this at a time has calmed down.
+# A read of fewer bytes ends the bulk state.
 CALM = 16 * 1024
-# Free pipes that are kept for the next bulk direction.
+# The most free pipes that are kept for the next bulk direction.
 POOL = 16
 
-_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python 3.10 names no further back
-# What splice(2) says of a connection. Whatever else it says is about itself: the kernel cannot
-# splice these, or not now, or a sandbox forbids it; buffers do as well.
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
+# Errors of splice(2) that are about the connection. All others are about splice(2) itself: the
+# kernel cannot splice these two, or not now, or a sandbox forbids it. Then buffers are used.
 _BROKEN = frozenset(
     (
         errno.ECONNABORTED,
@@ -60,16 +60,16 @@ _BROKEN = frozenset(
         errno.ETIMEDOUT,
     )
 )
-# What is so of these two sockets, or for the moment.
+# Errors that concern these two sockets only, or that pass.
 _PASSING = frozenset((errno.EINVAL, errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE))
 _FLAGS = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
 _view = memoryview(bytearray(SECURE_BUFFER))
 _small = _view[:BUFFER]
-"""What is read is in it until it is sent; nothing else happens in between."""
+"""Holds the bytes between a read and the send that follows at once."""
 
 
 def isPlain(transport: Any) -> bool:
-    """Whether this is a plain socket that goes on sending."""
+    """Return whether this is a plain socket that is not closing."""
     return (
         isinstance(transport, Connection)
         and not transport.TLS
@@ -83,9 +83,9 @@ def isPlain(transport: Any) -> bool:
 class Pipe:
     """A pipe between two sockets.
 
-    @cvar free: those that wait for the next bulk direction, while there is any other.
+    @cvar free: pipes kept for the next bulk direction; empty while no direction is bulk.
     @cvar used: how many are in use.
-    @ivar filled: how many bytes are in it.
+    @ivar filled: how many bytes it holds.
     """
 
     __slots__ = ("_reading", "_writing", "filled")
@@ -94,7 +94,7 @@ class Pipe:
     used: ClassVar[int] = 0
 
     def __init__(self) -> None:
-        # The last quarter of the budget is for sessions.
+        # The last quarter of the budget is reserved for sessions.
         if not PROCESS.has(2, share=0.75):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -111,7 +111,7 @@ class Pipe:
         return pipe
 
     def giveBack(self) -> None:
-        """Only an empty one can serve another connection; with nothing bulk, none is kept."""
+        """Pool it, or close it if it holds bytes. Empty the pool if no pipe is in use."""
         Pipe.used -= 1
         if self.filled or len(self.free) >= POOL:
             self._close()
@@ -127,12 +127,12 @@ class Pipe:
         return count
 
     def empty(self, sink: int) -> None:
-        """As far as the sink takes it."""
+        """Send as many bytes as the sink accepts."""
         with contextlib.suppress(BlockingIOError):
             self.filled -= os.splice(self._reading, sink, self.filled, flags=_FLAGS)
 
     def read(self) -> bytes:
-        """All that is in it."""
+        """Remove all bytes and return them."""
         data = os.read(self._reading, self.filled)
         self.filled = 0
         return data
@@ -146,11 +146,11 @@ class Pipe:
 class KernelLeg(Leg):
     """One of two plain sockets.
 
-    @ivar interest: what its Watch waits for.
+    @ivar interest: the events that its Watch waits for.
     @ivar _rest: bytes of this source that its sink had no room for.
-    @ivar _pipe: what this source's bytes go through while it is bulk.
-    @ivar unsent: bytes that were taken from the other one, and the socket had no room for.
-    @ivar _plain: the transport whose socket it is.
+    @ivar _pipe: carries the bytes of this source while it is bulk.
+    @ivar unsent: bytes accepted from the other leg that the socket had no room for.
+    @ivar _plain: the transport that owns the socket.
     """
 
     other: KernelLeg
@@ -169,7 +169,7 @@ class KernelLeg(Leg):
         "unsent",
     )
 
-    # Whether its bytes may go through a pipe: not where they are changed on their way.
+    # Whether its bytes may go through a pipe: not where they are encrypted.
     pipes = True
     # Whether splice(2) was found to be forbidden or missing, in this process.
     spliceFails: ClassVar[bool] = False
@@ -193,7 +193,7 @@ class KernelLeg(Leg):
         self._previous = self.transport.protocol
 
     def _attach(self) -> None:
-        """Be who receives what the transport does."""
+        """Become the transport's protocol."""
         self.transport.protocol = self
 
     def start(self, other: Any) -> None:
@@ -211,16 +211,16 @@ class KernelLeg(Leg):
         self._takeUnsent()
 
     def _takeUnsent(self) -> None:
-        """Send what the transport holds before anything else."""
+        """Take over the unsent bytes of the transport; they are sent first."""
         self.other._rest = takeUnsent(self._plain) + self.other._rest
 
     def fileno(self) -> int:
         return self._fd
 
-    # What the Watch tells it
+    # Called by the Watch
 
     def doRead(self) -> None:
-        """Pass on what has come."""
+        """Read, and pass the bytes on."""
         other = self.other
         if self._pipe is not None and not other.wroteLast:
             self._readBulk(self._pipe)
@@ -252,13 +252,13 @@ class KernelLeg(Leg):
                 self._startBulk()
 
     def doWrite(self) -> None:
-        """There is room again for what the other one had for this one."""
+        """The socket has room again: send the bytes that the other leg holds."""
         self.other.flush()
 
     # Sending
 
     def flush(self) -> None:
-        """Send what the sink had no room for, then read on."""
+        """Send the bytes that this source holds, then resume reading."""
         other, pipe = self.other, self._pipe
         try:
             if self._rest or other.unsent:
@@ -285,7 +285,7 @@ class KernelLeg(Leg):
         return bool(self._rest or self.other.unsent)
 
     def _wait(self) -> None:
-        """Read no more until the sink has taken what this source holds."""
+        """Stop reading until the sink has taken the bytes that this source holds."""
         self._watch.want(self, self.interest & ~IN)
         self._watch.want(self.other, self.other.interest | OUT)
 
@@ -295,7 +295,7 @@ class KernelLeg(Leg):
         try:
             self._pipe = Pipe.take()
         except OSError:
-            self._bulky = False  # no descriptors: buffers do as well
+            self._bulky = False  # no descriptors left: go on with buffers
 
     def _endBulk(self) -> None:
         pipe, self._pipe = self._pipe, None
@@ -325,7 +325,7 @@ class KernelLeg(Leg):
                 self._wait()
                 return
         if count < CALM:
-            self._endBulk()  # also at the end of file, which the next read finds again
+            self._endBulk()  # also at the end of file, which the next read meets again
 
     def _emptyPipe(self, pipe: Pipe) -> None:
         try:
@@ -338,15 +338,15 @@ class KernelLeg(Leg):
             self._doWithout(e)
 
     def _doWithout(self, error: OSError) -> None:
-        """Go on with buffers, since splice(2) does not work here."""
+        """Use buffers from now on, since splice(2) does not work here."""
         self._bulky = False
         if error.errno not in _PASSING:
             KernelLeg.spliceFails = True
 
-    # What the transport and the splice tell it
+    # Called by the transport and the splice
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes from before it took over: behind a proxy's answer."""
+        """Take bytes that were read before it took over, such as those behind a proxy's answer."""
         if not self.other.wroteLast:
             self.received += len(data)
             self._rest += data
@@ -386,19 +386,19 @@ class KernelLeg(Leg):
             self._lose(connectionDone)
 
     def abort(self) -> None:
-        self.wroteLast = True  # an end of file before the reset would hide it from the peer
+        self.wroteLast = True  # an end of file sent before the reset would hide the reset
         self._watch.want(self, 0)
         super().abort()
 
     def connectionLost(self, reason: Failure) -> None:
-        if self._plain.connected:  # the Watch says so; the transport will, when it has closed
+        if self._plain.connected:  # from the Watch; closing the transport calls this again
             self._lose(reason)
             return
         self._watch.forget(self)
         self.unsent = b""
         other = self.other
         if other.lost or not self._holds():
-            self._endBulk()  # else flush does, behind what the other one is still to get
+            self._endBulk()  # else flush does, after the other leg has all bytes
         other._endBulk()
         super().connectionLost(reason)
 
@@ -414,9 +414,9 @@ class KernelLeg(Leg):
         self._lose(Failure(CONNECTION_LOST))
 
     def _lose(self, reason: Failure) -> None:
-        """Close the transport, which tells its protocol."""
+        """Close the transport, which calls connectionLost."""
         if reason is not connectionDone or self._plain.reactor is not self._watch:
-            # Whoever made it may hold the socket still, for which closing it is not enough.
+            # Other code may hold the socket too, so closing it may not remove it from the epoll.
             self._watch.want(self, 0)
         self._plain.connectionLost(reason)
 

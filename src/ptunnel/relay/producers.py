@@ -1,6 +1,6 @@
-"""A leg of a splice by Twisted's producers and consumers, which serves every kind of transport.
+"""A leg of a splice by Twisted's producers and consumers, for every kind of transport.
 
-Used by splice; kernel has one for plain sockets that is faster, and keeps to the same rules.
+The kernel module has a faster one for plain sockets, with the same rules.
 """
 
 from __future__ import annotations
@@ -33,32 +33,31 @@ if TYPE_CHECKING:
 
 
 class Joint(Protocol):
-    """What a leg tells the splice that it is part of."""
+    """The part of a splice that its legs call."""
 
     def sourceEnded(self, leg: Leg) -> None:
-        """Its peer has ended."""
+        """The leg's peer has ended."""
 
     def passOnEnd(self, leg: Leg) -> None:
-        """Let the peer of the other one see that, now or when it has ended itself."""
+        """Pass the end on to the other leg's peer, now or, with holdEnd, after its own end."""
 
     def brokenPipe(self, leg: Leg) -> None:
-        """Nobody reads what it writes any more."""
+        """The leg's peer no longer reads."""
 
     def legLost(self, leg: Leg, clean: bool) -> None:
-        """It is closed. @param clean: in order, not by a reset."""
+        """The leg is closed. @param clean: in order, not by a reset."""
 
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
 class Leg:
-    """One of the two transports: the protocol of its own, and a producer for the other.
+    """One of the two transports: its protocol, and a producer for the other one.
 
     @ivar received: bytes that this transport received and the other one was given to send.
     @ivar readEnded: its peer has ended; no more bytes will come from it.
-    @ivar wroteLast: it was told to close its writing half behind what it still buffers, or is
-        lost.
-    @ivar writeEnded: and has done so.
+    @ivar wroteLast: it was told to close its writing half after its buffered bytes, or is lost.
+    @ivar writeEnded: its writing half is closed.
     @ivar lost: it is closed.
-    @ivar secure: TLS is spoken over it, which says by itself whether an end is one.
+    @ivar secure: it is TLS, which tells an end from a cut.
     """
 
     __slots__ = (
@@ -86,14 +85,14 @@ class Leg:
 
     @classmethod
     def inPlaceOf(cls, leg: Leg) -> Self:
-        """Make a leg that goes on where another one is."""
+        """Make a leg that continues in place of another one."""
         new = cls(leg._splice, leg.transport)
         new._previous = leg._previous
         new.received = leg.received
         return new
 
     def _takeOver(self) -> None:
-        """Find out what the transport can, and who received its bytes so far."""
+        """Set what the transport supports, and its protocol until now."""
         self.halfCloses = canHalfClose(self.transport)
         self.secure = isSecure(self.transport)
         self._previous = receiverOf(self.transport)
@@ -104,13 +103,13 @@ class Leg:
         tune(self.transport)
         other.transport.registerProducer(self, True)
 
-    # What the transport tells its protocol
+    # Called by the transport, as its protocol
 
     def makeConnection(self, transport: ITransport) -> None:
-        """The transport is connected already."""
+        """Unused: already connected."""
 
     def connectionMade(self) -> None:
-        """The same."""
+        """Unused: already connected."""
 
     def dataReceived(self, data: bytes) -> None:
         if not self.other.wroteLast:
@@ -124,7 +123,7 @@ class Leg:
         self._closeIfFinished()
 
     def writeConnectionLost(self) -> None:
-        if not self.wroteLast:  # nobody reads from a pipe any more
+        if not self.wroteLast:  # the reading end of a pipe was closed
             self._splice.brokenPipe(self)
         self.wroteLast = self.writeEnded = True
         self._closeIfFinished()
@@ -141,7 +140,7 @@ class Leg:
         """Return False for a reset, and for TLS that ends without a close_notify."""
         return reason is connectionDone or bool(reason.check(ConnectionDone))
 
-    # What the other transport, as a consumer, tells its producer
+    # Called by the other transport, as its producer
 
     def pauseProducing(self) -> None:
         self._paused = True
@@ -153,12 +152,12 @@ class Leg:
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The other transport is lost; its connectionLost says so too."""
+        """Unused: the other transport is lost, and its connectionLost is called as well."""
 
-    # What the splice tells it
+    # Called by the splice
 
     def endWriting(self) -> None:
-        """Close the writing half behind what is still to be sent."""
+        """Close the writing half after the buffered bytes."""
         if self.wroteLast or self.lost:
             return
         self.wroteLast = True
@@ -169,19 +168,19 @@ class Leg:
             self.transport.loseConnection()
 
     def drop(self) -> None:
-        """Read on, although nobody wants it any more, to see the end."""
+        """Read on and drop the bytes, to see the end."""
         if self._paused:
             self.resumeProducing()
 
     def rest(self) -> None:
-        """Nothing has come for a while: let go of what only a busy connection needs."""
+        """Release what only a busy connection needs; called when nothing came for a while."""
 
     def unsentBytes(self) -> int:
-        """The bytes for its peer that the peer has not taken yet."""
+        """Return the number of bytes that its peer has not taken yet."""
         return 0 if self.lost else unsentBytes(self.transport)
 
     def hangUp(self) -> None:
-        """Close a connection of which all that was to be sent has been taken."""
+        """Close a connection whose peer has taken all bytes."""
         if self.halfCloses and not self.lost:
             self.transport.loseConnection()
         else:

@@ -1,19 +1,19 @@
-"""Two connected transports joined, so that what one receives the other sends.
+"""Two connected transports joined, so that each sends the bytes that the other receives.
 
 Each transport has a leg: producers has one for every kind of transport, kernel a faster one for
-plain sockets. Used by tunnel and stdio, and by programs that import ptunnel.
+plain sockets, tlsleg one for TLS over these.
 
-Each direction goes through the same states. When its source ends, what is still buffered for its
-sink is sent, then the sink's writing half is closed; a transport of which both halves have ended
-is closed. A transport that is lost otherwise takes the other one with it: a reset is passed on as
-a reset; after an orderly end the other gets what it is still to get, and what it goes on sending
-is read and dropped until it ends too, because closing over unread input would make the kernel
-reset the connection and destroy what the peer has not read yet. A cut is passed on behind what is
-still to be sent, too, for as long as its receiver goes on taking it.
+Each direction goes through the same states (docs/architecture.md). When its source ends, the bytes
+buffered for its sink are sent, then the sink's writing half is closed. When both halves of a
+transport have ended, it is closed. A transport that is lost otherwise ends the other one as well.
+A reset is passed on as a reset. After an orderly end the other transport still gets the bytes
+buffered for it, and its own bytes are read and dropped until it ends too: closing with unread input
+would make the kernel reset the connection and destroy bytes that the peer has not read yet. A cut
+is passed on after the buffered bytes as well, for as long as the receiver goes on taking them.
 
-Over TLS the legs by producers come first, and faster ones take their place a turn later: whoever
-joins the two is called, as a rule, from within Twisted's loop over the records that it received,
-which may end by closing the transport.
+Over TLS the legs by producers come first, and faster ones replace them one turn later: a splice is
+usually made inside Twisted's loop over the records received, which may close the transport at its
+end.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from ptunnel.relay.kernel import KernelLeg, isPlain
 from ptunnel.relay.producers import Leg
 from ptunnel.relay.tlsleg import TlsLeg, isTls, isTlsOverPlain
 
-# How long a connection that is over may take to send what it still holds, in seconds.
+# Seconds without progress for which an ended connection may still hold unsent bytes.
 LINGER = 30.0
 
 Cause = Literal["end", "reset", "cut", "idle", "half-close", "linger", "closed", "aborted"]
 
-# What a splice ends with overrides what its end began with.
+# Which later causes replace the cause with which the end began.
 _OVERRIDES: dict[Cause | None, frozenset[Cause]] = {
     None: frozenset(get_args(Cause)),
     "end": frozenset(get_args(Cause)) - {"end"},
@@ -53,9 +53,9 @@ class Ended:
     @ivar received: bytes that the second transport received and the first was given to send.
     @ivar cause: "end" (of file, on both sides), "reset" (by one side), "cut" (the end or a reset
         of TCP, or a broken record, without TLS's close_notify), "idle", "half-close" or "linger"
-        (a timeout), "closed" or "aborted" (from here). A timeout, a cut or a reset during an
+        (a timeout), "closed" or "aborted" (by this process). A timeout, a cut or a reset during an
         orderly end overrides it.
-    @ivar first: which transport ended first or was reset, 0 or 1; None: neither did.
+    @ivar first: which transport ended first or was reset, 0 or 1; None: neither.
     """
 
     sent: int
@@ -76,18 +76,18 @@ def splice(
 ) -> Deferred[Ended]:
     """Join two connected transports until both directions have ended.
 
-    Their protocols receive nothing from now on but `connectionLost`.
+    From now on their protocols receive only `connectionLost`.
 
     @param idleTimeout: seconds without a byte in either direction after which both are closed;
         None: no limit. A byte counts when it is received, and when its receiver has taken it.
-    @param halfCloseTimeout: the same, once one direction has ended.
+    @param halfCloseTimeout: the same, after one direction has ended.
     @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
-    @param holdEnd: whether the second transport's peer sees the end of the first one's only when it
-        has ended itself, since a proxy on the way may end both directions at the first end.
+    @param holdEnd: whether the end of the first transport's peer is passed on only after the second
+        one's has ended, since a proxy on the way may end both directions at the first end.
     @param reactor: the clock of the timeouts; None: the reactor.
     @return: a Deferred that fires with L{Ended} when both transports are closed, and fails only
         where it is cancelled, which aborts both.
-    @raise TypeError: for a transport that does not let go of its protocol.
+    @raise TypeError: for a transport whose protocol cannot be replaced.
     """
     probe(a)
     probe(b)
@@ -96,7 +96,7 @@ def splice(
 
 
 class Splice:
-    """Two transports that are joined. See L{splice}.
+    """Two joined transports. See L{splice}.
 
     @ivar done: fires with L{Ended}.
     """
@@ -127,15 +127,15 @@ class Splice:
         inKernel: bool = True,
         holdEnd: bool = False,
     ) -> None:
-        """The same as for L{splice}, with a Sweep that looks after the timeouts."""
+        """As L{splice}, with a Sweep that checks the timeouts."""
         self._sweep = sweep
         self._idleTimeout = idleTimeout
         self._holdEnd = holdEnd
         self._halfCloseTimeout = halfCloseTimeout
         self._active = sweep.clock.seconds()
         self._seen = 0
-        self._left: int | None = None  # to be sent, when nothing had been received for a while
-        self._cutting: Leg | None = None  # is aborted when nothing is left to be sent to it
+        self._left: int | None = None  # unsent bytes, when nothing had been received for a while
+        self._cutting: Leg | None = None  # to be aborted when its peer has taken all bytes
         self._cause: Cause | None = None
         self._first: int | None = None
         self.done: Deferred[Ended] = Deferred(self._cancelled)
@@ -148,7 +148,7 @@ class Splice:
             reactorOf(a if isTls(a) else b).callLater(0, self._speedUp)
 
     def close(self, cause: Cause = "closed") -> None:
-        """End both directions in order: what was received is sent, within LINGER seconds."""
+        """End both directions in order: received bytes are sent, within LINGER seconds."""
         self._note(cause, None)
         for leg in self._legs:
             leg.endWriting()
@@ -162,12 +162,12 @@ class Splice:
             leg.abort()
 
     def check(self, now: float) -> None:
-        """Look whether a timeout has come; called by the Sweep."""
+        """Act on a timeout that has passed. Called by the Sweep."""
         self._speedUp()
         one, two = self._legs
         if self._passOnCut():
             return
-        # An end counts like a byte: the timeout that it begins does not begin before it.
+        # An end counts like a byte, so that its timeout starts at the end and not earlier.
         seen = one.received + two.received + one.wroteLast + two.wroteLast
         if seen != self._seen:
             self._seen, self._active, self._left = seen, now, None
@@ -181,20 +181,20 @@ class Splice:
             self._left = one.unsentBytes() + two.unsentBytes()
         if now - self._active >= limit:
             left = one.unsentBytes() + two.unsentBytes()
-            if left != self._left:  # a slow reader, but one that reads
+            if left != self._left:  # the peer reads slowly, but reads
                 self._active, self._left = now, left
             else:
                 self._expire(cause)
 
     def _passOnCut(self) -> bool:
-        """Pass a cut on if there is one, and all that was to come before it has been sent."""
+        """Pass on a cut, if all bytes before it have been sent. Return whether it was."""
         if self._cutting is None or self._cutting.unsentBytes():
             return False
         self._cutting.abort()
         return True
 
     def _limit(self) -> tuple[float | None, Cause]:
-        """The timeout that counts now, in seconds, and what it is called."""
+        """Return the timeout that applies now, in seconds, and its cause."""
         one, two = self._legs
         if self._cutting is not None or (one.wroteLast and two.wroteLast):
             return LINGER, "linger"
@@ -219,7 +219,7 @@ class Splice:
         two.resumeProducing()
 
     def _speedUp(self) -> None:
-        """Let faster legs take over, as soon as both transports allow it."""
+        """Replace the legs by faster ones, as soon as both transports allow it."""
         if not self._mayBeFaster or not self._legs:
             return
         old = one, two = cast("tuple[Leg, Leg]", self._legs)
@@ -259,7 +259,7 @@ class Splice:
             self._sweep.discard(self)
             one, two = self._legs
             self._legs = ()
-            del one.other, two.other  # no cycle is left for the garbage collector to find
+            del one.other, two.other  # leaves no cycle for the garbage collector
             if not self.done.called:
                 cause = self._cause or "aborted"
                 self.done.callback(Ended(one.received, two.received, cause, self._first))
@@ -272,11 +272,11 @@ class Splice:
             self._cutting = other
             if not self._passOnCut():
                 other.drop()
-                self._sweep.clock.callLater(0, self._passOnCut)  # mostly it is sent by then
+                self._sweep.clock.callLater(0, self._passOnCut)  # usually all is sent by then
 
     def _isFarewell(self, leg: Leg) -> bool:
-        """Return whether a client over TLS only follows its target's end. Most then send no
-        close_notify, or reset the connection because they have not read ours.
+        """Return whether a TLS client ends after its target has. Most then send no close_notify,
+        or reset the connection because they have not read ours.
         """
         hasEnded = self._cause == "end" and self._first == 1
         return hasEnded and leg.secure and leg is self._legs[0]
@@ -288,12 +288,12 @@ class Splice:
                 self._first = self._legs.index(leg)
 
     def _cancelled(self, done: Deferred[Ended]) -> None:
-        done.errback(CancelledError())  # before both may be lost at once, which would be a result
+        done.errback(CancelledError())  # before the abort, which may fire `done` with a result
         self.abort()
 
 
 def _fastLeg(transport: ITransport) -> type[KernelLeg] | None:
-    """The leg for a transport that is a socket, or TLS over one."""
+    """Return the fast leg for a socket or TLS over one; None for any other transport."""
     if isPlain(transport):
         return KernelLeg
     return TlsLeg if isTlsOverPlain(transport) else None

@@ -1,7 +1,7 @@
-"""A leg of a splice for TLS over a plain socket, on Linux: what kernel does, with OpenSSL between.
+"""A leg of a splice for TLS over a plain socket, on Linux: as kernel's, with OpenSSL between.
 
 Twisted's TLS transport did the handshake. From here on its socket is read and written as a
-KernelLeg's is, in large pieces and without a turn through Twisted for each record. Used by splice.
+KernelLeg's is, in large pieces and without a turn through Twisted for each record.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ptunnel.relay import kernel
 from ptunnel.relay.kernel import SECURE_BUFFER, KernelLeg
 from ptunnel.relay.producers import Joint
 
-# The most that one record carries (RFC 8446 section 5.1).
+# The most bytes that one record carries (RFC 8446 section 5.1).
 RECORD = 16 * 1024
-# What is read at a time: with all but the end of a record from before, it fits the buffer when it
-# is decrypted, so that nothing is left in OpenSSL, of which no event would tell.
+# The size of a read: decrypted, with an unfinished record from before, it fits the buffer. So no
+# bytes stay in OpenSSL, for which no event would come.
 READ = SECURE_BUFFER - RECORD - 1024
-# What encrypting a whole buffer gives, and some alerts.
+# Room for an encrypted full buffer and some alerts.
 WRITE = SECURE_BUFFER + 4096
 
 _encrypted = bytearray(READ)
@@ -36,13 +36,13 @@ _encryptedView = memoryview(_encrypted)
 
 
 def isTls(transport: Any) -> bool:
-    """Whether this is TLS over a socket, whatever it does just now."""
-    # Not its newer subclass, which holds small writes back until the reactor's next turn.
+    """Return whether this is TLS over a socket, in any state."""
+    # Not a newer subclass, which holds small writes back until the reactor's next turn.
     return type(transport) is TLSMemoryBIOProtocol and isinstance(transport.transport, Connection)
 
 
 def isTlsOverPlain(transport: Any) -> bool:
-    """Whether this is TLS over a plain socket, has done its handshake and goes on sending."""
+    """Return whether this is TLS over a plain socket, after its handshake and not closing."""
     return (
         isTls(transport)
         and bool(transport.connected)
@@ -84,7 +84,7 @@ class TlsLeg(KernelLeg):
 
     def start(self, other: Any) -> None:
         super().start(other)
-        # The end of the handshake may still be in OpenSSL, and Twisted would send it a turn later.
+        # The end of the handshake may still be in OpenSSL; Twisted would send it a turn later.
         self._answerPeer()
 
     def doRead(self) -> None:
@@ -106,11 +106,11 @@ class TlsLeg(KernelLeg):
         super()._lose(reason)
 
     def _endedInOrder(self, reason: Failure) -> bool:
-        # Twisted's transport, which was passed by, takes every end for a cut.
+        # Twisted's transport was bypassed, so it reports every end as a cut.
         return self._inOrder
 
     def readConnectionLost(self) -> None:
-        """The peer has ended, and with TLS that is both ways."""
+        """The peer has ended, which with TLS ends both directions."""
         self.readEnded = self.wroteLast = True
         self._splice.sourceEnded(self)
         self._shutDown()
@@ -147,7 +147,7 @@ class TlsLeg(KernelLeg):
             self._answerPeer()  # an alert
             if not total:
                 raise ConnectionError(str(e)) from None
-            self._broken = True  # what came before it is delivered first
+            self._broken = True  # the bytes before it are delivered first
             return total
         self._answerPeer()
         if not total and not self._peerEnded:
@@ -155,14 +155,14 @@ class TlsLeg(KernelLeg):
         return total
 
     def _answerPeer(self) -> None:
-        """Send what OpenSSL says of its own accord: alerts, new keys."""
+        """Send what OpenSSL produced by itself: alerts, key updates."""
         with contextlib.suppress(OSError):
             self._flushTls()
         if self.unsent:
             self._watch.want(self, self.interest | OUT)
 
     def _sendSecure(self, data: Any) -> int:
-        """As send of a socket, but that what is encrypted is as good as sent: `unsent`."""
+        """Like `socket.send`; unsent ciphertext (`unsent`) counts as sent."""
         if self.unsent:
             self.unsent = self.unsent[self._sendPlain(self.unsent) :]
             if self.unsent:
