@@ -1,6 +1,4 @@
-"""What is said between client and target before they are joined, for protocols whose client must
-first be told something. Used by tunnel.
-"""
+"""The exchange with client and target before they are joined, for protocols that need one."""
 
 from __future__ import annotations
 
@@ -19,46 +17,46 @@ from ptunnel.tls import tlsFailure
 
 
 class Prelude(Protocol):
-    """What is said, as bytes in, bytes out. L{ptunnel.starttls.Prelude} is one.
+    """The exchange, as bytes in, bytes out. L{ptunnel.starttls.Prelude} is one.
 
-    @ivar answered: whether the target answers what the client was let say.
+    @ivar answered: whether the target replies to the first message.
     """
 
     answered: bool
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Take what the client sent.
+        """Take bytes from the client.
 
-        @return: what the client is sent; and what the target is sent, after which its `answer` is
-            awaited, or None where more of the client is needed.
-        @raise ValueError: for a client that cannot be served, in words that lack the subject.
+        @return: the bytes for the client, and the bytes for the target, after which `answer` gets
+            its reply; None instead of these: more bytes from the client are needed.
+        @raise ValueError: for a client that cannot be served, in words without the subject.
         """
 
     def answer(self, data: bytes) -> bytes | None:
-        """Take what the target sent.
+        """Take bytes from the target.
 
-        @return: what the client is sent first when both are joined; None: more is needed.
+        @return: the first bytes for the client once both are joined; None: more bytes are needed.
         """
 
     def ended(self) -> ValueError:
-        """What it means that the client has closed the connection; the words lack the subject."""
+        """Return the error for a client that closes the connection now, without the subject."""
 
 
 def introduce(prelude: Prelude, client: ITransport, target: ITransport) -> Deferred[None]:
-    """Let a prelude speak. Both transports then have the protocols again that they had before.
+    """Run a prelude. Afterwards both transports have their previous protocols again.
 
     @param client: paused; it is paused again when both can be joined.
-    @return: a Deferred that fires then; the target's protocol gets at once what the client is to
-        be sent. It fails with L{TunnelError} when one of them ends before that, or cannot be
-        served, and with whatever else the prelude raised. The target is then aborted, as it is
-        when the Deferred is cancelled.
-    @raise TypeError: for a transport that does not let go of its protocol; the target is aborted.
+    @return: a Deferred that fires when both can be joined; then the target's protocol receives the
+        bytes for the client at once. It fails with L{TunnelError} when one of them ends before, or
+        cannot be served, and with any other error that the prelude raises. Then, and when the
+        Deferred is cancelled, the target is aborted.
+    @raise TypeError: for a transport whose protocol cannot be replaced; the target is aborted.
     """
     return _Introduction(prelude, client, target).done
 
 
 class _Introduction:
-    """@ivar done: what L{introduce} gives out."""
+    """@ivar done: the result of L{introduce}."""
 
     def __init__(self, prelude: Prelude, client: ITransport, target: ITransport) -> None:
         self._prelude = prelude
@@ -76,7 +74,7 @@ class _Introduction:
         self._client.resumeProducing()
 
     def _clientSaid(self, data: bytes) -> None:
-        if self._asked:  # a transport over TLS gives what it has read even when it is paused
+        if self._asked:  # a TLS transport delivers bytes that it has read even when it is paused
             self._target.write(data)
             return
         try:
@@ -102,8 +100,8 @@ class _Introduction:
         if answer is not None:
             self._leave()
             self.done.callback(None)
-            # By way of whoever has joined them: so it is counted, and the client's transport holds
-            # nothing that would keep the kernel from splicing it.
+            # Through the splice, which counts the bytes. Written to the client's transport, they
+            # could keep the kernel from splicing it.
             if not getattr(self._target, "disconnecting", False):
                 receiverOf(self._target).dataReceived(answer)
 
@@ -112,7 +110,7 @@ class _Introduction:
 
     def _targetLost(self, reason: Failure) -> None:
         if reason.check("OpenSSL.SSL.Error"):
-            # Since TLS 1.3 a server looks at our certificate when the handshake is done for us.
+            # Since TLS 1.3 a server checks our certificate after the handshake has ended for us.
             error = cast(BaseException, reason.value)
             self._fail(tlsFailure(error, "the target", target=True))
         else:
@@ -138,7 +136,7 @@ def _odd(what: str) -> TargetFailed:
 
 
 class _Side(protocol.Protocol):
-    """The protocol of one of the two, for as long as that takes."""
+    """The protocol of one of the two transports during the exchange."""
 
     def __init__(
         self,
@@ -164,7 +162,7 @@ class _Side(protocol.Protocol):
             self._said(data)
         except Exception:
             if self._taken is None:
-                raise  # it is from whoever comes after
+                raise  # raised by the protocol that follows
             self._fail(Failure())
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:

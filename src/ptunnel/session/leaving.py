@@ -1,8 +1,8 @@
-"""Whether a client that is not read has gone.
+"""Detects that a client which is not being read has gone.
 
-A client that ends its sending half may wait for the answer still, as `echo question | nc` does, and
-one that has closed its socket looks the same from here: both send a FIN. On this machine the kernel
-knows which of the two it is. Of a client on another one it is known only when it resets the
+A client that ends its sending half may still wait for the answer, as `echo question | nc` does. One
+that has closed its socket looks the same: both send a FIN. For a client on this machine the kernel
+can tell the two apart. A client on another machine is known to have gone when it resets the
 connection.
 """
 
@@ -18,18 +18,18 @@ from typing import Any
 _GONE = getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0)
 _ENDED = getattr(select, "POLLRDHUP", 0)
 
-# sock_diag(7), asked for the one socket with these addresses and ports.
+# sock_diag(7), queried for the one socket with these addresses and ports.
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
 _ANY_STATE = 0xFFFFFFFF
 _NO_COOKIE = 0xFFFFFFFF
-# Where an answer has the inode of the socket's file; it has none when nobody holds it any more.
+# The offset of the inode of the socket's file. It is 0 when no process holds the socket.
 _INODE = 84
 
 
 def hasLeft(transport: Any) -> bool:
-    """Whether the client at the other end is known to have gone. Nothing is read."""
+    """Return whether the client is known to have gone. Reads nothing from it."""
     skt = _socketOf(transport)
     if skt is None or not _GONE:
         return False
@@ -43,7 +43,7 @@ def hasLeft(transport: Any) -> bool:
 
 
 def _socketOf(transport: Any) -> socket.socket | None:
-    """The socket of a transport, or of the one below it that has one."""
+    """Return the socket of a transport, or of the one below it that has one."""
     while transport is not None:
         handle = getattr(transport, "getHandle", lambda: None)()
         if isinstance(handle, socket.socket):
@@ -53,7 +53,7 @@ def _socketOf(transport: Any) -> socket.socket | None:
 
 
 def _isOrphan(skt: socket.socket) -> bool:
-    """Whether the socket at the other end is of this machine, and no process has it any more."""
+    """Return whether the peer's socket is on this machine and held by no process."""
     if skt.family not in (socket.AF_INET, socket.AF_INET6) or not hasattr(socket, "AF_NETLINK"):
         return False
     with contextlib.suppress(OSError, ValueError, struct.error):
@@ -66,7 +66,7 @@ def _isOrphan(skt: socket.socket) -> bool:
 
 
 def _question(here: tuple[Any, ...], there: tuple[Any, ...]) -> bytes:
-    """A request for the socket that is `here` and connected to `there`."""
+    """Return a request for the socket bound to `here` and connected to `there`."""
     one, two = _address(here[0]), _address(there[0])
     family = socket.AF_INET if one.version == 4 else socket.AF_INET6
     body = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _ANY_STATE)
@@ -76,7 +76,7 @@ def _question(here: tuple[Any, ...], there: tuple[Any, ...]) -> bytes:
 
 
 def _ask(question: bytes) -> bytes:
-    """@raise OSError: where that is forbidden."""
+    """@raise OSError: where netlink is forbidden."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
         netlink.setblocking(False)  # the kernel answers within send
         netlink.send(question)
