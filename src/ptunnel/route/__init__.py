@@ -1,1 +1,1 @@
-"""Which way a tunnel goes: proxies in order, which of them are well, as whom."""
+"""The way of a tunnel: proxies in order, their health, and their credentials."""

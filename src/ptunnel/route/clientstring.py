@@ -1,4 +1,4 @@
-"""`httpconnect:` endpoint strings, for Twisted's clientFromString. Used by the plugin.
+"""`httpconnect:` endpoint strings, for Twisted's clientFromString.
 
     httpconnect:imap.gmail.com:993:proxy=http\\://proxy.example\\:3128
 
@@ -46,11 +46,13 @@ _FORM = r"write httpconnect:HOST:PORT:proxy=..., and each colon within a value a
 
 
 def parse(reactor: Any, /, *args: Any, **kwargs: Any) -> IStreamClientEndpoint:
-    """The endpoint that a string describes. It shares nothing with that of another string, and
-    does nothing until it is connected; it then fails as L{ptunnel.ConnectEndpoint} does.
+    """Return the endpoint that a string describes.
+
+    It shares no state with the endpoint of another string, and does nothing before `connect`, which
+    fails as that of L{ptunnel.ConnectEndpoint} does.
 
     @param args: the target's host and port.
-    @param kwargs: as above; files are relative to the current directory of now.
+    @param kwargs: as above; files are relative to the current directory at this time.
     @raise ValueError: for a mistake, in one line that holds no password.
     """
     try:
@@ -61,7 +63,7 @@ def parse(reactor: Any, /, *args: Any, **kwargs: Any) -> IStreamClientEndpoint:
         raise ValueError(f"httpconnect: {e}") from None
     tunnel = Tunnel(
         hostPort(host, port),
-        EndpointListen(""),  # it listens nowhere
+        EndpointListen(""),  # unused: nothing listens
         host,
         port,
         (proxies[-1].name,),
@@ -72,8 +74,8 @@ def parse(reactor: Any, /, *args: Any, **kwargs: Any) -> IStreamClientEndpoint:
 
 
 def _target(args: tuple[str, ...], kwargs: dict[str, str]) -> tuple[str, int]:
-    # What is too much may be the end of a password that has a colon or a `=` in it: none of it is
-    # quoted.
+    # Surplus values may be the end of a password that has a colon or a `=` in it, so no message
+    # quotes them.
     if len(args) != 2:
         raise ConfigError(f"{len(args)} values without a name instead of 2; {_FORM}")
     if not kwargs.keys() <= set(ARGUMENTS):
@@ -84,11 +86,11 @@ def _target(args: tuple[str, ...], kwargs: dict[str, str]) -> tuple[str, int]:
 
 
 def _proxies(kwargs: dict[str, str]) -> list[Proxy]:
-    """The chain; each goes through the one before it."""
+    """Return the chain. Each proxy goes through the one before it."""
     text = kwargs.get("proxy", "")
     if not text:
         raise ConfigError(f"proxy: it is missing; {_FORM}")
-    # Where there are passwords, a comma may be part of one, unless another URL follows.
+    # With passwords, a comma may be part of one, unless another URL follows it.
     comma = r",(?=https?://)" if "@" in text else ","
     proxies = [_named("proxy", parseProxy, one) for one in re.split(comma, text)]
     names = [proxy.name for proxy in proxies]
@@ -140,7 +142,7 @@ def _withAuthority(proxies: list[Proxy], path: str) -> list[Proxy]:
 
 
 def _named(argument: str, parser: Any, *values: str) -> Any:
-    """What a parser makes of a value; its errors begin with the argument."""
+    """Parse a value. Errors begin with the name of the argument."""
     try:
         return parser(*values)
     except ConfigError as e:

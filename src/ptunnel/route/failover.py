@@ -35,10 +35,10 @@ from ptunnel.route.health import Health
 class Way:
     """One way to a target.
 
-    @ivar name: what logs call it: the proxy's name.
+    @ivar name: its name in logs: that of the proxy.
     @ivar endpoint: leads to the target.
     @ivar direct: whether it goes without a proxy.
-    @ivar health: the proxy's, which all that go through it share.
+    @ivar health: the health of the proxy, shared by all ways through it.
     """
 
     name: str
@@ -47,22 +47,25 @@ class Way:
     health: Health | None = None
 
 
-# So many tunnels in a row that one proxy could not make and a later one could, and the later one is
-# asked first; and for how many seconds.
+# After this many tunnels in a row that one proxy could not make and a later one could, the later
+# one is tried first, for REST seconds.
 OUTDONE = 3
 REST = 60.0
 
 
 @implementer(IStreamClientEndpoint)
 class Route:
-    """Tries its ways in order, but passes over the proxies that could not be reached lately, as
-    long as there is another way. A direct one is tried only where every proxy before it could not
-    be reached, never after one has answered. What this machine itself has run out of, or forbids,
-    changes no way: none is tried after it. A proxy that answers again and again that it cannot
-    reach the target, or has too much to do, while another one can, is asked after that for a while.
+    """Tries its ways in order, but skips proxies that could not be reached recently while there is
+    another way.
 
-    `connect` fails with the TunnelError of the only way, or with RouteFailed, which holds that of
-    each; with any other error, such as one of the factory, at once. Cancelling it ends the attempt.
+    A direct way is tried only if no proxy before it could be reached, never after one has answered.
+    No further way is tried after a shortage or a prohibition on this machine. A proxy that reports
+    repeatedly that it cannot reach the target, or is overloaded, while another one can, is tried
+    after that one for a while.
+
+    `connect` fails with the TunnelError of the only way, or with RouteFailed, which holds those of
+    all; and at once with any other error, such as one of the factory. Cancelling it ends the
+    attempt.
     """
 
     def __init__(
@@ -74,8 +77,8 @@ class Route:
         clock: IReactorTime | None = None,
     ) -> None:
         """
-        @param name: the tunnel, as logs call it.
-        @param target: `host:port`, as failures name it.
+        @param name: the name of the tunnel in logs.
+        @param target: `host:port`, for failures.
         @param ways: at least one.
         @param clock: None: the reactor.
         """
@@ -92,14 +95,15 @@ class Route:
         ways = self._ordered()
         ill = {way for way in ways if way.health is not None and way.health.trouble}
         if len(ill) == len(ways):
-            ill = set()  # there is nothing better to do than to try them
+            ill = set()  # no way is well: try them all
         passed = {way for way in ill if way.health is not None and way.health.passedOver()}
         connecting = _Search(self, ways, passed, protocolFactory).next()
         return fail(connecting) if isinstance(connecting, TunnelError) else connecting
 
     def _ordered(self) -> Sequence[Way]:
-        """The ways, with those that rest behind the other proxies: but none goes past a direct
-        way, which may be tried only after those before it.
+        """Return the ways, with resting proxies after the others.
+
+        None moves past a direct way, which may be tried only after those before it.
         """
         if not self._resting:
             return self._ways
@@ -109,7 +113,7 @@ class Route:
         return [way for _, run in runs for way in sorted(run, key=resting.__contains__)]
 
     def connected(self, way: Way, failures: Sequence[tuple[Way, TunnelError]]) -> None:
-        """A way led to the target, after others had failed."""
+        """Note that a way led to the target, after these failures of others."""
         self._serves(way)
         for other, error in failures:
             if _isOutdone(error):
@@ -138,12 +142,12 @@ class Route:
 
 
 def _isOutdone(error: TunnelError) -> bool:
-    """Whether a proxy could not do what another one may."""
+    """Return whether another proxy may succeed where this one failed."""
     return isinstance(error, TargetUnreachable) or error.cause == PROXY_OVERLOADED.id
 
 
 class _Search:
-    """One connection, on its way through the ways."""
+    """One connection that tries the ways."""
 
     __slots__ = ("_factory", "_failures", "_left", "_passed", "_route")
 
@@ -157,7 +161,7 @@ class _Search:
         self._failures: list[tuple[Way, TunnelError]] = []
 
     def next(self) -> Deferred[IProtocol] | TunnelError:
-        """Try the next way. @return: the failure where there is none."""
+        """Try the next way. @return: its result, or the failure of all when none is left."""
         while self._left:
             way = self._left.pop(0)
             if way in self._passed and way.health is not None and way.health.trouble is not None:
@@ -185,7 +189,7 @@ class _Search:
             error = cannotReach(error, hop, target=way.direct)
         self._failures.append((way, error))
         if way.health is not None:
-            # Of a way without a proxy it is said in a line of its own.
+            # A direct way has a log line of its own.
             way.health.note(error, quiet=all(later.direct for later in self._left))
         if isinstance(error, LocalFailure):
             return Failure(self._together())

@@ -1,7 +1,7 @@
-"""Credentials, read where their password is kept, at the time when they are needed. Used by route.
+"""Credentials, read from where the password is kept, at the time when they are needed.
 
-A command is seen in the process list, where everybody can read it; what it prints is not, and is
-part of no failure either.
+The process list shows a command to all users of the machine, but not its output. No failure shows
+the output either.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from ptunnel.config import (
 )
 from ptunnel.errors import ConfigError, CredentialsUnavailable
 
-# Seconds for a command: enough to ask a server or to unlock something, and less than the deadline
-# of the connection that waits for it (connect-timeout, 30).
+# Seconds for a command: enough to ask a server or unlock a store, and less than the deadline of the
+# connection that waits for it (connect-timeout, 30).
 COMMAND_DEADLINE = 10.0
-# How much of what a command says on standard error is worth a place in a log line.
+# How many characters of a command's standard error a log line has at most.
 MAX_COMPLAINT = 200
-# How much of it is kept to find that in its last line.
+# How many bytes of it are kept to find the last line.
 _MAX_STDERR = 4096
 
-# The shell becomes the leader of a process group, so that what it starts ends with it. reactor.
-# spawnProcess does that only with a terminal, and from outside it could be done only until the
-# shell runs. Python ignores SIGPIPE, which `... | head -1` is not to inherit.
+# The shell leads a process group, so that its children can be ended with it. reactor.spawnProcess
+# does that only with a terminal, and from outside it is possible only before the shell runs. Python
+# ignores SIGPIPE; `... | head -1` must not inherit that.
 _LEAD = (
     "import os, signal, sys; signal.signal(signal.SIGPIPE, signal.SIG_DFL); os.setsid(); "
     "os.execv('/bin/sh', ['/bin/sh', '-c', sys.argv[1]])"
@@ -52,12 +52,12 @@ _LEAD = (
 
 
 class PasswordReader:
-    """Credentials for one proxy, from wherever their password is kept."""
+    """Reads the credentials for one proxy from their source."""
 
     def __init__(self, reactor: Any, source: PasswordSource, username: str, where: str) -> None:
         """
         @param reactor: IReactorProcess, IReactorTime and IReactorThreads.
-        @param where: what failures call the proxy, for example `the proxy proxy.example:3128`.
+        @param where: the name of the proxy in failures, such as `the proxy proxy.example:3128`.
         """
         self._reactor = reactor
         self._source = source
@@ -68,17 +68,15 @@ class PasswordReader:
 
     def read(self) -> Deferred[Credentials]:
         """
-        @return: the credentials. Fails with L{CredentialsUnavailable} where they cannot be had, or
-            could not be sent. Cancelling it kills the command; a keyring that has been asked can
-            only be ignored.
+        @return: the credentials. Fails with L{CredentialsUnavailable} where they cannot be read or
+            cannot be sent. Cancelling it kills a command; a query of a keyring goes on, and its
+            result is ignored.
         """
         self._seen = self._stamp()
         return self._fetch().addCallback(self._credentials).addErrback(self._unavailable)
 
     def changed(self) -> bool:
-        """Whether there is another file than the one that was read last. Of what is no file,
-        nothing is known without reading it: False.
-        """
+        """Return True if the file changed since the last read; False for other sources."""
         return self._stamp() != self._seen
 
     def _stamp(self) -> object:
@@ -119,8 +117,8 @@ class PasswordReader:
         return Failure(CredentialsUnavailable(message, hint=hint, cause=cause))
 
     def _ask(self, service: str) -> Deferred[str]:
-        # It may wait for somebody to unlock it. The reactor has few threads, and names are resolved
-        # in them: however many tunnels wait, one thread does.
+        # It may block until a user unlocks it. The reactor has few threads, and others use them, so
+        # one thread asks on behalf of all tunnels that wait.
         answer: Deferred[str] = Deferred()
         self._asking.append(answer)
         if len(self._asking) == 1:
@@ -138,7 +136,7 @@ class PasswordReader:
 
 
 class _Missing(Exception):
-    """Why there is no password."""
+    """There is no password; the text says why."""
 
     def __init__(self, reason: str, hint: str = "") -> None:
         super().__init__(reason)
@@ -157,7 +155,7 @@ def _known(source: Secret | PasswordFile | PasswordEnv) -> Secret | str:
 
 
 def _lookUp(service: str, username: str) -> str:
-    """What the keyring has; it may block for as long as it likes."""
+    """Return the password from the keyring. This may block without limit."""
     try:
         keyring, errors = import_module("keyring"), import_module("keyring.errors")
     except ImportError:
@@ -168,7 +166,7 @@ def _lookUp(service: str, username: str) -> str:
         raise _Missing("the keyring is locked") from None
     except errors.NoKeyringError:
         raise _Missing("this machine has no keyring") from None
-    except Exception as e:  # whatever its backend raises, and perhaps with what it has found
+    except Exception as e:  # from any backend; the text may hold the password
         raise _Missing(f"the keyring failed: {type(e).__name__}") from None
     if not password:
         raise _Missing(f'it has no password for "{_inOneLine(username)}"')
@@ -176,7 +174,7 @@ def _lookUp(service: str, username: str) -> str:
 
 
 def _run(reactor: Any, command: str) -> Deferred[str]:
-    """What a shell command prints: one line. Cancelling kills it and all that it has started."""
+    """Return the line that a shell command prints. Cancelling kills it and its children."""
     protocol = _Command(reactor)
     arguments = [sys.executable, "-I", "-S", "-c", _LEAD, command]
     try:
@@ -188,7 +186,7 @@ def _run(reactor: Any, command: str) -> Deferred[str]:
 
 class _Command(ProcessProtocol):
     """
-    @ivar done: fires once, when the command has ended, takes too long, or prints too much.
+    @ivar done: fires once, when the command has ended, has taken too long, or printed too much.
     """
 
     transport: Any
@@ -215,7 +213,7 @@ class _Command(ProcessProtocol):
         self._complaint = (self._complaint + data)[-_MAX_STDERR:]
 
     def processExited(self, reason: Failure) -> None:
-        self._lives = False  # the system may give its number to another process
+        self._lives = False  # another process may get its number
 
     def processEnded(self, reason: Failure) -> None:
         if self._timer.active():
@@ -230,7 +228,7 @@ class _Command(ProcessProtocol):
             self.done.callback(text)
 
     def _password(self, end: Any) -> str:
-        # What is not UTF-8 becomes what no Credentials takes.
+        # Bytes that are not UTF-8 become characters that Credentials rejects.
         text = self._output.decode("utf-8", "surrogateescape")
         if end.signal:
             raise _Missing(f"died of signal {end.signal}{self._lastWords(text)}")
@@ -242,7 +240,7 @@ class _Command(ProcessProtocol):
         return line
 
     def _lastWords(self, printed: str) -> str:
-        """What it said last on standard error, and nothing of what it printed."""
+        """Return the last line of standard error, without any part of the output."""
         from ptunnel.connect.excerpts import masked
 
         lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
@@ -251,7 +249,7 @@ class _Command(ProcessProtocol):
         for secret in secrets:
             last = last.replace(secret, "***")
         if len(self._complaint) == _MAX_STDERR and len(lines) == 1:
-            # What is cut off may be the beginning of a secret.
+            # The cut may have left the end of a secret at its start.
             last = last[max(map(len, secrets), default=0) :]
         last = masked(last.encode(), [s.encode("utf-8", "surrogateescape") for s in secrets])
         return f": {last[:MAX_COMPLAINT]}" if last else ""
@@ -265,15 +263,15 @@ class _Command(ProcessProtocol):
             self.done.errback(_Missing(reason))
 
     def _kill(self) -> None:
-        """End it and all that it has started; but what a shell that is gone has left behind can no
-        longer be told from others.
+        """Kill it and its children. Children left behind by a shell that has exited cannot be found
+        any more.
         """
         if self._timer.active():
             self._timer.cancel()
         if self._lives:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.transport.pid, signal.SIGKILL)
-            # It may not lead its group yet.
+            # It may not lead its own group yet.
             with contextlib.suppress(ProcessExitedAlready):
                 self.transport.signalProcess("KILL")
         self.transport.loseConnection()

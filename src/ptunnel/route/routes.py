@@ -25,9 +25,9 @@ from ptunnel.starttls.endpoint import StartTlsEndpoint
 from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
-"""What is put around each endpoint of a way, beginning with the one that connects first. It is
-called with "tcp", "tls", "connect" or "starttls", with the host and port that the endpoint leads
-to, and with the endpoint."""
+"""Wraps each endpoint of a way, beginning with the one that connects first. Called with
+"tcp", "tls", "connect" or "starttls", with the host and port that the endpoint leads to, and with
+the endpoint."""
 
 
 def _bare(
@@ -37,7 +37,7 @@ def _bare(
 
 
 class Routes:
-    """Builds the ways to targets; what is known of a proxy is shared by all that go through it."""
+    """Builds the ways to targets. All ways through a proxy share its login, context and health."""
 
     def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
         self._reactor = reactor
@@ -50,7 +50,7 @@ class Routes:
         self._reaches: dict[tuple[Any, ...], IStreamClientEndpoint] = {}
 
     def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
-        """The endpoint that leads to a tunnel's target."""
+        """Return the endpoint that leads to a tunnel's target."""
         ways = [self._way(name, tunnel) for name in tunnel.via]
         target = authority(tunnel.targetHost, tunnel.targetPort)
         route = Route(tunnel.name, target, ways, self._log, self._reactor)
@@ -81,11 +81,13 @@ class Routes:
         return self._wrap("starttls", host, tunnel.targetPort, led)
 
     def trial(self, tunnel: Tunnel, name: str, wrap: Wrap) -> IStreamClientEndpoint:
-        """One way to a tunnel's target, alone and without a deadline. With the others it shares the
-        logins, so that credentials that are rejected are sent once, and no connections.
+        """Return one way to a tunnel's target, alone and without a deadline.
+
+        It shares the logins with the others, so that rejected credentials are sent only once, and
+        no connections.
 
         @param name: one of the tunnel's `via`.
-        @param wrap: what is put around each endpoint of the way.
+        @param wrap: wraps each endpoint of the way.
         """
         routes = copy.copy(self)
         routes._wrap = wrap
@@ -98,7 +100,7 @@ class Routes:
             return Way(name, self._tcp(host, port, timeout, tunnel.keepAlive), direct=True)
         proxy = self._settings.proxies[name]
         endpoint = self._through(proxy, host, port, timeout, tunnel.keepAlive)
-        # Where there is no other way, nothing follows from it.
+        # Without another way, health would change nothing.
         return Way(name, endpoint, health=self._health(proxy) if len(tunnel.via) > 1 else None)
 
     def _through(
@@ -128,7 +130,7 @@ class Routes:
         return self._wrap("tcp", host, port, endpoint)
 
     def _isOwn(self, host: str, port: int) -> bool:
-        """Whether one of the tunnels listens there."""
+        """Return whether one of the tunnels listens there."""
         return (
             ownListen((tunnel.listen for tunnel in self._settings.tunnels), host, port) is not None
         )
@@ -136,7 +138,9 @@ class Routes:
     def _reach(
         self, proxy: Proxy, timeout: float | None, keepAlive: float | None = KEEP_ALIVE
     ) -> IStreamClientEndpoint:
-        """The endpoint that leads to a proxy; through another one, which then has the deadline."""
+        """Return the endpoint that leads to a proxy. If it goes through another proxy, that one
+        has the deadline.
+        """
         key = proxy.name, timeout if proxy.through else None, keepAlive
         if key not in self._reaches:
             if proxy.through:
