@@ -1,1 +1,1 @@
-"""From settings to a MultiService: ports, workers, signals, the end."""
+"""From settings to a MultiService: ports, workers, signals, and the end of the process."""

@@ -1,4 +1,4 @@
-"""Ports whose accept(2) may fail: it is said once, and they go on."""
+"""Ports that survive a failing accept(2), and log it once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 from ptunnel.errors import remedyOf
 from ptunnel.log import Log
 
-# Seconds without a failure after which the next one is said again.
+# Seconds without a failure after which the next one is logged again.
 EPISODE = 60.0
-# Seconds for which a port rests that fails again and again: the kernel reports the client that
-# waits in every turn of the reactor.
+# Seconds without accepting after repeated failures: the kernel reports the waiting client in every
+# turn of the reactor.
 REST = 1.0
 
 
 def guard(port: IListeningPort, log: Log, name: str, clock: IReactorTime) -> None:
-    """Let a port of Twisted's, or one that is made of it, survive whatever accept(2) answers.
+    """Make a port of Twisted's, or of a subclass, survive every error of accept(2).
 
-    @param name: the tunnel, as logs call it.
+    @param name: the name of the tunnel in logs.
     """
     if isinstance(port, tcp.Port):
         listening: Any = port
@@ -30,7 +30,7 @@ def guard(port: IListeningPort, log: Log, name: str, clock: IReactorTime) -> Non
 
 
 class _Guarded:
-    """A socket that listens, whose failures Twisted takes for an empty queue."""
+    """A listening socket that reports failures to Twisted as an empty queue."""
 
     def __init__(self, port: Any, log: Log, name: str, clock: IReactorTime) -> None:
         self._port = port
@@ -45,7 +45,7 @@ class _Guarded:
         return getattr(self._socket, name)
 
     def accept(self) -> Any:
-        """@raise OSError: EAGAIN, or EMFILE, for which Twisted has a way of its own."""
+        """@raise OSError: EAGAIN, or EMFILE, which Twisted handles itself."""
         try:
             accepted = self._socket.accept()
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Endpoint strings that listen on sockets which systemd or the file system has: with care."""
+"""Checks for endpoint strings that listen on Unix sockets or on sockets from systemd."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _DOMAINS = {socket.AF_INET: "INET", socket.AF_INET6: "INET6", socket.AF_UNIX: "U
 class Listening:
     """A reactor for L{twisted.internet.endpoints.serverFromString}.
 
-    Its Unix sockets are private unless the string says otherwise, and those that are inherited are
-    looked at before they are used. All else is the reactor's.
+    Its Unix sockets are private unless the string has a mode, and inherited sockets are checked
+    before they are used. Everything else is the reactor's.
     """
 
     def __init__(self, reactor: Any, description: str) -> None:
@@ -48,9 +48,9 @@ class Listening:
     def adoptStreamPort(
         self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory
     ) -> IListeningPort:
-        """Listen on a duplicate of an inherited socket, whatever family it was said to have.
+        """Listen on a duplicate of an inherited socket. Its real family replaces `addressFamily`.
 
-        @raise CannotListenError: where it is of no use.
+        @raise CannotListenError: for a descriptor that is not a listening socket.
         """
         try:
             family = _familyOf(fileDescriptor)
@@ -65,7 +65,7 @@ class Listening:
 
 
 def _familyOf(descriptor: int) -> int:
-    """The family of a socket that listens.
+    """Return the family of a listening socket.
 
     @raise Unusable: for anything else.
     """
@@ -83,7 +83,7 @@ def _familyOf(descriptor: int) -> int:
 
 
 def noSocket() -> str:
-    """Why there is no socket for a `systemd:` string, in words."""
+    """Return the reason why there is no socket for a `systemd:` string."""
     environ = _atStart()
     if not environ.get("LISTEN_FDS"):
         return f"{_NO_SOCKET}; start it by its .socket unit"
@@ -102,7 +102,7 @@ def noSocket() -> str:
 
 
 def _atStart() -> dict[str, str]:
-    """The environment that the process was started with: Twisted takes these variables out."""
+    """Return the environment at the start of the process; Twisted removes these variables."""
     try:
         with open("/proc/self/environ", "rb") as file:
             entries = os.fsdecode(file.read()).split("\0")

@@ -1,5 +1,6 @@
-"""What a process of ptunnel's own does that an embedding program decides for itself: its clock, its
-threads, its signals, and its end.
+"""The clock, threads, signals and end of a process of ptunnel's own.
+
+An embedding program decides these for itself.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ LAST_RESORT = 4.0
 
 
 def adopt(reactor: Any) -> None:
-    """Make a reactor fit for a process in which ptunnel is all that runs.
+    """Adapt a reactor to a process in which only ptunnel runs.
 
-    Its durations no longer follow the machine's clock, which somebody may set. Its threads are not
-    waited for at the end: one that asks a resolver or a keyring may hang for as long as it likes.
+    Its time becomes monotonic, so that setting the machine's clock changes no duration. Its threads
+    are not joined at the end: one that waits for a resolver or a keyring may hang without limit.
     """
     if not isinstance(reactor, ReactorBase):
-        return  # of a test
+        return  # a test's reactor
     own: Any = reactor
-    if not own.getDelayedCalls():  # else their time is already another clock's
+    if not own.getDelayedCalls():  # pending calls would keep the time of the other clock
         own.seconds = time.monotonic
     own.getThreadPool().threadFactory = _daemon
     with contextlib.suppress(ValueError):
@@ -44,7 +45,7 @@ def _daemon(*arguments: Any, **named: Any) -> Any:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process now, with what it has logged, and whatever its threads do."""
+    """Write out the log and end the process now, whatever its threads do."""
     try:
         finishAll()
     finally:
@@ -52,19 +53,19 @@ def leave(code: int) -> NoReturn:
 
 
 def leaveBySignal(number: int) -> None:
-    """End the process now by a signal, for its parent to see, with what it has logged."""
+    """Write out the log and end the process now by a signal, which its parent sees."""
     finishAll()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
 def withoutCurrentFolder(path: Iterable[str], package: str) -> list[str]:
-    """A module path for an interpreter that is to be started.
+    """Return a module path for a new interpreter.
 
-    `python -m` and `python -c` put the current folder first, where anybody's file could pass for a
-    module.
+    `python -m` and `python -c` put the current folder first, where any user's file could pass for
+    a module.
 
-    @param package: the folder of our own package; the folder in which it lies stays.
+    @param package: the folder of our own package; the folder that contains it stays.
     """
     try:
         folder = os.getcwd()
@@ -76,20 +77,20 @@ def withoutCurrentFolder(path: Iterable[str], package: str) -> list[str]:
 
 
 def ignoreUserSignals() -> None:
-    """Let SIGUSR1 and SIGUSR2 do nothing, unless somebody handles them."""
+    """Ignore SIGUSR1 and SIGUSR2, unless they have a handler."""
     for number in signal.SIGUSR1, signal.SIGUSR2:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, nothing)
 
 
 def nothing(number: int, frame: object) -> None:
-    """A handler in the place of SIG_IGN, which the commands that are started would inherit."""
+    """A handler instead of SIG_IGN, which child processes would inherit."""
 
 
 class Stoppable(Protocol):
-    """What handleSignals stops.
+    """A service that handleSignals can stop.
 
-    @ivar drainTimeout: seconds that its sessions get, None: all that they want.
+    @ivar drainTimeout: seconds for its sessions to end; None: no limit.
     """
 
     drainTimeout: float | None
@@ -105,16 +106,17 @@ def handleSignals(
     isWorker: bool = False,
     remember: Callable[[int], None] = lambda number: None,
 ) -> Ending:
-    """Stop by signals, in the place of Twisted's handlers.
+    """Install handlers that stop the service, in place of Twisted's.
 
     The first SIGTERM or SIGINT stops the reactor, and so drains; the second one aborts. SIGHUP
-    drains and never aborts. A worker's parent decides all that, since a terminal and systemd send
-    signals to both: in it SIGTERM drains, and the others do nothing. What was ignored at the start
-    stays ignored, but for SIGTERM. When the loop has ended, signals change nothing any more.
+    drains and never aborts. For a worker its parent decides, since a terminal and systemd send
+    signals to both: in a worker SIGTERM drains, and the others do nothing. Signals that were
+    ignored at the start stay ignored, except SIGTERM. After the loop has ended, signals have no
+    effect.
 
-    @param isWorker: whether this process is one.
-    @param remember: is given the signal that stops.
-    @return: stops without a signal.
+    @param isWorker: whether this process is a worker.
+    @param remember: called with the number of the signal that stops the service.
+    @return: drains or aborts without a signal.
     """
     ending = Ending(reactor, service, log, isWorker, remember)
     ending.install()
@@ -124,15 +126,15 @@ def handleSignals(
 def endBySignals(
     reactor: Any, end: Callable[[], None], restore: Callable[[], None] = lambda: None
 ) -> list[int]:
-    """Let SIGINT, SIGTERM and SIGHUP end a command that runs once, in the place of Twisted's
+    """Make SIGINT, SIGTERM and SIGHUP end a command that runs once, in place of Twisted's
     handlers.
 
-    What was ignored at the start stays ignored.
+    Signals that were ignored at the start stay ignored.
 
-    @param end: called by the first one, in the reactor.
-    @param restore: called where the process has to be left without that, after a second one or
-        LAST_RESORT seconds.
-    @return: empty; from the first one on it holds the exit code that a shell has for it.
+    @param end: called in the reactor for the first signal.
+    @param restore: called before the process is left without waiting for `end`, at a second signal
+        or after LAST_RESORT seconds.
+    @return: a list, empty until the first signal; then it holds the exit code of a shell for it.
     """
     codes: list[int] = []
 
@@ -165,13 +167,13 @@ def endBySignals(
             signal.signal(number, signal.SIG_IGN)
 
     install()
-    reactor.callWhenRunning(install)  # the reactor has put its own in place
+    reactor.callWhenRunning(install)  # again: the reactor has installed its own handlers
     reactor.addSystemEventTrigger("after", "shutdown", ignore)
     return codes
 
 
 class Ending:
-    """How a process ends: it drains, or aborts, and at L{LAST_RESORT} behind that it is ended."""
+    """Ends a process: drains or aborts it, and kills it L{LAST_RESORT} seconds after that."""
 
     def __init__(
         self,
@@ -186,12 +188,12 @@ class Ending:
         self._log = log
         self._isWorker = isWorker
         self._remember = remember
-        self._stopping = False  # on its way already
-        self._asked = 0  # by SIGTERM and SIGINT
+        self._stopping = False  # a drain has begun
+        self._asked = 0  # how often, by SIGTERM and SIGINT
 
     def install(self) -> None:
-        self._handle()  # whoever waits for a listening line may send one at once
-        self._reactor.callWhenRunning(self._handle)  # the reactor has put its own in place
+        self._handle()  # a signal may come right after a listening line
+        self._reactor.callWhenRunning(self._handle)  # again: the reactor has installed its own
         self._reactor.addSystemEventTrigger("after", "shutdown", self._ignore)
 
     def _handle(self) -> None:
@@ -207,8 +209,8 @@ class Ending:
             signal.signal(number, handler)
 
     def _ignore(self) -> None:
-        """Python and Twisted put the default handlers in place as they end, which would turn the
-        exit code into a death by signal.
+        """Ignore signals from now on. Python and Twisted restore the default handlers as they
+        end, so a late signal would replace the exit code.
         """
         for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2:
             signal.signal(number, signal.SIG_IGN)
@@ -234,7 +236,7 @@ class Ending:
             self.drain()
 
     def drain(self) -> None:
-        """Let sessions end, unless that has begun."""
+        """Let sessions end. Idempotent."""
         if self._stopping:
             return
         self._stopping = True
@@ -256,6 +258,6 @@ class Ending:
 
 
 def stop(reactor: Any) -> None:
-    """Stop a reactor, unless that has been done."""
+    """Stop a reactor. Idempotent."""
     with contextlib.suppress(ReactorNotRunning):
         reactor.stop()

@@ -1,7 +1,7 @@
-"""PROXY headers, versions 1 and 2, of clients that come by way of a balancer (`haproxy:` strings).
+"""PROXY headers, versions 1 and 2, of clients behind a load balancer (`haproxy:` strings).
 
-Twisted's own wrapper builds the protocol of a client before the header has said who that is, and
-does not tell it later; and it closes connections whose first segment is short.
+Twisted's own wrapper builds a client's protocol before it has read the header, so the protocol gets
+the wrong address; and it closes connections whose first segment is short.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ptunnel.log import Log
 from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.transports import abort, receiverOf, setReceiver
 
-# Seconds for a header to come. A balancer sends it at once.
+# Seconds until the header must have come. A balancer sends it at once.
 HEADER_WAIT = 10.0
-# The longest header of version 1, as the protocol has it, with its line end.
+# The longest header of version 1 that the protocol allows, with its line end.
 _LONGEST_LINE = 107
-# Of version 2: HAProxy's own buffer, which must hold all that it adds to an address.
+# The same of version 2: the size of HAProxy's own buffer, which holds the whole header.
 _LONGEST = 16 * 1024
 
 _LINE = b"PROXY "
@@ -47,18 +47,17 @@ _PREFIX = "haproxy:"
 
 
 def splitHeader(description: str) -> tuple[bool, str]:
-    """Whether an endpoint string wants PROXY headers, and the string without that."""
+    """Return whether an endpoint string has the prefix for PROXY headers, and the rest of it."""
     return description.startswith(_PREFIX), description.removeprefix(_PREFIX)
 
 
 @implementer(IStreamServerEndpoint)
 class HeaderEndpoint:
-    """Listens as another endpoint does, for clients that begin with a PROXY header.
+    """Listens on another endpoint, for clients that begin with a PROXY header.
 
-    A protocol is built and connected when the header is there, with the address that it says, or
-    that of the connection where it says none. What stands behind it in the same segment follows,
-    also when the protocol has paused its transport. A client without a header is closed, with a
-    warning.
+    A protocol is built and connected when the header is complete, with the address in it, or with
+    that of the connection if it has none. Bytes behind it in the same segment are delivered, even
+    if the protocol has paused its transport. A client without a header is closed, with a warning.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class HeaderEndpoint:
         reactor: IReactorTime | None = None,
     ) -> None:
         """
-        @param name: the tunnel, as logs call it.
+        @param name: the name of the tunnel in logs.
         @param reactor: the clock; None: the reactor.
         """
         self._endpoint = endpoint
@@ -78,7 +77,7 @@ class HeaderEndpoint:
         self._clock = reactor
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """@return: fails as that of the other endpoint does."""
+        """@return: fails as `listen` of the other endpoint does."""
         sweep = Sweep(clockOf(self._clock))
         return self._endpoint.listen(_Headers(protocolFactory, self._log, self._name, sweep))
 
@@ -108,7 +107,7 @@ class _Headers(Factory):
 
 
 class _Header(Protocol):
-    """Waits for a header, then gives its place to the protocol of the client."""
+    """Reads a header, then passes its transport to the protocol of the client."""
 
     def __init__(self, factory: _Headers, client: IAddress | None) -> None:
         self._factory = factory
@@ -119,7 +118,7 @@ class _Header(Protocol):
         sweep = self._factory.sweep
         self._due = sweep.clock.seconds() + HEADER_WAIT
         sweep.add(self)
-        cast(Any, self.transport).resumeProducing()  # it may wait to be told
+        cast(Any, self.transport).resumeProducing()  # it may start paused
 
     def dataReceived(self, data: bytes) -> None:
         self._data += data
@@ -136,7 +135,7 @@ class _Header(Protocol):
         self._factory.sweep.discard(self)
 
     def check(self, now: float) -> None:
-        """See that the header comes; called by the Sweep."""
+        """Close the client if its header is late. Called by the Sweep."""
         if now >= self._due:
             self._close(f"no PROXY header within {HEADER_WAIT:g} s")
 
@@ -159,11 +158,11 @@ class _Header(Protocol):
 
 
 def parseHeader(data: bytes) -> tuple[IPv4Address | IPv6Address | None, int] | None:
-    """Parse what begins with a PROXY header.
+    """Parse a PROXY header at the start of `data`.
 
-    @return: the client's address, or None where the header has none that is of use here, and the
-        length of the header; None: more is needed.
-    @raise ValueError: in words, for what is no header.
+    @return: the client's address, or None if the header has no TCP address, and the length of the
+        header; None alone: more bytes are needed.
+    @raise ValueError: for bytes that are not a header; the text says why.
     """
     if data.startswith(_LINE):
         return _parseLine(data)
@@ -203,7 +202,7 @@ def _parseBinary(data: bytes) -> tuple[IPv4Address | IPv6Address | None, int] | 
     if len(data) < length:
         return None
     if command == 0x20 or family >> 4 not in _FAMILIES:
-        return None, length  # the balancer itself, as it looks whether we are there; or no TCP
+        return None, length  # a health check by the balancer itself, or not TCP
     kind, width = _FAMILIES[family >> 4]
     if size < 2 * width + 4:
         raise ValueError("its PROXY header makes no sense")

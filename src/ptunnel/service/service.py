@@ -46,10 +46,10 @@ from ptunnel.service.unixport import UnixEndpoint
 from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.starttls import UPGRADES
 
-# A burst of clients must not lose its SYNs, which costs each of them a second. The kernel caps it
-# at its own somaxconn.
+# A burst of clients must lose no SYN, which would cost each client a second. The kernel
+# caps it at somaxconn.
 BACKLOG = 4096
-# Seconds in which everything has ended that was aborted. A stop waits no longer.
+# Seconds for aborted sessions to end. A stop waits no longer.
 GRACE = 1.0
 
 
@@ -64,7 +64,7 @@ class TunnelService(Service):
         log: Log,
         descriptor: int | None = None,
     ) -> None:
-        """@param descriptor: a socket that listens already."""
+        """@param descriptor: an inherited socket that listens already."""
         self.factory = factory
         self._reactor = reactor
         self._tunnel = tunnel
@@ -75,12 +75,12 @@ class TunnelService(Service):
     def listen(self) -> Deferred[None]:
         """Bind the port.
 
-        @return: a Deferred that fails with L{ListenError} where it cannot be bound.
+        @return: a Deferred; fails with L{ListenError} if the port cannot be bound.
         """
         return self._endpoint.listen(self.factory).addCallbacks(self._bound, self._notBound)
 
     def announce(self) -> None:
-        """Log where it listens and where it leads."""
+        """Log the address and the target."""
         tunnel, port = self._tunnel, self._port
         assert port is not None
         here = port.getHost()
@@ -93,11 +93,11 @@ class TunnelService(Service):
         self._log.notice(tunnel.name, f"listening on {where}, to {there} via {via}")
 
     def stopAccepting(self) -> None:
-        """Leave the port to whoever shares it."""
+        """Stop accepting; the workers that share the port continue."""
         self._port.stopReading()
 
     def fileno(self) -> int:
-        """The descriptor that listens."""
+        """Return the listening descriptor."""
         return cast(int, self._port.fileno())
 
     def stopListening(self) -> Deferred[Any] | None:
@@ -109,7 +109,7 @@ class TunnelService(Service):
 
     def _bound(self, port: IListeningPort) -> None:
         if isinstance(port, tcp.Port):
-            setKeepAlive(port.socket, self._tunnel.keepAlive)  # what it accepts inherits it
+            setKeepAlive(port.socket, self._tunnel.keepAlive)  # accepted sockets inherit it
         guard(port, self._log, self._tunnel.name, self._reactor)
         self._port = port
         PROCESS.used += 1
@@ -125,15 +125,15 @@ class TunnelService(Service):
 
 
 class PtunnelService(MultiService):
-    """All tunnels of some settings; a ConfigError where an endpoint string is none.
+    """All tunnels of some settings. Raises ConfigError for an invalid endpoint string.
 
-    `privilegedStartService` binds every port, and raises L{ListenError} where one cannot be, with
-    none left bound. `stopService` gives a Deferred: the ports are closed, sessions may end within
-    the drain timeout, and the rest is aborted. It fires L{GRACE} after that at the latest.
+    `privilegedStartService` binds every port. If one cannot be bound, it raises L{ListenError} and
+    leaves none bound. `stopService` returns a Deferred: it closes the ports, lets sessions end
+    within the drain timeout, and aborts the rest. The Deferred fires at most L{GRACE} later.
 
-    @ivar stopping: whether it is on its way to its end.
-    @ivar drainTimeout: seconds that sessions get in a stop; None: all that they want.
-    @ivar exitCode: what its process is to end with.
+    @ivar stopping: whether a stop has begun.
+    @ivar drainTimeout: seconds for sessions to end in a stop; None: no limit.
+    @ivar exitCode: the exit code for the process.
     """
 
     exitCode = 0
@@ -145,7 +145,7 @@ class PtunnelService(MultiService):
         log: Log | None = None,
         descriptors: Sequence[int] = (),
     ) -> None:
-        """@param descriptors: the listening sockets of the tunnels, where they are inherited."""
+        """@param descriptors: the inherited listening sockets of the tunnels, in a worker."""
         super().__init__()
         self._inherits = bool(descriptors)
         self._reactor = reactor
@@ -194,13 +194,13 @@ class PtunnelService(MultiService):
             self.privilegedStartService()
         super().startService()
         if self._inherits:
-            return  # whoever bound the ports has said all this
+            return  # the parent, which bound the ports, has logged all this
         for warning in self._settings.warnings:
             self._log.warning("", warning)
         self.announce()
 
     def announce(self) -> None:
-        """Log where the tunnels listen."""
+        """Log the address and target of each tunnel."""
         for tunnel in self.tunnels:
             tunnel.announce()
 
@@ -226,7 +226,7 @@ class PtunnelService(MultiService):
         return stopped
 
     def abort(self) -> None:
-        """End all sessions at once; those of clients too that come before it is stopped."""
+        """End all sessions at once, and those of clients that still come before the stop."""
         self._aborted = True
         self._abortSessions()
         self._within(GRACE, self._giveUp)
@@ -246,7 +246,7 @@ class PtunnelService(MultiService):
         )
 
     def _within(self, seconds: float, then: Callable[[], None]) -> None:
-        """Let something happen unless a stop ends within so many seconds."""
+        """Call `then` unless the stop ends within `seconds`."""
         _cancel(self._timer)
         if self._stopped is not None:
             self._timer = self._reactor.callLater(seconds, then)
@@ -291,7 +291,7 @@ def _serverEndpoint(
             listening = Listening(reactor, description)
             endpoint = cast(IStreamServerEndpoint, serverFromString(listening, description))
             return HeaderEndpoint(endpoint, log, tunnel.name, reactor) if header else endpoint
-        except Exception as e:  # whatever its parser, perhaps of some other package, raises
+        except Exception as e:  # from any parser, perhaps one of another package
             raise ConfigError(
                 f'{tunnel.place} listen: "{listen.description}": {_misread(listen, e)}'
             ) from None
@@ -304,7 +304,7 @@ def _serverEndpoint(
 
 
 def _misread(listen: EndpointListen, error: Exception) -> str:
-    """What is wrong with an endpoint string, where Twisted's parsers say it in Python's words."""
+    """Return the error of an endpoint string in words; Twisted's parsers raise Python's own."""
     if "systemd" in listen.description and isinstance(error, LookupError):
         return noSocket()
     if isinstance(error, AttributeError) and "'AF_" in str(error):
