@@ -1,4 +1,4 @@
-"""Where twistd looks: Options, which are those of `ptunnel run`, and makeService."""
+"""The entry for twistd: the Options of `ptunnel run`, and makeService."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def makeService(options: Options) -> PtunnelService:
-    """Make what twistd runs.
+    """Make the service that twistd runs.
 
     @param options: parsed.
     """
@@ -32,7 +32,7 @@ def makeService(options: Options) -> PtunnelService:
     reactor: Any = installed
     adopt(reactor)
     if options.parent is not None and options.parent.get("nodaemon"):
-        for name in "stdout", "stderr":  # a daemon's are nowhere, and it forks
+        for name in "stdout", "stderr":  # a daemon has none, and forks, which would lose the thread
             unblock(name, lostLine)
     log = Log(options.settings.logLevel)
     try:
@@ -47,12 +47,12 @@ def makeService(options: Options) -> PtunnelService:
 
 
 def _relay(line: str) -> None:
-    """A worker's line to the log of twistd."""
+    """Pass a worker's line to the log of twistd."""
     Logger("ptunnel").info("{line}", line=line)
 
 
 def _end(service: PtunnelService, stoppedBy: list[int]) -> None:
-    """End as twistd would, which knows no exit code but 0, with what was logged."""
+    """Write out the log and end with the right exit code, where twistd would always exit with 0."""
     from ptunnel.service.process import leave, leaveBySignal
 
     if service.exitCode:
@@ -63,15 +63,15 @@ def _end(service: PtunnelService, stoppedBy: list[int]) -> None:
 
 
 def _failInOneLine(service: PtunnelService, *, quiet: bool) -> None:
-    """Let a service that cannot start say so in one line, where twistd would print a traceback."""
+    """Report a failed start in one line, where twistd would print a traceback."""
     start = service.privilegedStartService
 
     def startInOneLine() -> None:
         try:
             start()
         except PtunnelError:
-            # twistd removes its pid file and tells the process that waits for its daemon; all that
-            # is left to do is to say it.
+            # twistd removes its pid file and informs the process that waits for its daemon. Only
+            # the line is left to be printed.
             sys.excepthook = _inNoLine if quiet else _inOneLine
             raise
 
@@ -83,4 +83,4 @@ def _inOneLine(kind: Any, error: BaseException, trace: Any) -> None:
 
 
 def _inNoLine(kind: Any, error: BaseException, trace: Any) -> None:
-    """-q: the exit code says it."""
+    """-q: print nothing; the exit code is enough."""

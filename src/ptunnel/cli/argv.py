@@ -1,7 +1,7 @@
-"""Passwords out of the process list, where every user of the machine can read them. Used by tap.
+"""Hides passwords from the process list, which every user of the machine can read.
 
-The kernel shows a process's arguments from its own memory, so they are overwritten there. That is
-Linux's way; elsewhere, and before this runs, they can be seen.
+Linux shows the arguments from the memory of the process, so they are overwritten there. On other
+systems, and before this runs, they can be seen.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-# Positions in /proc/PID/stat behind the name (proc_pid_stat(5): fields 48 and 49).
+# Positions in /proc/PID/stat after the name (proc_pid_stat(5): fields 48 and 49).
 _ARG_START, _ARG_END = 45, 46
 
 
 def hideArguments(secrets: Iterable[str]) -> None:
-    """Overwrite these texts wherever they stand in the arguments of this process."""
+    """Overwrite these texts wherever they occur in the arguments of this process."""
     secrets = [secret for secret in secrets if secret]
     if not secrets:
         return
@@ -28,7 +28,7 @@ def hideArguments(secrets: Iterable[str]) -> None:
 
 
 def _overwrite(start: int, size: int, secrets: Iterable[str]) -> None:
-    import ctypes  # slow to import, and seldom needed
+    import ctypes  # slow to import, and rarely needed
 
     area = (ctypes.c_char * size).from_address(start)
     for secret in map(os.fsencode, secrets):

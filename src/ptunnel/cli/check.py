@@ -1,4 +1,4 @@
-"""`ptunnel check`: every way of every tunnel is tried, and what was found is printed."""
+"""`ptunnel check`: tries every way of every tunnel, and prints the reports."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Checking:
         self._asJSON = bool(options["json"])
         self._isSilent = self._asJSON or options.settings.logLevel == "none"
         self._colour = wantsColour(sys.stdout, os.environ)
-        self._code = 1  # until the end is reached
-        self._wasCut = False  # standard output took no more
+        self._code = 1  # until all is tried
+        self._wasCut = False  # standard output cannot be written
         self._stops: list[int] = []
         self._began = 0.0
 
     def run(self) -> int:
-        """Run the reactor until all is tried, or a signal ends it.
+        """Run the reactor until all ways are tried, or a signal ends it.
 
         @return: the exit code.
         """
@@ -65,13 +65,13 @@ class Checking:
         self._log.error("", f"a bug: {reason.value!r}", traceback=reason.getTraceback())
 
     def _say(self, text: str) -> None:
-        if self._wasCut or self._stops:  # what a stop has cut off is nobody's fault
+        if self._wasCut or self._stops:  # a stop by a signal is not a failure
             return
         try:
             output(text)
         except OSError as e:
             self._wasCut = True
-            # What is left in its buffer would fail again at the exit.
+            # The rest in its buffer would fail again at the exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if not isinstance(e, BrokenPipeError):  # such as `ptunnel check | head`
                 self._log.error("", f"cannot write to standard output: {reasonOf(e)}")

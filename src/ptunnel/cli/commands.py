@@ -56,7 +56,7 @@ def run(words: Sequence[str]) -> int:
     options.parseOptions(words)
     settings = options.settings
 
-    from twisted.internet import reactor as installed  # after the mistakes
+    from twisted.internet import reactor as installed  # after the options are checked
 
     from ptunnel.service.process import adopt, handleSignals
     from ptunnel.service.workers import serviceFor
@@ -80,7 +80,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def connect(words: Sequence[str]) -> int:
-    """Standard input and output through the proxy."""
+    """Carry standard input and output through the proxy."""
     with orderlyEnd():
         options = ConnectOptions()
         options.parseOptions(words)
@@ -108,7 +108,7 @@ def check(words: Sequence[str]) -> int:
     options = CheckOptions()
     options.parseOptions(words)
 
-    from twisted.internet import reactor as installed  # after the mistakes
+    from twisted.internet import reactor as installed  # after the options are checked
 
     from ptunnel.cli.check import Checking
     from ptunnel.service.process import adopt
@@ -119,7 +119,7 @@ def check(words: Sequence[str]) -> int:
 
 
 def _logged(settings: Settings) -> Log:
-    """Begin to log to standard error, with the warnings of the settings."""
+    """Start logging to standard error, first the warnings of the settings."""
     beginLogging(standardLines("stderr"), settings.logLevel)
     log = Log(settings.logLevel)
     for warning in settings.warnings:
@@ -128,7 +128,7 @@ def _logged(settings: Settings) -> Log:
 
 
 def hosts(words: Sequence[str]) -> int:
-    """The lines of a hosts file, on standard output."""
+    """Print the lines of a hosts file."""
     options = HostsOptions()
     options.parseOptions(words)
 
@@ -139,14 +139,14 @@ def hosts(words: Sequence[str]) -> int:
 
 
 def demo(words: Sequence[str]) -> int:
-    """A self-contained tour."""
+    """Run a self-contained tour."""
     from ptunnel.cli.demo import main
 
     return main(words)
 
 
 def help_(words: Sequence[str]) -> int:
-    """The same as --help, of a command that may be named."""
+    """Print the help of a command; without a name, that of `run`."""
     name = words[0] if words else "run"
     if name not in COMMANDS:
         mistake(commandHint(name) or f"{show(name)}: not a command; see ptunnel help")
@@ -154,5 +154,5 @@ def help_(words: Sequence[str]) -> int:
 
 
 def version(words: Sequence[str]) -> int:
-    """The same as --version."""
+    """Print the version."""
     return main(["--version"])

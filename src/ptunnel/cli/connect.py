@@ -1,4 +1,4 @@
-"""The one session of `ptunnel connect`: its course, its lines, and its exit code."""
+"""The one session of `ptunnel connect`: its log lines and its exit code."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ptunnel.session.tunnel import unanswered
 
 
 class Joining:
-    """Standard input and output, joined with a target."""
+    """Joins standard input and output with a target."""
 
     def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
         self._reactor = reactor
         self._settings = settings
         self._log = log
         self._failed = False
-        self._left = False  # whoever awaited the answer
+        self._left = False  # the reader of the answer has gone
         self._running: Deferred[Any] | None = None
         self._stops: list[int] = []
 
     def run(self) -> int:
-        """Run the reactor until it is over, or a signal ends it.
+        """Run the reactor until the session has ended, or a signal ends it.
 
         @return: the exit code: 0, 1 for a session that failed or was cut, else that of the signal.
         """
@@ -83,12 +83,10 @@ class Joining:
             self._log.error("", "cut off by the target: TLS ended without a close_notify")
         elif ended.cause != "reset":
             self._log.error("", f"not finished: {ended.cause}")
-        # What reads the output may go first, as ssh and head do: that needs no line.
+        # The reader of the output may go first, as ssh and head do; that needs no line.
 
     def _warn(self, ended: Ended) -> None:
-        """Say that an answer may be lost, if it may. It is no failure: it may be that none was due,
-        as of what only takes.
-        """
+        """Warn if an answer may be lost. That is not a failure: some targets send none."""
         tunnel = self._settings.tunnels[0]
         isAwaited = not (self._left or tunnel.holdEnd)
         if isAwaited and unanswered(ended) and tunnel.via != (DIRECT,):
@@ -102,7 +100,7 @@ class Joining:
     def _lost(self, reason: Failure) -> None:
         self._failed = True
         if self._stops:
-            return  # by a signal, which is nobody's fault
+            return  # a stop by a signal is not a failure
         if reason.check(ConnectError, OSError):
             self._log.error("", reasonOf(reason.value))
         else:

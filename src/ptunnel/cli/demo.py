@@ -1,6 +1,6 @@
-"""`ptunnel demo`: a tour on loopback that needs neither proxy nor network. Used by cli.
+"""`ptunnel demo`: a tour on loopback that needs neither proxy nor network.
 
-What there is to see is in tour; here are the options, the order of events and the printing.
+The steps are in demo/tour; here are the options, the order of events and the printing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ptunnel.errors import reasonOf
 from ptunnel.log import Lines, Log, beginLogging
 
 SIZE = 256 * 1024 * 1024
-# Seconds for all steps together. They take some five here; a busy machine gets its time.
+# Seconds for all steps together. They usually take five; a busy machine needs more.
 LIMIT = 120.0
 
 
@@ -56,13 +56,13 @@ class Options(usage.Options):
 
 
 class Hung(Exception):
-    """The time for the tour is over."""
+    """The tour reached its time limit."""
 
 
 def main(words: Sequence[str], *, size: int = SIZE) -> int:
     """
     @param size: how many bytes to move; tests move fewer.
-    @return: the exit code: 0 where all went as it should, else 1.
+    @return: the exit code: 0 if all steps passed, else 1.
     """
     options = Options()
     try:
@@ -104,10 +104,10 @@ def main(words: Sequence[str], *, size: int = SIZE) -> int:
 
 
 async def lead(tour: Tour, reactor: Any, log: Log | None) -> bool:
-    """Start all, take every step, and, to keep it, wait until cancelled.
+    """Start all, take every step, and with a log leave it running until cancelled.
 
-    @param log: the tour's, to keep it; None: not to.
-    @return: whether all went as it should.
+    @param log: the tour's log; None: end after the last step.
+    @return: whether all steps passed.
     """
     tour.start()
     say(overview(tour))
@@ -121,8 +121,8 @@ async def lead(tour: Tour, reactor: Any, log: Log | None) -> bool:
     say(f"\n{what}, in {reactor.seconds() - began:.1f} s.")
     if log is not None:
         say(commands(tour))
-        # Not before: lines about the tour's own sessions would stand in the middle of it. Without
-        # this nothing is logged, except that Twisted writes what is critical to standard error.
+        # Logging starts here, so that no lines about the tour's own sessions stand between its
+        # steps. Before, only critical events of Twisted go to standard error.
         beginLogging(Lines(sys.stdout), "info")
         log.setLevel("info")
         with contextlib.suppress(CancelledError):
@@ -131,10 +131,10 @@ async def lead(tour: Tour, reactor: Any, log: Log | None) -> bool:
 
 
 async def follow(steps: Iterable[tuple[str, Step]], clock: Any, limit: float = LIMIT) -> bool:
-    """Take steps, one after another, and say of each what came of it.
+    """Take the steps, one after another, and print the result of each.
 
-    @param limit: seconds for all of them; the one that reaches it is the last.
-    @return: whether all went as they should.
+    @param limit: seconds for all of them; the step that reaches it is the last.
+    @return: whether all passed.
     """
     end = clock.seconds() + limit
     passed = True
@@ -145,7 +145,7 @@ async def follow(steps: Iterable[tuple[str, Step]], clock: Any, limit: float = L
     for title, step in steps:
         doing = Deferred.fromCoroutine(step())
         doing.addTimeout(max(0.0, end - clock.seconds()), clock, hung)
-        # Cancelled, it fails with CancelledError, and not with what an endpoint makes of that.
+        # When cancelled, it fails with CancelledError and not with an endpoint's error.
         waiting: Deferred[str] = Deferred()
         doing.chainDeferred(waiting)
         try:
@@ -167,7 +167,7 @@ def say(text: str) -> None:
 
 
 def line(mark: str, title: str, account: str) -> str:
-    """An account of a step, for a terminal of 80 columns."""
+    """Format the result of a step for a terminal of 80 columns."""
     return textwrap.fill(
         account,
         79,
@@ -179,7 +179,7 @@ def line(mark: str, title: str, account: str) -> str:
 
 
 def overview(tour: Tour) -> str:
-    """What there is, and where."""
+    """Return the list of servers and tunnels."""
     return f"""\
 A tour of ptunnel: all of this runs in one process and listens on loopback only.
 
@@ -192,7 +192,7 @@ A tour of ptunnel: all of this runs in one process and listens on loopback only.
 
 
 def commands(tour: Tour) -> str:
-    """What to try by hand, ready to be copied, whatever proxy settings the environment has."""
+    """Return commands to try by hand, which work with any proxy settings in the environment."""
     ptunnel = "ptunnel" if shutil.which("ptunnel") else f"{sys.executable} -m ptunnel"
     proxy = (
         f"http://{CREDENTIALS.username}:{CREDENTIALS.password.reveal()}@{LOOPBACK}:{tour.proxyPort}"

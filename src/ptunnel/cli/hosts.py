@@ -1,5 +1,5 @@
 """The lines of a hosts file with which clients reach tunnels under their targets' own names, so
-that the certificates that they meet are right. Used by the command `ptunnel hosts`.
+that the names in certificates match.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from ptunnel.config import (
 
 
 def hostsLines(settings: Settings) -> list[str]:
-    """One `address  name` for each target that can be reached so, in the order of the tunnels.
+    """Return one line `address  name` for each target that can be reached so, in the order of the
+    tunnels.
 
-    Comments stand before them: of what cannot be reached so, and why; and of what else somebody
-    who uses the lines must know.
+    Comments stand before them: for targets that cannot be reached so, with the reason, and remarks
+    for users of the lines.
     """
     proxies = {canonical(p.host) for p in settings.proxies.values() if p.through is None}
     addresses: dict[str, str] = {}
@@ -54,10 +55,10 @@ def _comment(tunnel: Tunnel, text: str) -> str:
 
 
 def _obstacles(tunnel: Tunnel, proxies: set[str], addresses: Mapping[str, str]) -> Iterator[str]:
-    """Why no line can lead to a tunnel.
+    """Yield the reasons why no line can lead to a tunnel.
 
     @param proxies: the names that ptunnel itself looks up.
-    @param addresses: of the names that have a line.
+    @param addresses: the addresses of names that have a line.
     """
     listen, host = tunnel.listen, tunnel.targetHost
     name = canonical(host)
@@ -85,9 +86,9 @@ def _obstacles(tunnel: Tunnel, proxies: set[str], addresses: Mapping[str, str]) 
 def _remarks(
     tunnel: Tunnel, shared: Mapping[str, list[Tunnel]], proxies: Mapping[str, Proxy]
 ) -> Iterator[str]:
-    """What somebody who uses the line must know.
+    """Yield remarks for users of the line.
 
-    @param shared: by address, all that listen there.
+    @param shared: by address, the tunnels that listen there.
     """
     listen = tunnel.listen
     assert isinstance(listen, TcpListen)

@@ -1,4 +1,4 @@
-"""The options of each command; twistd has those of `run`."""
+"""The options of each command; those of `run` are also twistd's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ptunnel.config import (
 )
 from ptunnel.errors import ConfigError
 
-# In a proxy's URL, what stands between user name and host.
+# In a proxy's URL, the password between user name and host.
 _PASSWORD = re.compile(r"(?s)(?:[^:@/]*://)?[^:@]*:(.+)@")
 
 
@@ -35,7 +35,7 @@ COMMANDS = ("run", "connect", "check", "hosts", "demo", "help", "version")
 
 
 def commandHint(word: str) -> str:
-    """The error for a word that is no TUNNEL and may be meant as a command; "" for any other."""
+    """Return the error for a word that is not a TUNNEL and may be meant as a command; else ""."""
     import difflib  # slow to import, and for errors only
 
     if ":" in word or word.startswith("-"):
@@ -49,7 +49,7 @@ def commandHint(word: str) -> str:
 
 
 class ProxyOptions(usage.Options):
-    """The options that say which proxy, as whom, and how much is logged."""
+    """The options for proxies, credentials and logging."""
 
     synopsis: str
     optParameters = [
@@ -88,8 +88,8 @@ class ProxyOptions(usage.Options):
         self.verbosity = 0
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Options may stand behind arguments too. A mistake ends the program with exit code 2 and
-        one line on standard error.
+        """Parse options, also after arguments. A mistake ends the program with exit code 2 and one
+        line on standard error.
         """
         try:
             super().parseOptions(self._inOrder(sys.argv[1:] if options is None else options))
@@ -99,7 +99,7 @@ class ProxyOptions(usage.Options):
             hideArguments(self._secrets())
 
     def _secrets(self) -> list[str]:
-        """Passwords as they were typed, and header fields, which may be some too."""
+        """Return passwords as they were typed, and header fields, which may contain some too."""
         typed = [match[1] for proxy in self.proxies if (match := _PASSWORD.match(proxy))]
         return typed + self.headers + ([self["password"].reveal()] if self["password"] else [])
 
@@ -124,7 +124,7 @@ class ProxyOptions(usage.Options):
         return super().getSynopsis()
 
     def opt_proxy(self, proxy: str) -> None:
-        """host:port or a URL; repeatable, tried in order. Else https_proxy counts, as for curl."""
+        """host:port or a URL; repeatable, tried in order. Default: https_proxy, as for curl."""
         self.proxies.append(proxy)
 
     opt_p = opt_proxy
@@ -150,7 +150,7 @@ class ProxyOptions(usage.Options):
     opt_q = opt_quiet
 
     def opt_verbose(self) -> None:
-        """Log a line for each session; twice: all."""
+        """Log a line for each session; twice: debug too."""
         self.verbosity = min(max(self.verbosity, 0) + 1, 2)
 
     opt_v = opt_verbose
@@ -173,10 +173,10 @@ class ProxyOptions(usage.Options):
         self.words = list(words)
 
     def ask(self, username: str) -> str:
-        """Ask on the terminal for a password; "" where there is none. A daemon asks nobody."""
+        """Ask on the terminal for a password. @return: "" without a terminal, and in a daemon."""
         if self.parent is not None and not self.parent.get("nodaemon"):
             return ""
-        from ptunnel.cli.terminal import askPassword  # seldom needed
+        from ptunnel.cli.terminal import askPassword  # rarely needed
 
         return askPassword(f"Password of {printable(username)} for the proxy: ")
 
@@ -197,7 +197,7 @@ class ProxyOptions(usage.Options):
 class Options(ProxyOptions):
     """The options of `ptunnel run` and `twistd ptunnel`.
 
-    @ivar settings: what they and the config file come to.
+    @ivar settings: the settings from the options and the config file.
     """
 
     synopsis = "[options] [TUNNEL ...]"
@@ -247,7 +247,7 @@ class ConnectOptions(ProxyOptions):
 class CheckOptions(Options):
     """The options of `ptunnel check`.
 
-    @ivar deadline: seconds for all of it.
+    @ivar deadline: seconds for the whole check.
     """
 
     synopsis = "check [options] [TUNNEL ...]"
@@ -281,6 +281,6 @@ class HostsOptions(Options):
 
     def commandLine(self) -> CommandLine:
         line = super().commandLine()
-        # Nothing is asked here that it does not need.
+        # This command needs no password, so none is asked for.
         needsNone = line.password is None and line.passwordFile is None
         return dataclasses.replace(line, username=None) if needsNone else line

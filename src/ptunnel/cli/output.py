@@ -1,4 +1,4 @@
-"""What the command prints that is no log: its output, and mistakes."""
+"""The output of the command and its messages for mistakes, which are not log lines."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from ptunnel.errors import reasonOf
 
 
 def say(text: str) -> None:
-    """Print; where that cannot be written, one line on standard error, and exit code 1.
+    """Print. If that fails, print one line on standard error, and exit with 1.
 
-    @raise BrokenPipeError: where whoever read it has gone.
+    @raise BrokenPipeError: where the reader has gone.
     """
     try:
         print(text, flush=True)
     except BrokenPipeError:
         raise
     except OSError as e:
-        # What is left in its buffer would fail again at the exit.
+        # The rest in its buffer would fail again at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"ptunnel: cannot write to standard output: {reasonOf(e)}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
 def mistake(text: str) -> NoReturn:
-    """One line on standard error, and exit code 2."""
+    """Print one line on standard error, and exit with 2."""
     print(f"ptunnel: {text}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def output(text: str) -> None:
-    """Print, in whatever encoding the output has."""
+    """Print, in the encoding of the output."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)

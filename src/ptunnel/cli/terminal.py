@@ -1,4 +1,4 @@
-"""A password that is typed, on the terminal of whoever started the program."""
+"""Asks for a password on the terminal."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from typing import NoReturn
 
 
 def askPassword(prompt: str) -> str:
-    """Ask without echo.
+    """Ask without echo. However it ends, by Ctrl-C or a signal too, the terminal echoes again.
 
-    Wherever it ends, by Ctrl-C or a signal too, the terminal echoes again.
-
-    @return: "" where there is no terminal, where it belongs to another process at the moment, and
-        where nothing was typed.
+    @return: "" without a terminal, while another process has it, and if nothing was typed.
     """
     if not _isOurs():
         return ""
@@ -29,7 +26,7 @@ def askPassword(prompt: str) -> str:
 
 
 def _isOurs() -> bool:
-    """Whether there is a terminal, and this process may use it now."""
+    """Return whether there is a terminal that this process may use now."""
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
     except OSError:
@@ -45,8 +42,8 @@ def _isOurs() -> bool:
 
 @contextlib.contextmanager
 def orderlyEnd() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the program by an exception, with the exit code that a shell has
-    for them, as SIGINT does it in Python: behind it the terminal is put right.
+    """Make SIGTERM and SIGHUP raise SystemExit, with the exit code of a shell for them, so that
+    `finally` blocks restore the terminal.
     """
 
     def end(number: int, frame: object) -> NoReturn:
