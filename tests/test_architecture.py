@@ -297,6 +297,13 @@ class LayerTests(SynchronousTestCase):
         for path in *MODULES.values(), PLUGIN:
             self.assertTrue(ast.get_docstring(parse(path)), path.name)
 
+    def test_noneListsItsUsers(self) -> None:
+        for path in *MODULES.values(), PLUGIN:
+            for node in ast.walk(parse(path)):
+                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                    said = ast.get_docstring(node) or ""
+                    self.assertNotIn("used by", " ".join(said.split()).lower(), path.name)
+
 
 class FindingTests(SynchronousTestCase):
     """That the tests above would see what they look for."""

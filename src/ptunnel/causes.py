@@ -1,8 +1,7 @@
 """The causes of failures that are known, each with what to do about it. The one line of a failed
 session and `ptunnel check` draw on this list, and docs/errors.md explains each.
 
-A failure says its cause by id where it is made. Used by all that make failures, and by check, which
-looks the cause up; imports none of them.
+A failure carries its cause. This module imports none of those that make failures.
 """
 
 from __future__ import annotations

@@ -20,8 +20,7 @@
           +-- TargetFailed          the target was reached, but does not come to TLS as it should
           +-- RouteFailed           each of several ways was tried; holds the failure of each
 
-A TunnelError says in one line what failed, where, and, where that is known, why. Used by every
-other module; imports only the causes.
+A TunnelError says in one line what failed, where, and, where that is known, why.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Answers to a proxy's challenges. Knows no reactor; used by login, and by whoever has credentials.
+"""Answers to a proxy's challenges, sans-IO.
 
 credentials    Secret and Credentials
-challenges     what the proxy asks, parsed
-schemes        what every scheme has in common; Basic
+challenges     the challenges of a proxy, parsed
+schemes        the interface of a scheme; Basic
 digest         Digest
 spnego         NTLM and Negotiate
-choice         the strongest that the credentials serve
+choice         the strongest scheme that the credentials serve
 """
 
 from ptunnel.auth.challenges import Challenge, ChallengeError, parseChallenges

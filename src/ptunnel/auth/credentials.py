@@ -1,4 +1,4 @@
-"""A user name and a password for one proxy. Used by the schemes, and by whoever has them."""
+"""A user name and a password for one proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digest access authentication (RFC 7616), for CONNECT. Used by the choice of a scheme."""
+"""Digest access authentication (RFC 7616), for CONNECT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NTLM and Negotiate, the schemes of Windows domains, by pyspnego. Used by the choice of a scheme.
+"""NTLM and Negotiate, the schemes of Windows domains, by pyspnego.
 
 Both authenticate a connection, in several steps (RFC 4559, MS-NTHT). pyspnego is imported only
 where a proxy asks for them.

@@ -1,4 +1,4 @@
-"""`ptunnel check`: try every way of every tunnel, hop by hop, and say what is wrong. Used by cli.
+"""`ptunnel check`: try every way of every tunnel, hop by hop, and say what is wrong.
 
     ends      whether the end of one direction ends the other too
     listening who listens where a tunnel is to listen

@@ -1,4 +1,4 @@
-"""What `ptunnel check` found, as values, as text and as JSON. Used by cli and the rest of check."""
+"""What `ptunnel check` found, as values, as text and as JSON."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The endpoints of one way to a target, each wrapped in one that notes when its connection stood.
-Used by walk."""
+"""The endpoints of one way to a target, each wrapped in one that notes its time and result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One way to a target, walked once, step by step. Used by check."""
+"""One way to a target, walked once, step by step."""
 
 from __future__ import annotations
 

@@ -1,22 +1,21 @@
 """From an INI file, a command line and the environment to frozen settings. Opens no socket.
 
-    values         what comes out
+    values         the results, as frozen dataclasses
     addresses      targets, tunnels, proxies, where to listen, who may connect
-    slips          what stands around an address and is no part of it, named for what it is
-    words          durations, numbers, names, headers; and how a mistake is quoted
+    slips          text around an address that is not part of it, with a message for each kind
+    words          durations, numbers, names, headers; and the quoting of mistakes
     comments       comments behind values, and secrets that look as if they had one
     files          config and password files as text
     tls            TLS to a proxy or a target
     proxies        a [proxy] of the config file: credentials, their source, chains
     ini            the config file
-    listens        `auto`, addresses that are taken, ways that lead back to one of them
+    listens        `auto`, addresses in use, ways that lead back to one of them
     environment    https_proxy, as curl reads it
     bypass         no_proxy, as curl reads it
     options        the proxies of -p, -H, -U and its password
     settings       all of them together
 
-Every mistake is a L{ConfigError} of one line, and none of them shows a password. Used by service,
-tap and cli; and by passwords, which reads again what is checked here.
+Every mistake is a L{ConfigError} of one line, and none of them shows a password.
 """
 
 from ptunnel.config.addresses import (

@@ -1,7 +1,7 @@
 """Addresses: targets, tunnels, proxies, where to listen, who may connect. Opens no socket.
 
 A host is a name or an address, never with a user, scheme, path, space or control character, since
-it becomes part of a request (RFC 9110 section 9.3.6). Used by all that read config.
+it becomes part of a request (RFC 9110 section 9.3.6).
 """
 
 from __future__ import annotations

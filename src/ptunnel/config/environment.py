@@ -1,4 +1,4 @@
-"""The proxy that the environment names, as curl reads it for an https target. Used by settings."""
+"""The proxy that the environment names, as curl reads it for an https target."""
 
 from __future__ import annotations
 

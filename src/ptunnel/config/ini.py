@@ -1,4 +1,4 @@
-"""The config file: its sections and keys, each checked on its own. Used by settings."""
+"""The config file: its sections and keys, each checked on its own."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Where tunnels listen: `auto`, addresses that are taken, and ways that lead back to one of them.
-Used by settings and hosts, and L{ownListen} by whoever connects to an address.
-"""
+"""Where tunnels listen: `auto`, addresses in use, and ways that lead back to one of them."""
 
 from __future__ import annotations
 

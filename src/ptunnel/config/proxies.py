@@ -1,6 +1,6 @@
-"""A [proxy] of the config file: its TLS, its credentials, and what it goes through. Used by ini.
+"""A [proxy] of the config file: its TLS, its credentials, and the proxy it goes through.
 
-What a password file or variable holds is checked here and read again when it is needed. Commands
+The password in a file or variable is checked here, and read again when it is needed. Commands
 and keyrings are left alone: they may be slow, ask somebody, or count what they are asked.
 """
 

@@ -1,4 +1,4 @@
-"""Config file, command line and environment together. Used by service, tap and cli."""
+"""Combines config file, command line and environment into settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS as the config file writes it, to a proxy or to a target. Used by proxies, ini and settings.
+"""TLS as the config file writes it, to a proxy or to a target.
 
 The keys of a tunnel are those of a proxy with `tls-` before them. Files are looked at only where
 TLS is spoken, because a default that nothing uses may name one that is not there.

@@ -1,7 +1,6 @@
 """One hop: a connection to a target through the proxy behind any other endpoint.
 
 A ConnectEndpoint is an endpoint over an endpoint, so a chain of proxies is one within another.
-Used by route, and by programs that import ptunnel.
 """
 
 from __future__ import annotations

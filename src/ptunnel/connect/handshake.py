@@ -1,4 +1,4 @@
-"""CONNECT as bytes in, bytes out (RFC 9110 section 9.3.6). Knows no reactor; used by endpoint.
+"""CONNECT as bytes in, bytes out (RFC 9110 section 9.3.6), without a reactor.
 
 A 2xx answer means one thing, whatever its headers say, so its head is only checked line by line.
 Every other answer is read by h11, with its framing, to say in words why there is no tunnel.

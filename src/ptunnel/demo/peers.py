@@ -1,4 +1,4 @@
-"""The two ends of a conversation in the demo: a client, and an echo server. Used by tour."""
+"""The two ends of a conversation in the demo: a client, and an echo server."""
 
 from __future__ import annotations
 

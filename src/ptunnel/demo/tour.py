@@ -1,6 +1,6 @@
 """What `ptunnel demo` shows: a proxy, two servers, a tunnel to each, and the main job done on them.
 
-Tour is also an example of a program that imports ptunnel. Used by demo.
+Tour is also an example of a program that imports ptunnel.
 """
 
 from __future__ import annotations

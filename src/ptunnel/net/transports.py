@@ -1,4 +1,4 @@
-"""What Twisted's transports do not say of themselves. Used by the endpoints, splice and tunnel."""
+"""Facts about Twisted's transports that their interfaces do not offer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a proxy can be reached, as far as all tunnels through it know. Used by route.
+"""Whether a proxy can be reached, as far as all tunnels through it know.
 
 A proxy that cannot be reached is ill: tunnels that have another way pass it over. Behind a
 back-off that grows, one connection finds out whether it is well again; it carries no tunnel, so

@@ -1,7 +1,7 @@
 """One tunnel: a factory to listen with, and a session for each client.
 
-A session goes through: accept, pause the client, connect, splice, account. Used by service, and by
-programs that import ptunnel. It takes any client endpoint, so a direct connection, a chain of
+A session goes through: accept, pause the client, connect, splice, account. It takes
+any client endpoint, so a direct connection, a chain of
 proxies and a test's fake are one thing to it.
 """
 

@@ -1,6 +1,6 @@
 """The last hop, where ptunnel speaks TLS with a target whose client speaks none and the protocol
-has a STARTTLS of its own. An endpoint over any other. Used by route, and by programs that import
-ptunnel; for TLS from the first byte L{ptunnel.tls.TlsEndpoint} is enough.
+has a STARTTLS of its own. An endpoint over any other. For TLS from the first byte
+L{ptunnel.tls.TlsEndpoint} is enough.
 """
 
 from __future__ import annotations

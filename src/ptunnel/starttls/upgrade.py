@@ -1,4 +1,4 @@
-"""What every upgrade of a plaintext connection into TLS has in common; used by its siblings.
+"""The interface of an upgrade of a plaintext connection to TLS.
 
 A protocol says where a message ends and what a message means. The limits, what may follow what,
 and the words of most failures are here.

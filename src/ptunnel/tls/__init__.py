@@ -1,6 +1,5 @@
-"""TLS to a hop, be it a proxy or the target: an endpoint over any other, the files that it needs,
-and words for what goes wrong. Used by config, route, target and check, and by programs that import
-ptunnel.
+"""TLS to a hop, a proxy or the target: an endpoint over any other, its settings and files, and the
+words for its failures.
 """
 
 from ptunnel.tls.endpoint import TlsEndpoint

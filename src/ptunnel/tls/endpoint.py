@@ -1,6 +1,4 @@
-"""An endpoint over any other, with TLS between. Used by route, target and programs that import
-ptunnel.
-"""
+"""An endpoint over any other, with TLS between."""
 
 from __future__ import annotations
 

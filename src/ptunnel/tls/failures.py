@@ -1,6 +1,4 @@
-"""What goes wrong with TLS, in words; OpenSSL's own are for programmers. Used by its siblings, and
-by whoever has a connection over TLS that broke.
-"""
+"""Failures of TLS, in words; OpenSSL's own are for programmers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """How TLS is spoken to a hop: the settings, and the files that they name, read again when they
-change. Used by config, endpoint and route.
+change.
 """
 
 from __future__ import annotations
