@@ -1,4 +1,4 @@
-"""What a proxy wants to know: its Proxy-Authenticate fields, parsed (RFC 9110 section 11)."""
+"""The challenges of a proxy: its Proxy-Authenticate fields, parsed (RFC 9110 section 11)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SCHEME = re.compile(rf"{_NAME}(?=[ \t,]|\Z)")
 # Real names of schemes, parameters and algorithms are shorter.
 _BRIEF = 40
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|\Z))")
-# A parameter as it should be; the comma behind it may be missing.
+# A valid parameter; the comma after it may be missing.
 _PARAMETER = re.compile(
     rf"""(?sx) ({_NAME}) [ \t]*=[ \t]*
     (?: "((?:[^"\\]|\\.)*)" | ([^\s",=]+) ) (?=[ \t]*(?:,|\Z)|[ \t]+{_NAME}[ \t]*=)"""
 )
-# Without quotes, or with quotes that have quotes within them or no end: it goes on to a comma, to
-# a quote that could be the last one, or to a scheme that is known.
+# A parameter without quotes, or with quotes inside its quotes, or without a closing one. It ends at
+# a comma, at a quote that could be the last one, or before a known scheme.
 _SLOPPY = re.compile(
     rf"""(?sxi) ({_NAME}) [ \t]*=[ \t]*
     (?: "(.*?)
@@ -46,17 +46,17 @@ def brief(text: str) -> str:
 
 
 class ChallengeError(ValueError):
-    """A challenge that cannot be answered; its text says why, and holds no secret."""
+    """A challenge that cannot be answered. The text says why, and contains no secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One scheme that a proxy offers, or goes on with.
+    """One scheme that a proxy offers or continues.
 
     @ivar scheme: in lower case.
     @ivar parameters: by name in lower case.
-    @ivar token: what stands instead of parameters, as Negotiate has it; or "".
-    @ivar trouble: why its parameters cannot be relied on; "" where they can.
+    @ivar token: the token in place of parameters, as with Negotiate; or "".
+    @ivar trouble: why its parameters are unreliable; "" if they are reliable.
     """
 
     scheme: str
@@ -66,11 +66,11 @@ class Challenge:
 
 
 def parseChallenges(values: Sequence[bytes]) -> list[Challenge]:
-    """The challenges of one 407, in order, as far as they can be made out. Some proxies do not
-    quote what they should; that must not prevent an answer that does not need it.
+    """Parse the challenges of one 407, in order, as far as possible. Some proxies omit quotes; that
+    must not prevent an answer that does not need the parameter.
 
-    @param values: of its Proxy-Authenticate fields, each of which may hold several.
-    @raise ChallengeError: where they name no scheme.
+    @param values: the values of its Proxy-Authenticate fields; each may hold several challenges.
+    @raise ChallengeError: if they name no scheme.
     """
     found: list[Challenge] = []
     trouble = "it names no scheme"
@@ -85,16 +85,16 @@ def parseChallenges(values: Sequence[bytes]) -> list[Challenge]:
 
 
 class _Field:
-    """One Proxy-Authenticate field, and how far it was read."""
+    """One Proxy-Authenticate field, and the position of the parser."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._position = 0
 
     def read(self, found: list[Challenge]) -> bool:
-        """Add the challenges to those that were found so far.
+        """Append the challenges to `found`.
 
-        @return: False where there is something that belongs to none.
+        @return: False if some text belongs to no challenge.
         """
         isClean = True
         while self._skip(_SEPARATORS) < len(self._text) and len(found) < MAX_CHALLENGES:
@@ -108,7 +108,7 @@ class _Field:
         return isClean
 
     def _challenge(self, scheme: str) -> Challenge:
-        """What follows the name of a scheme, up to the next one."""
+        """Parse what follows the name of a scheme, up to the next one."""
         start = self._skip(_SPACE)
         token = _TOKEN68.match(self._text, start)
         if token is not None:
@@ -139,7 +139,7 @@ class _Field:
         return strict or _SLOPPY.match(self._text, self._position)
 
     def _skip(self, pattern: re.Pattern[str]) -> int:
-        """Go on behind what a pattern matches. @return: where that is."""
+        """Move behind the match of a pattern. @return: the new position."""
         match = pattern.match(self._text, self._position)
         assert match is not None
         self._position = match.end()

@@ -16,9 +16,7 @@ SCHEMES: tuple[type[Scheme], ...] = (Negotiate, Digest, Ntlm, Basic)
 
 
 def titlesOf(challenges: Sequence[Challenge]) -> tuple[str, ...]:
-    """The schemes of some challenges, as people write them; each once, and no more than a line has
-    room for.
-    """
+    """Return the titles of the schemes of some challenges, each once; eight at most, for a line."""
     titles = {kind.name: kind.title for kind in SCHEMES}
     return tuple(dict.fromkeys(titles.get(c.scheme, brief(c.scheme.title())) for c in challenges))[
         :8
@@ -31,11 +29,12 @@ def choose(
     wanted: str = "auto",
     without: Container[str] = (),
 ) -> tuple[type[Scheme], Challenge]:
-    """The strongest scheme that the proxy offers and the credentials serve (RFC 7616 section 5.4).
+    """Return the strongest scheme that the proxy offers and the credentials serve (RFC 7616 section
+    5.4), and its challenge.
 
-    @param wanted: the only one that may be used, or "auto".
-    @param without: the names of those that were tried in vain.
-    @raise NoScheme: where there is none.
+    @param wanted: the name of the only scheme that may be used, or "auto".
+    @param without: the names of schemes that were tried and failed.
+    @raise NoScheme: if there is none.
     """
     advice: list[str] = []
     for kind in SCHEMES:

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from urllib.parse import quote
 
-# A password of so few characters may stand in a text by chance.
+# A password this short may occur in a text by chance.
 MIN_SHOWN = 3
 
 
@@ -19,7 +19,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself."""
+        """Return the text."""
         return self._text
 
     def __repr__(self) -> str:
@@ -39,8 +39,8 @@ class Secret:
 class Credentials:
     """A user name and a password for one proxy; the repr shows no password.
 
-    @raise ValueError: where a scheme could not carry them: a control character or what is no UTF-8
-        in either, or a colon in the user name (RFC 7617 section 2, RFC 7616 section 3.4.2).
+    @raise ValueError: if a scheme could not carry them: a control character or one that is not
+        UTF-8 in either, or a colon in the user name (RFC 7617 section 2, RFC 7616 section 3.4.2).
     """
 
     username: str
@@ -59,19 +59,19 @@ class Credentials:
                 raise ValueError(f"a {what} must be text that UTF-8 can carry")
 
     def basic(self) -> bytes:
-        """The value of a Proxy-Authorization header (RFC 7617 section 2), in UTF-8."""
+        """Return the value of a Proxy-Authorization header (RFC 7617 section 2), in UTF-8."""
         both = f"{self.username}:{self.password.reveal()}"
         return b"Basic " + base64.b64encode(both.encode())
 
     def secrets(self) -> tuple[bytes, ...]:
-        """The forms in which the password could come back from a proxy. One of a few characters
-        is looked for only as a part of the header: it would be found in any text.
+        """Return the forms in which a proxy could send the password back. For a very short one only
+        the header's value: the password itself would be found in any text.
         """
         token = self.basic().removeprefix(b"Basic ")
         plain = self.password.reveal()
         if len(plain.encode()) <= MIN_SHOWN:
             return (token,)
-        # Quoted as a part of a URL, and as most libraries do.
+        # Quoted strictly, and as most libraries quote.
         quoted = quote(plain, safe="").encode(), quote(plain).encode()
         forms = plain.encode(), *quoted, base64.b64encode(plain.encode())
         return tuple(dict.fromkeys((token, *forms)))

@@ -16,11 +16,11 @@ _HASHES = {"SHA-512-256": "sha512_256", "SHA-256": "sha256", "MD5": "md5"}
 _AVAILABLE = {
     name: python for name, python in _HASHES.items() if python in hashlib.algorithms_available
 }
-# A nonce may run out while an answer is under way, but not again and again.
+# A nonce may expire while an answer is on its way, but not repeatedly.
 MAX_STALE = 2
-# Nonces have some 50 bytes. What is sent back with each request should stay within a head.
+# Nonces have some 50 bytes. Each request sends it back, and its head must stay small.
 MAX_NONCE = 4096
-# Connections that are challenged at the same time have a nonce each; older ones are not seen again.
+# Connections that are challenged at the same time have a nonce each; older nonces do not return.
 MAX_COUNTED = 64
 
 
@@ -32,10 +32,10 @@ def digestResponse(
     nc: str,
     cnonce: str,
 ) -> str:
-    """The `response` parameter (RFC 7616 section 3.4.1).
+    """Return the `response` parameter (RFC 7616 section 3.4.1).
 
     @param nc: eight hexadecimal digits.
-    @param cnonce: ours.
+    @param cnonce: the client's nonce.
     @raise ChallengeError: for an algorithm or qop that is not supported.
     """
     algorithm, session = _algorithm(challenge)
@@ -57,7 +57,7 @@ def digestResponse(
 
 
 def _algorithm(challenge: Challenge) -> tuple[str, bool]:
-    """Its name, and whether it is the kind with "-sess"."""
+    """Return the name of its algorithm, and whether it is the variant with "-sess"."""
     name = challenge.parameters.get("algorithm", "MD5").upper()
     base = name.removesuffix("-SESS")
     if base not in _AVAILABLE:
@@ -66,7 +66,7 @@ def _algorithm(challenge: Challenge) -> tuple[str, bool]:
 
 
 def _qop(challenge: Challenge) -> bool:
-    """Whether qop=auth is used; where there is none at all, it is as in RFC 2069."""
+    """Return whether qop=auth is used. Without qop the answer is that of RFC 2069."""
     qop = challenge.parameters.get("qop")
     if qop is None:
         return False
@@ -76,7 +76,7 @@ def _qop(challenge: Challenge) -> bool:
 
 
 def _check(challenge: Challenge) -> None:
-    """@raise ChallengeError: where it cannot be answered."""
+    """@raise ChallengeError: if it cannot be answered."""
     if challenge.trouble:
         raise ChallengeError(challenge.trouble)
     for name in "realm", "nonce", "opaque":
@@ -110,7 +110,7 @@ class Digest(Scheme):
 
     @classmethod
     def best(cls, challenges: Sequence[Challenge]) -> Challenge:
-        """The one with the strongest algorithm, of those that can be answered."""
+        """Return the challenge with the strongest algorithm, of those that can be answered."""
         best, least = challenges[0], len(_AVAILABLE)
         for challenge in challenges:
             try:
@@ -126,11 +126,11 @@ class Digest(Scheme):
         return _DigestExchange(self, target)
 
     def use(self, challenge: Challenge) -> None:
-        """From now on its nonce is used."""
+        """Use the nonce of this challenge from now on."""
         self.challenge = challenge
 
     def counted(self, nonce: str) -> str:
-        """How often this nonce was used, this time too: to count again from 1 is a replay."""
+        """Count a use of this nonce and return the count. Starting at 1 again would be a replay."""
         count = self._counts.pop(nonce, 0) + 1
         self._counts[nonce] = count
         if len(self._counts) > MAX_COUNTED:
@@ -144,7 +144,7 @@ class _DigestExchange(Exchange):
         self._digest = scheme
         self._target = target
         self._answered = False
-        self._nonce: str | None = None  # as it was sent; "" is one too
+        self._nonce: str | None = None  # the last one sent; "" is a nonce too
         self._stale = 0
 
     def first(self) -> bytes | None:
@@ -153,7 +153,7 @@ class _DigestExchange(Exchange):
     def answer(self, challenge: Challenge) -> bytes | None:
         _check(challenge)
         if self._nonce is not None:
-            # A proxy may have forgotten the nonce that was used unasked, and not say so.
+            # A proxy may have forgotten the nonce of a first request, without saying stale.
             forgotten = not self._answered and challenge.parameters["nonce"] != self._nonce
             if challenge.parameters.get("stale", "").lower() == "true":
                 self._stale += 1
@@ -203,7 +203,7 @@ class _DigestExchange(Exchange):
 
 
 def _username(credentials: Credentials, challenge: Challenge) -> tuple[list[tuple[str, str]], bool]:
-    """The user name's field, and whether it is hashed (RFC 7616 sections 3.4.2 and 3.4.4)."""
+    """Return the user name's field, and whether it is hashed (RFC 7616 sections 3.4.2, 3.4.4)."""
     parameters, name = challenge.parameters, credentials.username
     if parameters.get("userhash", "").lower() == "true":
         both = f"{name}:{parameters['realm']}".encode("utf-8", "surrogateescape")

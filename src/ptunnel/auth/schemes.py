@@ -1,4 +1,4 @@
-"""How a scheme answers challenges: the interface, and Basic."""
+"""The interface of a scheme that answers challenges, and Basic."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from ptunnel.causes import Cause
 
 
 class Scheme(ABC):
-    """One scheme at one proxy, for as long as the credentials are the same; what it learned there
-    serves all connections.
+    """One scheme at one proxy, with the same credentials. Its state is shared by all connections.
 
-    @cvar name: as challenges have it, in lower case.
-    @cvar title: as people write it.
-    @cvar bound: whether it is a connection that is authenticated, not a request.
-    @cvar blocking: whether answers may ask another server first, and block.
+    @cvar name: its name in challenges, in lower case.
+    @cvar title: its name in messages.
+    @cvar bound: whether the scheme authenticates the connection, so it must be reused.
+    @cvar blocking: whether an answer may block, for example on a request to another server.
     """
 
     name: ClassVar[str]
@@ -29,7 +28,7 @@ class Scheme(ABC):
 
     def __init__(self, credentials: Credentials | None, proxyHost: str = "") -> None:
         """
-        @param credentials: None only for a scheme that does without them.
+        @param credentials: None only for a scheme that needs none.
         @param proxyHost: the proxy's name, without a port.
         """
         self.credentials = credentials
@@ -37,30 +36,29 @@ class Scheme(ABC):
 
     @classmethod
     def lacks(cls, credentials: Credentials | None, challenges: Sequence[Challenge]) -> str:
-        """What is missing for it, as an advice; "" where nothing is.
+        """Return advice about a missing requirement; "" if nothing is missing.
 
-        @param challenges: those of this scheme.
+        @param challenges: the challenges of this scheme.
         """
         return "" if credentials is not None else causes.CREDENTIALS_MISSING.hint
 
     @classmethod
     def best(cls, challenges: Sequence[Challenge]) -> Challenge:
-        """Of several challenges of this scheme, the one to answer."""
+        """Return the one to answer, of several challenges of this scheme."""
         return challenges[0]
 
     @abstractmethod
     def begin(self, target: str) -> Exchange:
-        """The authentication of one CONNECT. @param target: `host:port`, as the request has it."""
+        """Begin the authentication of one CONNECT. @param target: `host:port`, as requested."""
 
 
 class Exchange(ABC):
     """The authentication of one CONNECT, as values of Proxy-Authorization.
 
-    @ivar midway: whether what was sent so far is a part only, and the rest has to follow on the
-        same connection.
-    @ivar continues: whether the newest answer is such a rest.
-    @ivar channel: what binds it to the TLS connection that it goes through (RFC 5929 section 4);
-        b"" where there is none.
+    @ivar midway: whether more messages have to follow on the same connection.
+    @ivar continues: whether the newest answer was such a further message.
+    @ivar channel: the channel binding of the TLS connection to the proxy (RFC 5929 section 4); b""
+        for none.
     """
 
     midway = False
@@ -73,35 +71,35 @@ class Exchange(ABC):
 
     @abstractmethod
     def first(self) -> bytes | None:
-        """What can be sent unasked to a proxy that has accepted this scheme before; None where it
-        has to ask first.
+        """Return the value to send before a challenge, to a proxy that has accepted this scheme
+        before; None if a challenge is needed first.
 
-        @raise ChallengeError: where there is nothing to be sent any more.
+        @raise ChallengeError: if nothing can be sent any more.
         """
 
     @abstractmethod
     def answer(self, challenge: Challenge) -> bytes | None:
-        """What to send in answer to a 407; None where that says: the credentials are rejected.
+        """Return the answer to a 407; None if the 407 means that the credentials were rejected.
 
-        @raise ChallengeError: for what cannot be answered.
+        @raise ChallengeError: for a challenge that cannot be answered.
         """
 
     @property
     def told(self) -> bool:
-        """Whether what was sent shows who we are, so that it counts as an attempt."""
+        """Whether an identity was sent, so that it counts as an attempt."""
         return True
 
     def accepted(self, info: bytes | None = None) -> None:  # noqa: B027 (most learn nothing by it)
-        """The proxy let it pass. @param info: its Proxy-Authentication-Info (RFC 7615)."""
+        """Note the proxy's acceptance. @param info: its Proxy-Authentication-Info (RFC 7615)."""
 
     def secrets(self) -> tuple[bytes, ...]:
-        """What went to the proxy, and nobody else is to see."""
+        """Return the secrets that went to the proxy, for masking."""
         credentials = self._scheme.credentials
         return (*self._sent, *(credentials.secrets() if credentials is not None else ()))
 
 
 class Basic(Scheme):
-    """User name and password as they are (RFC 7617)."""
+    """User name and password in clear (RFC 7617)."""
 
     name = "basic"
     title = "Basic"
@@ -124,9 +122,9 @@ class _BasicExchange(Exchange):
 
 
 class NoScheme(ValueError):
-    """None of the schemes that are offered can be used; its text says what to do.
+    """None of the offered schemes can be used. The text says what to do.
 
-    @ivar cause: whether that is for want of credentials.
+    @ivar cause: the Cause of the failure.
     """
 
     def __init__(self, advice: str, cause: Cause = causes.SCHEME_NOT_SERVED) -> None:

@@ -1,7 +1,7 @@
 """NTLM and Negotiate, the schemes of Windows domains, by pyspnego.
 
-Both authenticate a connection, in several steps (RFC 4559, MS-NTHT). pyspnego is imported only
-where a proxy asks for them.
+Both authenticate a connection, in several steps (RFC 4559, MS-NTHT). pyspnego is imported only if
+a proxy asks for them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ptunnel.auth.schemes import Exchange, Scheme
 
 
 class _Spnego(Scheme):
-    """@cvar extra: what to install."""
+    """@cvar extra: the extra of the package to install."""
 
     bound = True
     extra: ClassVar[str]
@@ -48,7 +48,7 @@ class Negotiate(_Spnego):
     name = "negotiate"
     title = "Negotiate"
     extra = "negotiate"
-    blocking = True  # a ticket may have to be got from its server
+    blocking = True  # it may have to fetch a ticket from its server
 
     @classmethod
     def lacks(cls, credentials: Credentials | None, challenges: Sequence[Challenge]) -> str:
@@ -57,7 +57,7 @@ class Negotiate(_Spnego):
 
 
 def _lacksTickets() -> str:
-    """What is missing for a ticket of the user's own."""
+    """Return advice about what a ticket of the user's own needs; "" if nothing is missing."""
     if find_spec("gssapi") is None:
         return "give a user name and password, or for Kerberos pip install 'ptunnel[negotiate]'"
     return ""
@@ -76,7 +76,7 @@ class _SpnegoExchange(Exchange):
         if not challenge.token:
             if self.told:
                 return None
-            # It asks (again) from the beginning, and nobody's credentials were sent yet.
+            # It starts (again) from the beginning, and no identity was sent yet.
             if self._isRestarted:
                 raise ChallengeError(f"it does not go on with {self._scheme.title}")
             self._isRestarted, self._context = self._context is not None, None
@@ -93,7 +93,7 @@ class _SpnegoExchange(Exchange):
 
     @property
     def told(self) -> bool:
-        """NTLM's first message does not say who we are; a ticket does."""
+        """NTLM's first message contains no identity; a ticket does."""
         if self._context is None:
             return False
         return not self.midway or self._context.negotiated_protocol != "ntlm"
@@ -107,7 +107,7 @@ class _SpnegoExchange(Exchange):
         except ImportError:
             what = f"for {title}, pip install 'ptunnel[negotiate]'"
             raise ChallengeError(what) from None
-        except Exception as e:  # whatever pyspnego and what is below it raise
+        except Exception as e:  # any error of pyspnego or the libraries below it
             if token is not None:
                 raise ChallengeError(f"its {title} token makes no sense") from None
             raise ChallengeError(f"{title} cannot begin: {_words(e)}") from None
@@ -135,7 +135,7 @@ class _SpnegoExchange(Exchange):
 
 
 def _words(error: Exception) -> str:
-    """Why there is no context. What stands in pyspnego's own errors is no secret."""
+    """Return why there is no context. The texts of pyspnego's own errors contain no secret."""
     text = " ".join(str(error).split())
     with contextlib.suppress(ImportError):
         from spnego.exceptions import SpnegoError
