@@ -1,7 +1,7 @@
-"""Text streams that never make their writer wait: logs on standard output and standard error.
+"""Text streams that never block their writer: logs on standard output and standard error.
 
-A thread does the writing, because no other way is safe for pipes, terminals, sockets and files
-alike and leaves the descriptor's flags, which other processes share, as they are.
+A thread writes, because no other way works for pipes, terminals, sockets and files, and leaves the
+flags of the descriptor, which other processes share, unchanged.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TextIO, cast
 
-# Bytes that wait while nobody reads them: some 2,500 lines. Later ones are dropped.
+# The most bytes that wait for a reader: some 2,500 lines. Later lines are dropped.
 LIMIT = 256 * 1024
-# Seconds at the end of the process: for a reader that takes nothing, and for one that is slow.
+# Seconds to wait at the end of the process: for a reader that takes nothing, and for a slow one.
 STUCK, SLOW = 0.25, 2.0
 
 UNREAD = "because nobody read them"
@@ -32,8 +32,8 @@ Describe = Callable[[int, str], str]
 class Spool(io.TextIOBase):
     """Writes whole lines to a descriptor, in order, from a thread of its own.
 
-    Lines beyond L{LIMIT}, and those that cannot be written, are dropped and counted; a line says
-    how many as soon as it can be written.
+    Lines beyond L{LIMIT}, and those that cannot be written, are dropped and counted. A line with
+    their number follows as soon as it can be written.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Spool(io.TextIOBase):
         self._encoding = encoding
         self._write = write
         self._partial = ""
-        # Re-entrant: a signal handler may write while the code that it interrupts does.
+        # Re-entrant: a signal handler may write in the middle of a write.
         self._changed = threading.Condition(threading.RLock())
         self._waiting: deque[bytes | int] = deque()  # a number: that many lines were dropped here
         self._size = 0
@@ -80,7 +80,7 @@ class Spool(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Take some text; whole lines go on their way. It neither waits nor fails."""
+        """Add text; whole lines are passed to the thread. Never blocks and never fails."""
         with self._changed:
             lines, end, self._partial = (self._partial + text).rpartition("\n")
             if end:
@@ -88,7 +88,7 @@ class Spool(io.TextIOBase):
         return len(text)
 
     def finish(self) -> None:
-        """Wait until all is written, for as long as somebody reads it, but for L{SLOW} at most."""
+        """Wait until all is written, while the reader reads, for at most L{SLOW} seconds."""
         end = time.monotonic() + SLOW
         with self._changed:
             if self._partial:
@@ -118,7 +118,7 @@ class Spool(io.TextIOBase):
         self._changed.notify_all()
 
     def _started(self) -> bool:
-        """Start the thread if it does not run; False where the system has none to give."""
+        """Start the thread unless it runs. @return: False where no thread can be started."""
         if self._thread is None or not self._thread.is_alive():
             thread = threading.Thread(target=self._run, name="log", daemon=True)
             try:
@@ -157,7 +157,7 @@ class Spool(io.TextIOBase):
             self._put(b"")
 
     def _put(self, data: bytes) -> bool:
-        """Write some lines, behind the one about those that were lost before them."""
+        """Write lines, after the one about lines lost before them."""
         start = b"\n" if self._cut else b""
         if self._lost:
             line = self._describe(self._lost, self._why) + "\n"
@@ -184,7 +184,7 @@ class Spool(io.TextIOBase):
         while True:
             try:
                 return self._write(self._descriptor, data)
-            except BlockingIOError:  # whoever shares the descriptor has made it so
+            except BlockingIOError:  # made non-blocking by another process
                 poll = select.poll()
                 poll.register(self._descriptor, select.POLLOUT)
                 poll.poll()
@@ -194,16 +194,16 @@ _spools: list[Spool] = []
 
 
 def unblock(name: str, describe: Describe) -> TextIO:
-    """Put a Spool in the place of a standard stream, for the rest of the process.
+    """Replace a standard stream by a Spool, for the rest of the process.
 
     @param name: "stdout" or "stderr".
-    @return: the stream that stands there now: itself where it has no descriptor.
+    @return: the Spool, or the stream itself where it has no descriptor.
     """
     stream = getattr(sys, name)
     try:
         descriptor = stream.fileno()
     except (AttributeError, OSError, ValueError):
-        if stream is None:  # it was closed at the start, and its number may be a socket's by now
+        if stream is None:  # it was closed at the start, and a socket may have its number by now
             stream = open(os.devnull, "w")  # noqa: SIM115
             setattr(sys, name, stream)
         return cast(TextIO, stream)
@@ -221,6 +221,6 @@ def unblock(name: str, describe: Describe) -> TextIO:
 
 
 def finishAll() -> None:
-    """Let what was written to the standard streams come out, without waiting for a stuck reader."""
+    """Write out the standard streams, without waiting for a reader that is stuck."""
     for spool in _spools:
         spool.finish()
