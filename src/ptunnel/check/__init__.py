@@ -1,12 +1,12 @@
 """`ptunnel check`: try every way of every tunnel, hop by hop, and say what is wrong.
 
     ends      whether the end of one direction ends the other too
-    listening who listens where a tunnel is to listen
-    report    what was found: values, text, JSON
-    steps     endpoints that note when their connection stood
+    listening which process listens on a tunnel's address
+    report    the findings: values, text, JSON
+    steps     endpoints that note their time and result
     walk      one way
 
-It listens nowhere, and nothing but TLS, and what asks for it, is said to a target.
+It listens nowhere, and sends a target only TLS and the request for it.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from ptunnel.route.routes import Routes
 
 __all__ = ["Check", "TunnelReport", "asDocument", "asText", "summary", "wantsColour"]
 
-# How many ways are tried at a time: enough that one which hangs delays nobody, and few enough for
-# the descriptors of a process and the patience of a proxy.
+# How many ways are tried at a time: enough that one which hangs delays no others, and few enough
+# for the descriptors of a process and the limits of a proxy.
 SIDE_BY_SIDE = 100
 
 
 class Check:
     """Tries all tunnels of some settings, side by side, within one deadline.
 
-    @ivar reports: of the tunnels that are done, in the order of the settings.
+    @ivar reports: those of the tunnels that are done, in the order of the settings.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Check:
         now: Callable[[], float] = time.time,
     ) -> None:
         """
-        @param deadline: seconds for all of it.
+        @param deadline: seconds for the whole check.
         @param found: called with each tunnel's report, in the order of the settings, as soon as
             those before it are done.
         @param now: this machine's clock, in seconds since 1970.
@@ -73,7 +73,7 @@ class Check:
         self._end = 0.0
 
     def run(self) -> Deferred[list[TunnelReport]]:
-        """@return: fires with all reports at the deadline at the latest, and never fails."""
+        """@return: a Deferred that fires with all reports, by the deadline, and never fails."""
         self._end = self._reactor.seconds() + self._deadline
         tunnels = [
             self._tunnel(tunnel).addCallback(self._note, number)
@@ -100,7 +100,7 @@ class Check:
         return walk.start(min(left, tunnel.connectTimeout or left))
 
     def _bug(self, reason: Failure, name: str) -> WayReport:
-        """What a way is whose walk did not even begin."""
+        """Return the report of a way whose walk raised before it began."""
         return WayReport(name, (), (), bug(cast(BaseException, reason.value), f"via {name}"))
 
     def _note(self, report: TunnelReport, number: int) -> None:

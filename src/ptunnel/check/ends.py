@@ -1,4 +1,4 @@
-"""Whether the end of one direction ends the other one too, on a way that leads to its target."""
+"""Tests whether the end of one direction ends the other one too, on a way that works."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from twisted.internet.defer import Deferred
 
 from ptunnel.check.steps import Greeting
 
-# Seconds for what comes behind an end. It takes a round trip, where anything comes at all.
+# Seconds for bytes to come after an end. If any come, they take a round trip.
 END_WAIT = 2.0
-# Ports of servers that speak TLS from the first byte on: there both directions end together.
+# Ports of servers that speak TLS from the first byte: there both directions end together.
 TLS_PORTS = {443, 465, 563, 636, 853, 989, 990, 993, 995, 5061, 5671, 6697, 8443, 8883}
 
 _LOST = (
@@ -24,27 +24,27 @@ _PERHAPS = (
 
 
 class EndTrial:
-    """Ends one direction, and looks what becomes of the other.
+    """Ends one direction, and observes the other.
 
-    @ivar advice: fires with what is to be said about it, or "", within END_WAIT.
+    @ivar advice: fires with the advice for the report, or "", within END_WAIT.
     """
 
     def __init__(self, reactor: Any, limit: float) -> None:
-        """@param limit: seconds that there are at most."""
+        """@param limit: the most seconds it may take."""
         self.advice: Deferred[str] = Deferred()
         self._probe: Greeting | None = None
         self._connecting: Deferred[Any] | None = None
         self._timer = reactor.callLater(min(END_WAIT, limit), self._conclude, "")
 
     def again(self, connecting: Deferred[Any]) -> None:
-        """Try it on a new connection to a target that greets: it does so whether or not the
+        """Try it on a new connection to a target that greets. It sends its greeting even if the
         direction to it has ended.
         """
         self._connecting = connecting
         connecting.addCallback(self._end, _LOST).addErrback(lambda _: self._conclude(""))
 
     def on(self, probe: Greeting) -> None:
-        """Try it on a connection on which nothing has been said."""
+        """Try it on a connection on which no byte was sent."""
         self._end(probe, _PERHAPS)
 
     def _end(self, probe: Greeting, advice: str) -> None:

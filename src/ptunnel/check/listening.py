@@ -1,4 +1,4 @@
-"""Whether the address on which a tunnel is to listen is taken, and by whom. It listens nowhere."""
+"""Finds the process that listens on the address of a tunnel. It listens nowhere itself."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from ptunnel.check.report import Fault, Listening
 from ptunnel.config import Listen, TcpListen, UnixListen
 
 _PROC = Path("/proc")
-# In /proc/net/tcp: the state of a socket that listens.
+# In /proc/net/tcp: the state of a listening socket.
 _LISTENS = "0A"
 
 
 def listeningAt(listen: Listen) -> Listening | None:
     """
-    @return: None where nobody listens there, where that cannot be known, and where any free port
-        will do.
+    @return: None if no process listens there, if that cannot be found out, and for port 0.
     """
     try:
         if isinstance(listen, UnixListen):
@@ -57,7 +56,7 @@ def _described(address: str, processes: Sequence[int]) -> Listening:
 
 
 def isPtunnel(arguments: Sequence[str]) -> bool:
-    """Whether this is the command line of ptunnel, of a worker of its, or of a twistd with it."""
+    """Return whether this is the command line of ptunnel, of its worker, or of twistd with it."""
     return any(
         os.path.basename(word) == "ptunnel"
         or word.startswith("ptunnel.")
@@ -67,7 +66,7 @@ def isPtunnel(arguments: Sequence[str]) -> bool:
 
 
 def _isTaken(listen: TcpListen) -> bool:
-    """Try to bind it, as a port does that is about to listen; it is free again at once."""
+    """Return whether it cannot be bound. If it can, it is free again at once."""
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -79,7 +78,7 @@ def _isTaken(listen: TcpListen) -> bool:
 
 
 def _tcpInodes(port: int) -> set[str]:
-    """Of all sockets that listen on a port, whatever their address."""
+    """Return the inodes of all sockets that listen on a port, on any address."""
     found = set()
     for table in "tcp", "tcp6":
         for line in _lines(f"net/{table}"):
@@ -90,7 +89,7 @@ def _tcpInodes(port: int) -> set[str]:
 
 
 def _unixInodes(path: str) -> set[str]:
-    """Of the sockets that listen on a path."""
+    """Return the inodes of the sockets that listen on a path."""
     accepts = 1 << 16
     return {
         line[6] for line in _lines("net/unix") if line[7:8] == [path] and int(line[3], 16) & accepts
@@ -98,7 +97,7 @@ def _unixInodes(path: str) -> set[str]:
 
 
 def _lines(table: str) -> list[list[str]]:
-    """Of a table of the kernel's, without its first line; none where there is no such table."""
+    """Return the lines of a table of the kernel, without the first; none if it is missing."""
     try:
         return [line.split() for line in (_PROC / table).read_text().splitlines()[1:]]
     except OSError:
@@ -106,7 +105,7 @@ def _lines(table: str) -> list[list[str]]:
 
 
 def _holders(inodes: set[str]) -> Iterator[int]:
-    """The processes that have one of these sockets, as far as they may be looked at."""
+    """Yield the processes that hold one of these sockets, as far as permissions allow."""
     if not inodes or sys.platform != "linux":
         return
     links = {f"socket:[{inode}]" for inode in inodes}

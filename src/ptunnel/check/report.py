@@ -1,4 +1,4 @@
-"""What `ptunnel check` found, as values, as text and as JSON."""
+"""The findings of `ptunnel check`, as values, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Step:
 
     @ivar kind: "resolve", "tcp", "tls", "connect", "starttls", "banner".
     @ivar subject: the name, address or `host:port` that it is about.
-    @ivar ok: whether it was taken.
-    @ivar detail: what came of it, for people.
-    @ivar seconds: since the step before it; None where it was not taken.
-    @ivar facts: what came of it, for machines.
+    @ivar ok: whether it succeeded.
+    @ivar detail: its result, for people.
+    @ivar seconds: since the step before it; None if it did not succeed.
+    @ivar facts: its result, for programs.
     """
 
     kind: str
@@ -33,11 +33,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a way.
+    """A fault of a way.
 
-    @ivar message: in the words that the log has for it.
+    @ivar message: the same words as in the log.
     @ivar hint: what to do, or "".
-    @ivar cause: the id of one in L{ptunnel.causes}; None: it is not known.
+    @ivar cause: the id of a cause in L{ptunnel.causes}; None: unknown.
     """
 
     message: str
@@ -46,11 +46,11 @@ class Fault:
 
 
 def bug(error: BaseException, where: str) -> Fault:
-    """What an exception is called that should not have been raised.
+    """Return the fault for an exception that should not have been raised.
 
     Its text is left out, because it may quote anything.
 
-    @param where: the step or whatever else was at work.
+    @param where: the step that raised it.
     """
     frames = traceback.extract_tb(error.__traceback__)
     at = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
@@ -62,10 +62,10 @@ def bug(error: BaseException, where: str) -> Fault:
 class WayReport:
     """One way to a target.
 
-    @ivar name: as `via` has it.
+    @ivar name: its name in `via`.
     @ivar proxies: `host:port` of each proxy on it, the nearest first.
-    @ivar steps: those that were taken, and the one that failed.
-    @ivar advice: what is to be known about a way that is well; "": nothing.
+    @ivar steps: the steps that succeeded, and the one that failed.
+    @ivar advice: advice about a way that works; "": none.
     """
 
     name: str
@@ -77,12 +77,12 @@ class WayReport:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Somebody listens where a tunnel is to listen.
+    """A process listens on the address of a tunnel.
 
-    @ivar address: as the log has it.
-    @ivar owner: "ptunnel", the name of another program, or "" for one that cannot be looked at.
-    @ivar process: its number; None: not known.
-    @ivar fault: None where it may be ours.
+    @ivar address: as in the log.
+    @ivar owner: "ptunnel", the name of another program, or "" if it cannot be read.
+    @ivar process: its number; None: unknown.
+    @ivar fault: None if it may be ptunnel.
     """
 
     address: str
@@ -92,7 +92,7 @@ class Listening:
 
     @property
     def detail(self) -> str:
-        """What it is, for people."""
+        """The owner, for people."""
         if not self.owner:
             return "in use, by a program that cannot be looked at from here"
         if self.fault is None:
@@ -105,7 +105,7 @@ class TunnelReport:
     """A tunnel and all its ways.
 
     @ivar target: `host:port`.
-    @ivar listening: who listens where it is to listen; None: nobody does.
+    @ivar listening: the process that listens on its address; None: none does.
     """
 
     name: str
@@ -115,7 +115,7 @@ class TunnelReport:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """Of its ways and of where it is to listen."""
+        """The faults of its ways and of its address."""
         found = [way.fault for way in self.ways]
         if self.listening is not None:
             found.append(self.listening.fault)
@@ -132,19 +132,19 @@ def printable(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """For people: `3 ms`, `2.5 s`."""
+    """Return a duration for people: `3 ms`, `2.5 s`."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def wantsColour(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether a stream is a terminal that may be coloured (https://no-color.org)."""
+    """Return whether a stream is a terminal that may be coloured (https://no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def asText(report: TunnelReport, colour: bool = False) -> str:
-    """A tunnel for people, several lines.
+    """Return the report of a tunnel for people, in several lines.
 
-    @param colour: whether with the escape sequences of terminals.
+    @param colour: whether to use the escape sequences of terminals.
     """
 
     def paint(code: str, text: str) -> str:
@@ -190,7 +190,7 @@ def _via(way: WayReport) -> str:
 
 
 def summary(reports: Sequence[TunnelReport]) -> str:
-    """The last line for people."""
+    """Return the last line of the text."""
     ways = [way for report in reports for way in report.ways]
     wrong = sum(way.fault is not None for way in ways)
     taken = sum(bool(report.listening and report.listening.fault) for report in reports)
@@ -203,7 +203,7 @@ def summary(reports: Sequence[TunnelReport]) -> str:
 
 
 def asDocument(reports: Sequence[TunnelReport], seconds: float) -> dict[str, Any]:
-    """All of it as docs/check.schema.json has it. @param seconds: how long it took."""
+    """Return the document of docs/check.schema.json. @param seconds: the duration of the check."""
     return {
         "ok": all(report.ok for report in reports),
         "seconds": round(seconds, 3),

@@ -34,9 +34,9 @@ from ptunnel.net.names import lookUp
 from ptunnel.net.transports import abort, canHalfClose
 from ptunnel.tls import Peer, peerOf
 
-# How much of a greeting is shown, in characters.
+# How many characters of a greeting are shown.
 MAX_BANNER = 72
-# How much of one is waited for, in bytes, where it has no end of line.
+# After this many bytes without an end of line, the greeting is taken as complete.
 _ENOUGH = 512
 # How many of a certificate's names are shown; there are certificates with hundreds.
 _SHOWN = 2
@@ -47,7 +47,7 @@ class Bug(TunnelError):
 
     It passes the endpoints above as it is; of others they would say that the hop is not reached.
 
-    @ivar fault: how it is reported.
+    @ivar fault: the fault for the report.
     """
 
     def __init__(self, error: BaseException, step: Step) -> None:
@@ -56,7 +56,7 @@ class Bug(TunnelError):
 
 
 def asFinding(reason: Failure, step: Step) -> Failure:
-    """An errback: let a failure pass, and make a L{Bug} of anything that is none."""
+    """An errback: return a known failure unchanged, and a L{Bug} for any other exception."""
     if reason.check(ConnectError, ConnectingCancelledError, NoProtocol, OSError):
         return reason
     return Failure(Bug(cast(BaseException, reason.value), step))
@@ -64,10 +64,10 @@ def asFinding(reason: Failure, step: Step) -> Failure:
 
 @implementer(IStreamClientEndpoint)
 class StepEndpoint:
-    """One step: an endpoint that wraps another and notes what comes of it.
+    """One step: an endpoint that wraps another and notes its result.
 
-    @ivar step: what is reported of it.
-    @ivar asked: the handshake of the first CONNECT that was sent over it; None: it carries none.
+    @ivar step: its entry in the report.
+    @ivar asked: the handshake of the first CONNECT that was sent over it; None: it carried none.
     """
 
     asked: Handshake | None = None
@@ -82,7 +82,7 @@ class StepEndpoint:
     ) -> None:
         """
         @param kind: "tcp", "tls", "starttls" or "connect".
-        @param stood: called when it is taken for the first time.
+        @param stood: called when it succeeds for the first time.
         """
         self.step = Step(kind, authority(host, port))
         self.begun = False
@@ -97,7 +97,7 @@ class StepEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         self.begun = True
-        # That of a ConnectEndpoint has the handshake; a proxy that asks who we are gets several.
+        # The protocol of a ConnectEndpoint has the handshake; after a 407 there are several.
         self._carried = protocolFactory
         self.asked = self.asked or self.answering
         connecting = maybeDeferred(self._endpoint.connect, protocolFactory)
@@ -142,10 +142,10 @@ class StepEndpoint:
         }
 
     def answered(self, below: StepEndpoint) -> list[datetime]:
-        """Note what the proxy said, where this is CONNECT.
+        """Note the answer of the proxy, if this is CONNECT.
 
         @param below: the step before it.
-        @return: what the proxy's clock said at its answers.
+        @return: the times of the proxy's clock in its answers.
         """
         first, last = below.asked, below.answering
         if first is None or last is None or not last.status:
@@ -168,7 +168,7 @@ class StepEndpoint:
 
 
 def isName(host: str) -> bool:
-    """Whether a host must be resolved."""
+    """Return whether a host must be resolved."""
     return not isIPAddress(host) and not isIPv6Address(host)
 
 
@@ -215,10 +215,10 @@ class ResolvingStep:
 
 
 class Greeting(Protocol):
-    """What the target says first. It is sent nothing.
+    """Reads the first line of the target, and sends nothing.
 
-    @ivar said: fires with its first line, or with what came, b"" in the case of an end.
-    @ivar ending: with what the connection was lost; None while it is there.
+    @ivar said: fires with the first line, or the bytes so far at an end, which may be b"".
+    @ivar ending: the reason for which the connection was lost; None while it is open.
     """
 
     def __init__(self) -> None:
@@ -241,7 +241,7 @@ class Greeting(Protocol):
         return self.ending is None and canHalfClose(cast(Any, self.transport))
 
     def end(self) -> Deferred[bytes]:
-        """End the direction to the target. @return: what it says then, as `said` does."""
+        """End the direction to the target. @return: fires with its bytes after that, as `said`."""
         self.said, self.heard = Deferred(), b""
         cast(Any, self.transport).loseWriteConnection()
         return self.said
@@ -252,7 +252,7 @@ class Greeting(Protocol):
         return self.ending is not None and bool(self.ending.check(ConnectionDone))
 
     def enough(self) -> None:
-        """Wait no longer."""
+        """Stop waiting for more bytes."""
         if not self.said.called:
             self.said.callback(self.heard)
 
@@ -268,7 +268,7 @@ class Greeting(Protocol):
 
 
 def shown(banner: bytes) -> str:
-    """The first line of a greeting, printable and cut."""
+    """Return the first line of a greeting, printable and shortened."""
     line = banner.strip().partition(b"\n")[0].rstrip()
     text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in line)
     return text if len(text) <= MAX_BANNER else f"{text[: MAX_BANNER - 3]}..."
