@@ -28,22 +28,22 @@ from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
 from ptunnel.tls import TlsSettings
 
-# What curl takes for a proxy whose URL has no port.
+# The default ports of curl for a proxy whose URL has none.
 PROXY_PORT = 1080
 TLS_PROXY_PORT = 443
-# Over HTTP/2 a CONNECT is another matter (RFC 9113 section 8.5).
+# A CONNECT over HTTP/2 is different (RFC 9113 section 8.5).
 PROXY_TLS = TlsSettings(alpn=("http/1.1",))
-# What sun_path holds on Linux, less the closing NUL.
+# The size of sun_path on Linux, without the closing NUL.
 MAX_UNIX_PATH = 107
 
 _HOST_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([^:\[\]]*))?", re.DOTALL)
-# What stands in place of a port and is none, nor one with a slip behind it.
+# Text in place of a port that is neither a port nor one with a mistake after it.
 _NO_PORT = re.compile(
     rf"(?s)^((?:[^:@]*://)?[^:@\[]*:)(?![0-9]*(?:/|\Z)|[0-9]{{1,5}}[,{BLANKS}{QUOTES}])[^@]*\Z"
 )
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _ENDPOINT = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):.+")
-# Endpoint types that, with nothing but a port behind them, look like a host and a port.
+# Endpoint types that, followed only by a port, look like a host and a port.
 _TCP_ENDPOINTS = {"tcp", "tcp4", "tcp6"}
 
 _TARGET = "host:port, for example imap.gmail.com:993"
@@ -68,7 +68,7 @@ def _isIPv6(text: str) -> bool:
 
 
 def _host(text: str, form: str) -> str:
-    """A name in ASCII or an address without brackets, as a request may carry it."""
+    """Return a name in ASCII or an address without brackets, fit for a request."""
     if not text:
         raise ConfigError(f"a host is missing; write {form}")
     if re.search(f"[{BLANKS}]", text):
@@ -121,15 +121,15 @@ def parseHostPort(text: str) -> tuple[str, int]:
 
 
 def parseHostAndPort(host: str, port: str) -> tuple[str, int]:
-    """The same in two words, as git's gitproxy and ssh's `%h %p` give it: an IPv6 address has no
-    brackets there.
+    """Parse a target in two words, as from git's gitproxy and ssh's `%h %p`, where an IPv6 address
+    has no brackets.
     """
     return parseHostPort(f"[{host}]:{port}" if _isIPv6(host) else f"{host}:{port}")
 
 
 @addressing
 def parseHost(text: str) -> str:
-    """The name that a certificate is to be for, or an address; an IPv6 one without brackets."""
+    """Parse the name or address that a certificate must be for. @return: IPv6 without brackets."""
     form = "a name or an address, for example proxy.example.com"
     return _host(f"[{text}]" if _isIPv6(text) else text, form)
 
@@ -167,14 +167,14 @@ def parseProxy(text: str, *, defaultPort: int | None = None) -> Proxy:
 
     An https one is verified by the system's roots.
 
-    @param defaultPort: the port of what is no URL and has none; None: that is an error.
+    @param defaultPort: the port for `host` alone; None: that is an error.
     @return: a proxy whose name is `host:port`.
     """
     try:
         checkAround(text)
         return _proxy(text, defaultPort)
     except ConfigError as e:
-        # Of a URL that was cut off before its @, what looks like the port is a password.
+        # In a URL that was cut off before its @, the apparent port is a password.
         shown = show(_NO_PORT.sub(r"\1***", text))
         raise ConfigError(f"{shown}: {e}") from None
 
@@ -211,7 +211,7 @@ def _userinfo(text: str) -> dict[str, Any]:
 
 
 def makeCredentials(username: str, password: Secret | str) -> Credentials:
-    """@raise ConfigError: where no proxy could be sent them; it quotes neither."""
+    """@raise ConfigError: if they cannot be sent to a proxy. The message quotes neither."""
     try:
         return Credentials(username, password)
     except ValueError as e:
@@ -220,12 +220,11 @@ def makeCredentials(username: str, password: Secret | str) -> Credentials:
 
 @addressing
 def parseListen(text: str) -> Listen:
-    """Where a tunnel listens.
+    """Parse where a tunnel listens.
 
-    Only digits are a port of 127.0.0.1. `unix:/path` is a Unix socket, and may have a mode. One
-    host and one port, and nothing else, are that; but `tcp:9993` is not a host. Any other word with
-    a colon behind it begins a Twisted endpoint string, of which only the reactor can say whether it
-    is right.
+    Digits alone are a port of 127.0.0.1. `unix:/path` is a Unix socket, and may have a mode.
+    `host:port` is a host and a port, but `tcp` in `tcp:9993` is not a host. Any other text that
+    begins with a word and a colon is a Twisted endpoint string, which only the reactor can check.
     """
     if re.fullmatch("[0-9]+", text):
         return TcpListen("127.0.0.1", _port(text, low=0))
@@ -245,7 +244,7 @@ def parseListen(text: str) -> Listen:
 def parseUnix(text: str) -> UnixListen:
     """`unix:/path` or `unix:/path:mode=0660`, colons in the path as `\\:`.
 
-    Of Twisted's other arguments a backlog and a lockfile are taken and mean nothing here.
+    Of Twisted's other arguments, a backlog and a lockfile are accepted and ignored.
     """
     first, *more = re.split(r"(?<!\\):", text.removeprefix("unix:"))
     path = first.removeprefix("address=").replace("\\:", ":")

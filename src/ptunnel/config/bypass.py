@@ -28,7 +28,7 @@ class _Entry(NamedTuple):
 
 
 def isBypassed(environ: Mapping[str, str], host: str, port: int) -> bool:
-    """Whether no_proxy (or NO_PROXY) wants this target to be reached without a proxy.
+    """Return whether no_proxy (or NO_PROXY) exempts this target from the proxy.
 
     @param host: a name in ASCII, or an address without brackets.
     """
@@ -38,7 +38,7 @@ def isBypassed(environ: Mapping[str, str], host: str, port: int) -> bool:
 
 
 def bypassWarnings(environ: Mapping[str, str]) -> list[str]:
-    """A line for each entry of no_proxy that matches no target."""
+    """Return a warning for each entry of no_proxy that can match no target."""
     variable, entries = _entries(environ)
     return [
         f"{variable}: {show(entry)} matches nothing; write a name, an address, a network such as "
@@ -49,14 +49,14 @@ def bypassWarnings(environ: Mapping[str, str]) -> list[str]:
 
 
 def _entries(environ: Mapping[str, str]) -> tuple[str, list[str]]:
-    """@return: the variable that counts, and its entries."""
+    """@return: the name of the variable in effect, and its entries."""
     variable = "no_proxy" if environ.get("no_proxy") else "NO_PROXY"
     entries = re.split(r"[,\s]+", environ.get(variable, "").lower())
     return variable, [entry for entry in entries if entry]
 
 
 def _parsed(entry: str) -> _Entry | None:
-    """@return: None for what matches nothing."""
+    """@return: None for an entry that can match nothing."""
     if entry == "*":
         return _Entry(None, None)
     match = _ENTRY.fullmatch(entry)

@@ -1,4 +1,4 @@
-"""Comments behind values, and secrets that look as if they had one."""
+"""Comments after values, and secrets that contain something like a comment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ptunnel.errors import ConfigError
 
 _COMMENT = re.compile(r"(?:^|\s);")
 _HASH = re.compile(r"(?:^|\s)#")
-# What cannot be taken for a part of a header, as it is set off to both sides.
+# A comment with space on both sides cannot be part of a header.
 _SET_OFF = re.compile(r"(?:\s\s|.?\t);(?:\s|$)")
 
 _HEADER_KEY = re.compile(r"\s*header\s*=", re.IGNORECASE)
@@ -19,20 +19,20 @@ _NO_HASH = f"a comment behind a value begins with ;, not with #; or {_OWN_LINE}"
 
 
 def withoutComment(key: str, text: str) -> str:
-    """A value without the comment behind it.
+    """Return a value without the comment after it.
 
     @param text: one line for each line of the value.
-    @raise ConfigError: where that may be no comment but the end of a secret; it quotes nothing.
+    @raise ConfigError: if it may be the end of a secret instead. The message quotes nothing.
     """
     return "\n".join(_line(key, line) for line in text.split("\n"))
 
 
 def commentsLast(text: str) -> str:
-    """A config file's text, in which comments within a list of header fields stand behind it: to
-    the parser they would end it. The number of lines is the same.
+    """Move comments within a list of header fields behind the list, since the parser would end it
+    there. @return: the text of the config file, with the same number of lines.
     """
     lines: list[str] = []
-    held: list[str] = []  # comments that a field may follow
+    held: list[str] = []  # comments after which a field may follow
     inList = False
     for line in text.split("\n"):
         if inList and line.lstrip().startswith(("#", ";")):
@@ -48,7 +48,7 @@ def commentsLast(text: str) -> str:
 
 
 def hashHint(text: str) -> str:
-    """What is to be said behind the mistake in a value, if that is a comment after #."""
+    """Return the end of a message about a value, if it contains a comment after #."""
     return f"; {_NO_HASH}" if _HASH.search(text) else ""
 
 

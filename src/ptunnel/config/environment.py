@@ -12,8 +12,8 @@ _PROXY_VARIABLES = "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"
 
 
 def environmentProxy(environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy of the first of these variables that is neither unset nor empty. Blanks and line
-    breaks around it, which stay behind when it is read from a file, do not count.
+    """Return the proxy of the first of these variables that is set and not empty. Blanks and line
+    breaks around the value, which may come from a file, are ignored.
     """
     for variable in _PROXY_VARIABLES:
         if text := environ.get(variable, "").strip():

@@ -15,17 +15,17 @@ from ptunnel.config.values import PasswordFile
 from ptunnel.config.words import printable
 from ptunnel.errors import ConfigError
 
-# No config or password comes near this; what does is another file, or has no end.
+# Configs and passwords are far smaller. Anything larger is the wrong file or endless.
 MAX_FILE = 1024 * 1024
-# Before the name of a file that systemd hands to a unit.
+# The prefix of the name of a file that systemd passes to a unit.
 CREDENTIAL = "credential:"
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
 
 
 class FileText(NamedTuple):
     """
-    @ivar isOpen: whether the file is open to others than its owner.
-    @ivar isShared: whether others than its owner may change it.
+    @ivar isOpen: whether others than the owner may read the file.
+    @ivar isShared: whether others than the owner may change it.
     @ivar isPipe: whether it can be read only once.
     """
 
@@ -37,9 +37,9 @@ class FileText(NamedTuple):
 
 def readText(path: str, *, pipes: bool = False) -> FileText:
     """
-    @param pipes: whether a pipe may stand for a file, as in `-c <(...)`; its end is waited for. So
-        may /dev/null.
-    @raise ConfigError: for what cannot be read, is no file, or is not text in UTF-8.
+    @param pipes: whether a pipe, as in `-c <(...)`, is read to its end in place of a file, and
+        /dev/null too.
+    @raise ConfigError: if it cannot be read, is not a file, or is not text in UTF-8.
     """
     try:
         with open(path, "rb", opener=_openAtOnce) as file:
@@ -72,23 +72,23 @@ def readText(path: str, *, pipes: bool = False) -> FileText:
 
 
 def isOpen(status: os.stat_result) -> bool:
-    """Whether a secret in a file is open to others than its owner, as ssh sees it.
+    """Return whether others than the owner may read a secret in a file, as ssh decides it.
 
-    Of a file that is not ours, with which group it is shared was another's decision.
+    The group of a file of another owner is that owner's decision.
     """
     own = status.st_uid == os.geteuid()
     return bool(status.st_mode & (stat.S_IRWXO | (stat.S_IRWXG if own else 0)))
 
 
 def openFileWarning(where: str, path: str) -> str:
-    """The line about a file with a secret that is open to others."""
+    """Return the warning about a file with a secret that others may read."""
     return f'{where}: "{printable(path)}" can be read by others than its owner; chmod 600 helps'
 
 
 def readPassword(path: str, *, pipes: bool = False) -> FileText:
     """
-    @return: what stands in the file's first line.
-    @raise ConfigError: as L{readText}, and where it is empty or has more than one line.
+    @return: the first line of the file.
+    @raise ConfigError: as L{readText}, and if it is empty or has more than one line.
     """
     file = readText(path, pipes=pipes)
     text = oneLine(file.text)
@@ -98,9 +98,9 @@ def readPassword(path: str, *, pipes: bool = False) -> FileText:
 
 
 def oneLine(text: str) -> str:
-    """The first line. Empty ones behind it are no matter.
+    """Return the first line. Empty lines after it are ignored.
 
-    @raise ConfigError: where there are others, or where it is the empty one.
+    @raise ConfigError: if other lines follow it, also after an empty first line.
     """
     first, newline, more = text.partition("\n")
     first = first.removesuffix("\r") if newline else first
@@ -112,7 +112,7 @@ def oneLine(text: str) -> str:
 
 
 def pairWarning(where: str, username: str, password: str) -> str:
-    """The line about what looks like `user:password`; "" where it does not."""
+    """Return the warning about a password that looks like `user:password`; else ""."""
     name = username.rpartition("\\")[2].partition("@")[0].lower()
     start = password.partition(":")
     if not start[1] or start[0].lower() not in (username.lower(), name):
@@ -122,8 +122,8 @@ def pairWarning(where: str, username: str, password: str) -> str:
 
 def passwordFile(name: str, folder: str, environ: Mapping[str, str]) -> PasswordFile:
     """
-    @param name: a path, or `credential:NAME` for a file that systemd hands to this unit.
-    @param folder: what a path is relative to.
+    @param name: a path, or `credential:NAME` for a file that systemd passes to this unit.
+    @param folder: the folder for a relative path.
     """
     if name.startswith(CREDENTIAL):
         name = name.removeprefix(CREDENTIAL)
@@ -141,11 +141,11 @@ def passwordFile(name: str, folder: str, environ: Mapping[str, str]) -> Password
 
 
 def isCredential(path: str, environ: Mapping[str, str]) -> bool:
-    """Whether systemd has put the file where no other user can come, whatever its mode says."""
+    """Return whether systemd keeps the file where no other user can read it, whatever its mode."""
     folder = environ.get(CREDENTIALS_DIRECTORY)
     return bool(folder) and os.path.dirname(path) == os.path.abspath(str(folder))
 
 
 def _openAtOnce(path: str, flags: int) -> int:
-    # To open a pipe that nobody writes to, or a device, may take for ever.
+    # Opening a pipe without a writer, or a device, may block without limit.
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)

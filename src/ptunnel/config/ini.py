@@ -28,9 +28,9 @@ from ptunnel.config.words import (
 )
 from ptunnel.errors import ConfigError
 
-# Header fields whose value is a secret by their name, such as Cookie or X-Api-Key.
+# Header fields whose name marks their value as a secret, such as Cookie or X-Api-Key.
 _SECRET_HEADER = re.compile("auth|cookie|credential|key|pass|secret|session|token", re.IGNORECASE)
-# A `listen` that leaves the address to us.
+# A `listen` for which ptunnel chooses the address.
 AUTO = "auto"
 
 TUNNEL_KEYS: Keys = {
@@ -63,9 +63,9 @@ _SECTIONS: dict[str, Keys] = {
 
 
 class Draft(NamedTuple):
-    """A tunnel as it is written, before the defaults come to it.
+    """A tunnel as written, before the defaults are added.
 
-    @ivar where: what an error message calls it.
+    @ivar where: its place in error messages.
     @ivar listen: None for `auto`.
     @ivar values: of TUNNEL_KEYS, by field; files are located.
     """
@@ -87,13 +87,13 @@ class ConfigFile(NamedTuple):
 
 
 class _Parser(configparser.RawConfigParser):
-    # The inherited one ignores what stands behind the bracket, which may be a comment only.
+    # The inherited pattern ignores text after the bracket; only a comment is allowed there.
     SECTCRE = re.compile(r"\[(?P<header>[^]]+)\](?:\s+;.*)?$")
 
 
 def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
     """
-    @param environ: what `password-env` names.
+    @param environ: the variables for `password-env`.
     @raise ConfigError: for the first mistake in it.
     """
     file = printable(path)

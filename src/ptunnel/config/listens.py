@@ -15,7 +15,7 @@ from ptunnel.errors import ConfigError
 
 _LOCALHOST = {ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")}
 
-# Endpoint strings that listen on every address but where they name an interface.
+# Endpoint strings that listen on every address unless they name an interface.
 _TCP_STRING = re.compile(r"(?:haproxy:)?(?:tcp[46]?|ssl):")
 _INTERFACE = re.compile(r":interface=((?:\\.|[^:])+)")
 
@@ -23,12 +23,12 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def canonical(host: str) -> str:
-    """A name as it is compared with others: in lower case, and without a dot at its end."""
+    """Return a name for comparison: in lower case, and without a dot at its end."""
     return host.lower().removesuffix(".")
 
 
 def addressOf(host: str) -> _Address | None:
-    """The address that a literal without brackets is; None for a name."""
+    """Return the address of a literal without brackets; None for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -36,15 +36,15 @@ def addressOf(host: str) -> _Address | None:
 
 
 def isLocalhost(host: str) -> bool:
-    """Whether it is a name of the machine itself everywhere (RFC 6761 section 6.3)."""
+    """Return whether it is a name of the local machine on every machine (RFC 6761 section 6.3)."""
     return f".{canonical(host)}".endswith(".localhost")
 
 
 def autoAddresses(hosts: Iterable[str]) -> dict[str, str]:
-    """A loopback address for each name, which hardly depends on the other names.
+    """Choose a loopback address for each name, which rarely depends on the other names.
 
-    @return: by canonical name, addresses of 127.1.0.1 to 127.254.255.254: what other programs take
-        for themselves is in 127.0.0.0/16.
+    @return: by canonical name, addresses of 127.1.0.1 to 127.254.255.254; other programs use those
+        in 127.0.0.0/16.
     """
     addresses: dict[str, str] = {}
     for host in sorted(set(map(canonical, hosts))):
@@ -62,9 +62,9 @@ def _candidates(host: str) -> Iterator[str]:
 
 
 def listensOf(drafts: Sequence[Draft]) -> tuple[Listen, ...]:
-    """Where each of them listens.
+    """Return where each draft listens.
 
-    @raise ConfigError: for `auto` where the target is no name, and for an address given twice.
+    @raise ConfigError: for `auto` with a target that is not a name, and for an address given twice.
     """
     auto = [draft for draft in drafts if draft.listen is None]
     for draft in auto:
@@ -95,9 +95,9 @@ def listensOf(drafts: Sequence[Draft]) -> tuple[Listen, ...]:
 
 
 def ownListen(listens: Iterable[Listen], host: str, port: int) -> TcpListen | None:
-    """The one of these to which a connection from this machine would lead; None: as far as can be
-    said without asking the DNS, to none. Of those that listen on every address only the loopback
-    ones are known here.
+    """Return the one of these to which a connection from this machine would lead; None: to none, as
+    far as is known without the DNS. Of a listener on every address only the loopback addresses are
+    known.
 
     @param host: a name, or an address literal without brackets.
     """
@@ -112,7 +112,7 @@ def ownListen(listens: Iterable[Listen], host: str, port: int) -> TcpListen | No
 
 
 def _places(host: str, *, asListen: bool) -> set[_Address | str]:
-    """The addresses that a host is known to be, or its name."""
+    """Return the known addresses of a host, or its name."""
     if isLocalhost(host):
         return {*_LOCALHOST}
     address = addressOf(host)
@@ -120,7 +120,7 @@ def _places(host: str, *, asListen: bool) -> set[_Address | str]:
         return {canonical(host)}
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     address = mapped or address
-    # A connection to 0.0.0.0 or :: is one to this machine.
+    # A connection to 0.0.0.0 or :: leads to this machine.
     return {*_LOCALHOST} if address.is_unspecified and not asListen else {address}
 
 
@@ -129,7 +129,7 @@ def _isLoopback(place: _Address | str) -> bool:
 
 
 def openListen(tunnel: Tunnel, proxies: Mapping[str, Proxy]) -> str:
-    """What is wrong where anyone who reaches a tunnel acts under our name; "" where nothing is.
+    """Return the warning about a tunnel that lends our credentials to anyone who reaches it; or "".
 
     @param proxies: by name.
     """
@@ -155,7 +155,7 @@ def _knowsUs(proxy: Proxy) -> bool:
 
 
 def _isBeyondLoopback(listen: Listen) -> bool:
-    """Whether other machines may reach it, as far as the text says."""
+    """Return whether other machines may reach it, as far as the text shows."""
     if isinstance(listen, TcpListen):
         host = listen.host
     elif isinstance(listen, EndpointListen) and _TCP_STRING.match(listen.description):
@@ -168,14 +168,14 @@ def _isBeyondLoopback(listen: Listen) -> bool:
 
 def checkLoops(tunnels: Iterable[tuple[str, Tunnel]], proxies: Iterable[tuple[str, Proxy]]) -> None:
     """
-    @param tunnels: each with what an error message calls it.
-    @param proxies: those that are used, each with what an error message calls its address.
-    @raise ConfigError: where one of our own connections would lead back to us.
+    @param tunnels: each with its place in error messages.
+    @param proxies: those in use, each with the place of its address in error messages.
+    @raise ConfigError: if a connection of ptunnel's would lead back to itself.
     """
     tunnels = list(tunnels)
     places = {tunnel.listen: where for where, tunnel in tunnels}
     for where, proxy in proxies:
-        if proxy.through is None:  # else it is somewhere else that the name or address counts
+        if proxy.through is None:  # else its name or address is resolved elsewhere
             own = ownListen(places, proxy.host, proxy.port)
             if own is not None:
                 there = show(hostPort(proxy.host, proxy.port))

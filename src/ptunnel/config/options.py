@@ -1,4 +1,4 @@
-"""What the command line says of proxies: -p, -H, -U and where its password comes from."""
+"""The proxies of the command line: -p, -H, -U and the source of its password."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ptunnel.config.words import parseHeader, printable, show
 from ptunnel.errors import ConfigError
 
 Ask = Callable[[str], str]
-"""Asks somebody for the password of this user; "" where nobody answers."""
+"""Called with a user name to ask for the password; returns "" without an answer."""
 
 
 def nobody(username: str) -> str:
-    """An Ask where there is nobody to be asked."""
+    """An Ask that never has an answer."""
     return ""
 
 
@@ -44,7 +44,7 @@ def optionProxies(commandLine: CommandLine, file: ConfigFile) -> dict[str, Proxy
 
 
 def warnOfUrls(proxies: Iterable[Proxy], warnings: list[str]) -> None:
-    """About passwords in the URLs of -p."""
+    """Warn about passwords in the URLs of -p."""
     for proxy in proxies:
         if proxy.password:
             warnings.append(
@@ -54,7 +54,7 @@ def warnOfUrls(proxies: Iterable[Proxy], warnings: list[str]) -> None:
 
 
 def withHeaders(proxies: Mapping[str, Proxy], lines: Iterable[str]) -> Mapping[str, Proxy]:
-    """These proxies with the fields of -H."""
+    """Return these proxies with the fields of -H."""
     try:
         headers = tuple(parseHeader(line) for line in lines)
     except ConfigError as e:
@@ -70,7 +70,7 @@ def withHeaders(proxies: Mapping[str, Proxy], lines: Iterable[str]) -> Mapping[s
 def credentials(
     commandLine: CommandLine, environ: Mapping[str, str], warnings: list[str]
 ) -> tuple[str, PasswordSource | None] | None:
-    """The user name, and where the password comes from; None: that is not said."""
+    """Return the user name, and the source of the password; None for one that is not given."""
     username, password, path = (
         commandLine.username,
         commandLine.password,
@@ -82,7 +82,7 @@ def credentials(
     if path is not None:
         try:
             file = passwordFile(path, "", environ)
-            # The shell's <(...) can be read only once.
+            # <(...) of a shell can be read only once.
             text, isOpen, _, isPipe = readPassword(file.path, pipes=True)
         except ConfigError as e:
             raise ConfigError(f'--password-file: "{printable(path)}": {e}') from None
@@ -109,9 +109,9 @@ def credentials(
 
 
 def _checkPassword(username: str, password: Secret | None, option: str) -> None:
-    """@param option: where it comes from."""
+    """@param option: the option that gave it."""
     if not password:
-        name, colon, _ = username.partition(":")  # what stands behind it may be the password
+        name, colon, _ = username.partition(":")  # the rest may be the password
         shown = show(f"{name}:***" if colon else name)
         raise ConfigError(f"-U: {shown}: a password is missing; use --password-file")
     try:
@@ -123,7 +123,7 @@ def _checkPassword(username: str, password: Secret | None, option: str) -> None:
 def withCredentials(
     proxies: Mapping[str, Proxy], username: str, source: PasswordSource | None, ask: Ask
 ) -> dict[str, Proxy]:
-    """These proxies with the user of -U. @param source: None: the password is asked for."""
+    """Return these proxies with the user of -U. @param source: None: ask for the password."""
     if all(proxy.username is not None for proxy in proxies.values()):
         raise ConfigError(
             "-U: there is no proxy to use it for; "

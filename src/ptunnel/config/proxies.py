@@ -1,7 +1,7 @@
 """A [proxy] of the config file: its TLS, its credentials, and the proxy it goes through.
 
 The password in a file or variable is checked here, and read again when it is needed. Commands
-and keyrings are left alone: they may be slow, ask somebody, or count what they are asked.
+and keyrings are not run here: they may be slow, ask a user, or count requests.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ PROXY_KEYS: Keys = {
 
 
 class Section(NamedTuple):
-    """A [proxy] as it is written.
+    """A [proxy] as written.
 
-    @ivar where: what an error message calls it.
+    @ivar where: its place in error messages.
     @ivar values: of PROXY_KEYS, by field; `url` is among them.
-    @ivar folder: what the names of files are relative to.
-    @ivar environ: what `password-env` and `credential:` look at.
-    @ivar warnings: to which ours are added.
+    @ivar folder: the folder for relative names of files.
+    @ivar environ: the environment for `password-env` and `credential:`.
+    @ivar warnings: gets further warnings.
     """
 
     where: str
@@ -78,7 +78,7 @@ class Section(NamedTuple):
 
 
 def makeProxy(section: Section) -> Proxy:
-    """@raise ConfigError: where its keys do not fit each other, or a file is not as it must be."""
+    """@raise ConfigError: if its keys contradict each other, or a file cannot be used."""
     where, values = section.where, section.values
     auth = values.get("auth", "auto")
     username, password = _credentials(section, auth)
@@ -100,7 +100,7 @@ def makeProxy(section: Section) -> Proxy:
 
 
 def checkThrough(file: str, proxies: Mapping[str, Proxy]) -> None:
-    """@raise ConfigError: where a proxy goes through none that is there, or through itself."""
+    """@raise ConfigError: if a proxy goes through an unknown one, or through itself."""
     for name, proxy in proxies.items():
         if proxy.through is not None and proxy.through not in proxies:
             what = f"there is no [proxy] of that name{suggest(proxy.through, proxies)}"
@@ -114,7 +114,7 @@ def checkThrough(file: str, proxies: Mapping[str, Proxy]) -> None:
                 loop = printable(" -> ".join([*chain, name]))
                 raise ConfigError(f"{file}: [proxy {printable(name)}] through: a loop: {loop}")
             if following in chain:
-                break  # a loop of others, each of which will be the name
+                break  # a loop of other proxies, reported for each of these
             chain.append(following)
 
 
@@ -149,7 +149,7 @@ def _credentials(section: Section, auth: str) -> tuple[str | None, PasswordSourc
 
 def _source(section: Section, key: str) -> tuple[PasswordSource, str]:
     """
-    @return: where a password comes from, and what it is now; "" where that is not known yet.
+    @return: the source of a password, and its present text; "" if that is not known yet.
     """
     text: str = section.values[key]
     where, environ = f"{section.where} {key}", section.environ

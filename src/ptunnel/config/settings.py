@@ -58,13 +58,13 @@ _NO_PROXY = (
 def loadSettings(
     commandLine: CommandLine, environ: Mapping[str, str], ask: Ask = nobody
 ) -> Settings:
-    """The settings of `run` and `check`.
+    """Return the settings of `run` and `check`.
 
     A tunnel's via is its own; else the -p proxies; else that of [ptunnel]; else every [proxy]; else
     the environment's.
 
-    @param ask: called where there is a user without a password.
-    @raise ConfigError: for the first mistake; one line, which names the place and the text.
+    @param ask: called for a user without a password.
+    @raise ConfigError: for the first mistake; one line, with the place and the text.
     """
     file = _configFile(commandLine, environ)
     names = {draft.name for draft in file.tunnels}
@@ -78,13 +78,13 @@ def loadSettings(
 def loadConnect(
     commandLine: CommandLine, environ: Mapping[str, str], *target: str, ask: Ask = nobody
 ) -> Settings:
-    """The settings of `connect`: one tunnel, which listens on `stdio:`.
+    """Return the settings of `connect`: one tunnel, which listens on `stdio:`.
 
-    Of a config file it uses the proxies and the defaults, and not the tunnels.
+    From a config file it takes the proxies and the defaults, and not the tunnels.
 
     @param target: HOST:PORT, or HOST and PORT.
-    @param ask: called where there is a user without a password.
-    @raise ConfigError: for the first mistake; one line, which names the place and the text.
+    @param ask: called for a user without a password.
+    @raise ConfigError: for the first mistake; one line, with the place and the text.
     """
     where = "HOST:PORT" if len(target) == 1 else "HOST PORT"
     try:
@@ -209,14 +209,14 @@ def _tunnel(
 
 
 def _place(proxy: Proxy, commandLine: CommandLine, file: ConfigFile) -> str:
-    """What an error message calls the address of a proxy."""
+    """Return the place of a proxy's address in error messages."""
     if proxy.name in file.proxies:
         return f"{printable(str(commandLine.configFile))}: [proxy {printable(proxy.name)}] url"
     return "-p" if commandLine.proxies else "https_proxy"
 
 
 def _withThose(proxies: Mapping[str, Proxy], used: set[str]) -> set[str]:
-    """These names of proxies, and those that they go through."""
+    """Return these names of proxies, and those of the proxies that they go through."""
     through = {proxies[name].through for name in used if name in proxies}
     more = {name for name in through if name is not None} - used
     return _withThose(proxies, used | more) if more else used

@@ -1,4 +1,4 @@
-"""Slips around addresses, each named for what it is: blanks, quotes, comments, schemes."""
+"""Mistakes around addresses, with a message for each kind: blanks, quotes, comments, schemes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ptunnel.errors import ConfigError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# For a regular expression's [...]: white space as str.strip() knows it, and marks that nobody sees.
+# For a regular expression's [...]: the white space of str.strip(), and invisible marks.
 BLANKS = r"\s\u200b\u2060\ufeff"
 QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def checkAround(text: str) -> None:
-    """@raise ConfigError: for what stands around an address, or behind it, and is no part of it."""
+    """@raise ConfigError: for text around or after an address that is not part of it."""
     before, behind = re.match(f"[{BLANKS}]+", text), re.search(rf"[{BLANKS}]+\Z", text)
     if behind is not None and behind[0].startswith("\r"):
         what = "a carriage return stands behind it, as in files from Windows; take it out"
@@ -29,7 +29,7 @@ def checkAround(text: str) -> None:
         if blanks is not None:
             what = "a line break" if "\n" in blanks[0] else "white space"
             raise ConfigError(f"{what} stands {where} it; take it out")
-    # With a user and password it may be theirs.
+    # With a user and password it may be part of these.
     if text.endswith(tuple(QUOTES)) or (text.startswith(tuple(QUOTES)) and "@" not in text):
         raise ConfigError("quotes stand around it, and are read as part of it; take them out")
     if "@" not in text and (comment := re.search(r"\s([#;])", text)):
@@ -38,8 +38,8 @@ def checkAround(text: str) -> None:
 
 
 def checkNoScheme(text: str, form: str) -> None:
-    """@param form: what is to be written.
-    @raise ConfigError: where a URL was pasted in place of an address.
+    """@param form: the right form, for the message.
+    @raise ConfigError: for a URL in place of an address.
     """
     if scheme := _SCHEME.search(text):
         raise ConfigError(f"{scheme[0]} does not belong here; write {form}")

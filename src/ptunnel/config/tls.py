@@ -1,7 +1,7 @@
-"""TLS as the config file writes it, to a proxy or to a target.
+"""The keys for TLS to a proxy or to a target.
 
-The keys of a tunnel are those of a proxy with `tls-` before them. Files are looked at only where
-TLS is spoken, because a default that nothing uses may name one that is not there.
+The keys of a tunnel are those of a proxy with `tls-` before them. Files are read only if TLS is
+used, because an unused default may name a file that does not exist.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROXY_TLS_KEYS: Keys = {
     "verify": ("verify", parseYesNo),
 }
 _PREFIX = "tls-"
-# Those that say how, once TLS is spoken.
+# The keys that have a meaning only with TLS.
 _HOW: Keys = {
     **{_PREFIX + key: value for key, value in PROXY_TLS_KEYS.items()},
     "tls-alpn": ("alpn", parseAlpn),
@@ -40,7 +40,7 @@ _FIELDS = {field for field, _ in _HOW.values()}
 
 class TlsFile(NamedTuple):
     """
-    @ivar place: what an error message calls it: its key, and the name as it is written.
+    @ivar place: its place in error messages: its key, and the name as written.
     @ivar path: absolute.
     """
 
@@ -49,11 +49,11 @@ class TlsFile(NamedTuple):
 
 
 def locate(where: str, values: Mapping[str, Any], folder: str, prefix: str = "") -> dict[str, Any]:
-    """The values of a section, with a L{TlsFile} for the name of each file.
+    """Return the values of a section, with a L{TlsFile} for the name of each file.
 
-    @param where: what an error message calls the section.
-    @param folder: what names of files are relative to.
-    @param prefix: of the section's keys.
+    @param where: the section in error messages.
+    @param folder: the folder for relative names of files.
+    @param prefix: the prefix of the section's keys.
     @raise ConfigError: for a key without a certificate.
     """
     if "keyFile" in values and "certFile" not in values:
@@ -69,17 +69,17 @@ def locate(where: str, values: Mapping[str, Any], folder: str, prefix: str = "")
 
 def makeTls(values: Mapping[str, Any], base: TlsSettings, warnings: list[str]) -> TlsSettings:
     """
-    @param values: as L{locate} gives them.
-    @param base: what counts where they say nothing.
-    @param warnings: to which one about a key that is open to others is added.
-    @raise ConfigError: for the first file that is of no use.
+    @param values: as L{locate} returns them.
+    @param base: the defaults.
+    @param warnings: gets a warning about a key file that others may read.
+    @raise ConfigError: for the first file that cannot be used.
     """
     fields = {field: values[field] for field in _FIELDS if field in values}
     files = {field: file for field in _FILES.values() if (file := fields.get(field)) is not None}
     for field, file in files.items():
         if os.path.exists(file.path) and not os.path.isfile(
             file.path
-        ):  # a pipe would be waited for
+        ):  # reading a pipe would block
             raise ConfigError(f"{file.place}: not a regular file")
         fields[field] = file.path
     tls = replace(base, **fields)
@@ -91,15 +91,15 @@ def makeTls(values: Mapping[str, Any], base: TlsSettings, warnings: list[str]) -
     key: TlsFile | None = files.get("keyFile") or files.get("certFile")
     if key is not None and isOpen(os.stat(key.path)):
         warning = f"{key.place}: the key can be read by others than its owner; chmod 600 helps"
-        if warning not in warnings:  # of a default, another tunnel has said it
+        if warning not in warnings:  # a default gets one warning, not one for each tunnel
             warnings.append(warning)
     return tls
 
 
 def tunnelValues(where: str, values: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """The values of a [tunnel] or of [ptunnel], located.
+    """Return the values of a [tunnel] or of [ptunnel], located.
 
-    @raise ConfigError: where they contradict each other.
+    @raise ConfigError: if they contradict each other.
     """
     if values.get("tls") is False and values.get("starttls", "no") != "no":
         what = "tls = no is given too, and starttls is TLS; leave one of them out"
@@ -110,15 +110,15 @@ def tunnelValues(where: str, values: Mapping[str, Any], folder: str) -> dict[str
 def tunnelTls(
     where: str, own: Mapping[str, Any], defaults: Mapping[str, Any], warnings: list[str]
 ) -> dict[str, Any]:
-    """The fields `tls` and `starttls` of a tunnel.
+    """Return the fields `tls` and `starttls` of a tunnel.
 
-    What it says itself goes before the defaults: its `tls = no` before their starttls, and its
-    certificate before theirs and the key of theirs.
+    Its own values override the defaults: its `tls = no` their starttls, and its certificate their
+    certificate and key.
 
     @param own: the values of its section, located.
     @param defaults: those of [ptunnel], located.
-    @param warnings: to which ours are added.
-    @raise ConfigError: for a key without TLS, or a file that is of no use.
+    @param warnings: gets further warnings.
+    @raise ConfigError: for a key without TLS, or a file that cannot be used.
     """
     values = {**defaults, **own}
     if "certFile" in own and "keyFile" not in own:
@@ -140,5 +140,5 @@ def tunnelTls(
 
 
 def withoutTls(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that are no matter of TLS."""
+    """Return the values that do not concern TLS."""
     return {f: value for f, value in values.items() if f not in {*_FIELDS, "tls", "starttls"}}

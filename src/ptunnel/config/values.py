@@ -1,4 +1,4 @@
-"""What a service is built from, as frozen values: checked where they enter, trusted afterwards."""
+"""The settings of a service, as frozen values: checked where they enter, trusted afterwards."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ptunnel.auth import Secret
 from ptunnel.tls import TlsSettings
 
 DIRECT = "direct"
-"""The name that stands in a `via` for a connection without a proxy."""
+"""The name in `via` for a connection without a proxy."""
 
 STARTTLS = ("imap", "pop3", "smtp", "postgres", "ldap", "xmpp", "ftp")
-"""The protocols in which a plain connection is turned into one over TLS."""
+"""The protocols that can upgrade a plain connection to TLS."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -93,12 +93,12 @@ PasswordSource = Secret | PasswordFile | PasswordEnv | PasswordCommand | Passwor
 class Proxy:
     """An HTTP proxy.
 
-    @ivar name: how logs and `via` call it: its section's name, or `host:port`.
+    @ivar name: its name in logs and `via`: that of its section, or `host:port`.
     @ivar username: None where there are no credentials.
-    @ivar password: where it is to be had; with a user name always there, but for "negotiate".
+    @ivar password: its source; never None with a user name, except for "negotiate".
     @ivar auth: "auto", "basic", "digest", "ntlm", "negotiate" or "none"; there are no credentials
         with the last one.
-    @ivar tls: how TLS is spoken with it; None: not at all.
+    @ivar tls: the settings of TLS to it; None: no TLS.
     @ivar through: the name of the proxy through which this one is reached.
     """
 
@@ -124,11 +124,11 @@ class Tunnel:
     @ivar allow: the networks whose clients are served; empty: every client.
     @ivar keepAlive: the silence after which a peer is probed; None: never.
     @ivar kernelSplice: whether plain sockets may be spliced by the kernel.
-    @ivar holdEnd: whether the target sees a client's end only when it has ended itself.
-    @ivar tls: how TLS is spoken with the target; None: the bytes go as they are.
+    @ivar holdEnd: whether a client's end is passed on only after the target has ended.
+    @ivar tls: the settings of TLS to the target; None: no TLS.
     @ivar starttls: one of STARTTLS, in which TLS is asked for first; None: it is spoken from the
         first byte on, or not at all.
-    @ivar where: what a mistake in it is said to be in: its config file and section, or its TUNNEL.
+    @ivar where: its place in error messages: its config file and section, or its TUNNEL.
     """
 
     name: str
@@ -150,19 +150,19 @@ class Tunnel:
 
     @property
     def place(self) -> str:
-        """What an error message calls it."""
+        """Its place in error messages."""
         return self.where or f"[tunnel {self.name}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a service is built from.
+    """All settings of a service.
 
     @ivar proxies: by name, every proxy that a tunnel's `via` names, and those they go `through`.
     @ivar logLevel: "debug", "info" (a line for each session), "notice" (warnings, errors and
         the listening lines), "warning", "error" or "none".
     @ivar workers: how many processes share the ports.
-    @ivar warnings: lines to be logged once at the start.
+    @ivar warnings: lines to log once at the start.
     """
 
     tunnels: tuple[Tunnel, ...]
@@ -176,7 +176,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """What the options and arguments say, unchecked; the repr shows no password.
+    """The options and arguments, unchecked. The repr shows no password.
 
     @ivar proxies: the values of each -p, in order.
     @ivar headers: the values of each -H, in order.

@@ -1,4 +1,4 @@
-"""What is no address: durations, numbers, names, headers; and how a mistake is quoted.
+"""Parsers of durations, numbers, names and headers; and the quoting of mistakes.
 
 A parser's L{ConfigError} is `"the text": what is wrong; what would be right`, and whoever knows
 where the text stood puts that before it.
@@ -16,9 +16,9 @@ from ptunnel.errors import ConfigError
 
 # epoll_wait takes at most 2**31 ms, some 24 days; a reactor fails with a timer beyond that.
 MAX_DURATION = 20 * 24 * 3600
-# More than a process may have descriptors (fs.nr_open is 1,048,576).
+# More than the most descriptors of a process (fs.nr_open is 1,048,576).
 MAX_CONNECTIONS = 1_000_000
-# More processes than any machine that this runs on has processors.
+# More than any machine has processors.
 MAX_WORKERS = 1024
 MAX_SHOWN = 80
 # RFC 7301 section 3.1, in bytes: of one name, and of the list, in which each has one byte more.
@@ -37,7 +37,7 @@ _REFUSED_HEADERS = {
     "proxy-authorization": "give username and password-file instead",
 }
 
-# Of a section: each key, the field that its value becomes, and its parser.
+# The keys of a section, each with the field for its value, and its parser.
 Keys = dict[str, tuple[str, Callable[[str], Any]]]
 
 P = ParamSpec("P")
@@ -50,19 +50,19 @@ def printable(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """The text as one short line; what may be a password, between a colon and an `@`, is hidden."""
+    """Return the text as one short line, without a possible password between a colon and an `@`."""
     text = _PASSWORD.sub(r"\1***@", text)
     text = printable(text)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
 def show(text: str) -> str:
-    """The text as an error message quotes it."""
+    """Return the text as an error message quotes it."""
     return f'"{clean(text)}"'
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """The end of an error message: the known word that is close to this one, or all of them."""
+    """Return the end of an error message: a known word that is close, or all known words."""
     import difflib  # slow to import, and for errors only
 
     known = list(known)
@@ -72,7 +72,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def quoting(parse: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
-    """Inside a parser a ConfigError says only what is wrong; this puts the text before it."""
+    """Decorate a parser: its ConfigErrors get the quoted text before the message."""
 
     @functools.wraps(parse)
     def call(text: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -167,7 +167,7 @@ def parseWorkers(text: str) -> int:
 
 
 def choice(*words: str) -> Callable[[str], str]:
-    """A parser that takes one of these words."""
+    """Return a parser that accepts one of these words."""
 
     @quoting
     def parseChoice(text: str) -> str:
@@ -187,9 +187,9 @@ def parseHeaders(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def parseHeader(line: str, otherwise: str = "not a header; write Name: value") -> tuple[str, str]:
-    """One header field. Its errors quote no value, which may be secret.
+    """Parse one header field. Errors quote no value, which may be secret.
 
-    @param otherwise: the message for what is no header.
+    @param otherwise: the message for text that is not a header.
     """
     name, colon, value = line.partition(":")
     if not colon or not _TOKEN.fullmatch(name):
