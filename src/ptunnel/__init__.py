@@ -5,11 +5,10 @@ TlsEndpoint(anyClientEndpoint, TlsSettings(), host)     the same, with TLS over 
 TunnelFactory(anyClientEndpoint)                        an IProtocolFactory to listen with
 splice(transportA, transportB)                          a Deferred that fires at the end of both
 
-docs/embedding.md is their manual, and ptunnel.errors has what they fail with.
+docs/embedding.md is their manual, and ptunnel.errors has their failures.
 """
 
-# All at once: a name that is looked up late, and is that of a module too, such as splice, would
-# sometimes be the one and sometimes the other.
+# Import eagerly: a lazy `splice` could resolve to the submodule.
 from ptunnel import _folder as _folder
 from ptunnel._version import __version__
 from ptunnel.auth import Credentials

@@ -43,7 +43,7 @@ MAX_DRAIN = 256 * 1024
 MAX_CHUNKS = 4096
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: [^\0\r\n]*)?\r?\n")
-# The beginning of a status line is whole when this, from its own length on, is put behind it.
+# A partial status line is valid if the rest of this template completes it.
 _STATUS_TEMPLATE = b"HTTP/1.1 200\n"
 # What may come of a reason before the line's end has come.
 _REASON_BEGUN = re.compile(rb"[^\0\r\n]*\r?")
@@ -211,7 +211,7 @@ class Handshake:
         return None
 
     def end(self) -> TunnelError:
-        """What it means that the connection ended here."""
+        """Return the error for a connection closed now."""
         if self.refusal is not None:
             return self._complete()
         if not self.begun:

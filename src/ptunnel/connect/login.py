@@ -145,9 +145,9 @@ class Login:
         return self._until + (self._backOff if target in self._silent else 0.0)
 
     def admit(self, credentials: Credentials | None, target: str) -> None:
-        """Whether these, which were just read, may be sent.
+        """Raise if these credentials, which were just read, were already rejected.
 
-        @raise TunnelError: where they are those that were rejected, wherever they come from now.
+        @raise TunnelError: if they equal the rejected ones, whatever their source.
         """
         if self._trouble is None:
             return

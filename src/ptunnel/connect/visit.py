@@ -70,7 +70,7 @@ class Visit:
 
     @property
     def bound(self) -> bool:
-        """Whether it is a connection that is authenticated, and must be kept for that."""
+        """Whether the scheme authenticates the connection, so it must be reused."""
         return self._scheme is not None and self._scheme.bound
 
     def secrets(self) -> tuple[bytes, ...]:
@@ -219,7 +219,9 @@ class Visit:
         self.leave()
 
     def refused(self, refusal: ProxyRefused) -> None:
-        """The proxy refused the target. Whom it had asked before, it knows now."""
+        """Note that the proxy refused the target. If it had challenged us, it has accepted the
+        credentials.
+        """
         asked = self._exchange is not None and not self._exchange.midway and not self._unasked
         if asked and not isinstance(refusal, CredentialsRefused):
             self.accepted()

@@ -35,7 +35,7 @@ _TARGET = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/?#@\[\]]+)):([0-9]{1,5})")
 
 
 class LittleProxy(ServerFactory):
-    """A proxy that knows CONNECT and nothing else.
+    """A proxy that supports CONNECT only.
 
     It answers with 400 what is not HTTP or has no target in it, 405 any other method, 407 wrong
     or missing credentials, 403 a port that is not allowed, 502 a target that it cannot reach; it
@@ -83,7 +83,7 @@ class LittleProxy(ServerFactory):
         return DeferredList(waiting)
 
     def buildProtocol(self, addr: IAddress | None) -> _Client | None:
-        """A client, if it is on loopback, whoever has made this listen elsewhere."""
+        """Serve a client only if it is on loopback."""
         if self._reactor is None or not ipaddress.ip_address(cast(Any, addr).host).is_loopback:
             return None
         return _Client(self, self._reactor)

@@ -117,7 +117,7 @@ class Tour:
         ]
 
     async def page(self) -> str:
-        """Fetch the page as any HTTP client does, which knows nothing of a proxy."""
+        """Fetch the page, as any HTTP client without a proxy does."""
         from twisted.web.client import Agent, readBody
 
         began = self._reactor.seconds()

@@ -71,7 +71,7 @@ class Ldap(Upgrade):
             raise self._foreign()
         result = _RESULTS.get(code[0], "result")
         said = f"{result} ({code[0]}) ".encode() + text
-        if number == b"\0":  # nobody asked (section 4.4); what is not known is to be ignored
+        if number == b"\0":  # a notice without a request (section 4.4); unknown ones are ignored
             if name == NOTICE_OF_DISCONNECTION:
                 raise UpgradeRefused(f"disconnects: {quoted(said)}")
             return None
@@ -88,7 +88,7 @@ def _encoded(tag: int, contents: bytes) -> bytes:
 
 
 def _contents(data: bytes | bytearray, at: int) -> range | None:
-    """Where the contents of an element lie.
+    """Return where the contents of an element lie.
 
     @param at: where its length stands.
     @return: None where that has not come whole.
@@ -109,7 +109,7 @@ def _contents(data: bytes | bytearray, at: int) -> range | None:
 
 
 def _elements(data: bytes) -> list[tuple[int, bytes]]:
-    """The elements that fill the data.
+    """Return the elements that fill the data.
 
     @return: tags, of one byte, and contents.
     @raise ValueError: where they do not fill it.

@@ -11,7 +11,7 @@ from ptunnel.starttls.upgrade import Ready, Upgrade, UpgradeRefused
 
 
 class Lines(Upgrade):
-    """Messages are lines. A line feed alone ends one too: nobody is helped by insisting.
+    """Messages are lines. A line feed alone ends one too; insisting on CRLF would gain nothing.
 
     @ivar _greeted: the server has said its greeting.
     """
@@ -50,11 +50,11 @@ class Imap(Lines):
         return None
 
     def _judge(self, message: bytes) -> bytes:
-        """@return: what the greeting is answered with."""
+        """@return: the answer to the greeting."""
         status = self._status(message)
         if status == b"PREAUTH":
-            # Section 6.2.1 allows STARTTLS to nobody who is authenticated; section 7.1.4 tells
-            # those who want TLS to hang up.
+            # After PREAUTH, STARTTLS is not allowed (section 6.2.1), and a client that needs TLS
+            # must close the connection (section 7.1.4).
             raise UpgradeRefused("says PREAUTH, which rules STARTTLS out", causes.NO_STARTTLS)
         if status == b"BYE":
             raise self._refused(message[2:])
@@ -122,7 +122,7 @@ class Replies(Lines):
 
     @abstractmethod
     def _answered(self, code: int, lines: list[bytes]) -> bytes | Ready | None:
-        """What follows from a whole reply; as L{feed}."""
+        """Take a whole reply. @return: as L{feed}."""
 
 
 class Smtp(Replies):
@@ -131,8 +131,8 @@ class Smtp(Replies):
     name = "smtp"
     title = "SMTP"
 
-    # The address literal of RFC 5321 section 4.1.3: there is no name that holds everywhere, and
-    # servers that want one with a dot in it take this.
+    # The address literal of RFC 5321 section 4.1.3: no name is valid everywhere, and servers that
+    # require a dot in the name accept this.
     _EHLO = b"EHLO [127.0.0.1]\r\n"
 
     def __init__(self, host: str) -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL: asking a server for TLS, and sparing a client what it would say about TLS.
+"""PostgreSQL: asks a server for TLS, and answers a client's questions about TLS.
 
 Protocol 3.0, as its manual's chapters on message flow and on message formats have it.
 """
@@ -16,20 +16,20 @@ CANCEL_REQUEST = 80877102
 # The server's own MAX_STARTUP_PACKET_LENGTH.
 MAX_STARTUP = 10_000
 
-_HEAD = struct.Struct("!II")  # the length of the whole packet, and what it is
+_HEAD = struct.Struct("!II")  # the length of the whole packet, and its type
 # NegotiateProtocolVersion may come before the first message about authentication.
 _NEGOTIATE, _AUTHENTICATION = b"v", b"R"
 _SASL = (10).to_bytes(4, "big")
 
 
 class Prelude:
-    """What lies between client and server once TLS stands, before they are joined.
+    """The exchange between client and server under TLS, before they are joined.
 
     libpq asks for GSSAPI or TLS unless it is told not to, and goes on in plain when the answer is
     no. That no is said here; the server would say yes. And libpq gives up when a server offers
     SCRAM-SHA-256-PLUS, which is bound to TLS, on a connection without: so it is not offered.
 
-    @ivar answered: whether the server answers what the client was let say: not a CancelRequest.
+    @ivar answered: whether the server replies to the first message; not to a CancelRequest.
     """
 
     answered = True
@@ -37,11 +37,11 @@ class Prelude:
     def __init__(self) -> None:
         self._pending = b""
         self._answer = bytearray()
-        self._passed = 0  # of the answer, messages that say nothing of authentication
+        self._passed = 0  # messages of the answer that do not concern authentication
         self._asked: set[int] = set()
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Take what the client sent.
+        """Take bytes from the client.
 
         @return: what the client is sent, maybe b""; and what the server is sent, after which its
             L{answer} is awaited, or None where more of the client is needed.
@@ -60,7 +60,7 @@ class Prelude:
             isRequest = code in (SSL_REQUEST, GSSENC_REQUEST)
             if not _HEAD.size <= length <= (_HEAD.size if isRequest else MAX_STARTUP):
                 raise UpgradeRefused("does not speak PostgreSQL")
-            if not isRequest:  # a StartupMessage, a CancelRequest, or what the server may judge
+            if not isRequest:  # a StartupMessage, a CancelRequest, or one for the server to judge
                 self.answered = code != CANCEL_REQUEST
                 return answer, self._pending
             if code in self._asked:
@@ -71,7 +71,7 @@ class Prelude:
         return answer, None
 
     def answer(self, data: bytes) -> bytes | None:
-        """Take what the server sent under TLS; the client is not read meanwhile.
+        """Take bytes from the server under TLS; the client is not read meanwhile.
 
         @return: what the client is sent, after which both are joined; None where more is needed.
         """
@@ -95,7 +95,7 @@ class Prelude:
         return None
 
     def ended(self) -> UpgradeRefused:
-        """What it means that the client closed the connection here."""
+        """Return the error for a connection that the client closes now."""
         return UpgradeRefused("closed the connection before it began a session")
 
 
@@ -136,9 +136,9 @@ class Postgres(Upgrade):
 
     @staticmethod
     def _errorLength(message: bytes | bytearray) -> int:
-        """Of an ErrorResponse of protocol 3.0 behind its type; 0 for one of 2.0, which has none.
+        """Return the length field of a 3.0 ErrorResponse; 0 for a 2.0 error, which has none.
 
-        2.0 is what a server that cannot start a process sends to this day: text up to a zero byte.
+        A server that cannot start a process still sends a 2.0 error: text up to a zero byte.
         """
         length = int.from_bytes(message[1:5], "big")
         return length if 4 <= length < MAX_LINE else 0

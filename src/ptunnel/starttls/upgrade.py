@@ -16,16 +16,16 @@ from ptunnel.causes import Cause
 
 # RFCs allow 512 to 2,000 bytes in most lines; those of IMAP's capabilities come to some hundred.
 MAX_LINE = 8 * 1024
-# All that the server sends before TLS. Real ones send less than 2 KiB, but for banners of FTP.
+# The most bytes before TLS. Real servers send less than 2 KiB, except for banners of FTP.
 MAX_EXCHANGE = 64 * 1024
 # Lines, or LDAP messages, or tags of XML.
 MAX_LINES = 500
-# How much of what the server says is worth a place in a log line.
+# How many characters of a server's message a log line has at most.
 MAX_QUOTED = 200
 
 
 class UpgradeRefused(ValueError):
-    """There will be no TLS on this connection, and nothing of the client's may go out on it.
+    """No TLS is possible on this connection, and no byte of the client may be sent on it.
 
     Its text says what the peer did and lacks the subject: "refuses STARTTLS: 454 not now". Whoever
     knows the peer's name puts that before it.
@@ -40,7 +40,7 @@ class UpgradeRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The server awaits the first byte of TLS."""
+    """The server waits for the first byte of TLS."""
 
 
 class Upgrade(ABC):
@@ -74,11 +74,11 @@ class Upgrade(ABC):
         self._ready = False
 
     def begin(self) -> bytes:
-        """What is sent before anything is received; b"" where the server speaks first."""
+        """Return the bytes to send first; b"" if the server speaks first."""
         return b""
 
     def feed(self, data: bytes) -> bytes | Ready | None:
-        """Take what the server sent.
+        """Take bytes from the server.
 
         @return: what to send next; or that TLS begins now; or None where more is needed.
         @raise UpgradeRefused: for everything that does not lead to TLS, and for anything that comes
@@ -109,21 +109,21 @@ class Upgrade(ABC):
         return outcome
 
     def ended(self) -> UpgradeRefused:
-        """What it means that the server closed the connection here."""
+        """Return the error for a connection that the server closes now."""
         if not self._taken and not self._pending:
             return UpgradeRefused(f"closed the connection without a word of {self.title}")
         return UpgradeRefused("closed the connection before TLS began")
 
     @abstractmethod
     def _end(self) -> int:
-        """Where the first message in `_pending` ends; 0 where more is needed."""
+        """Return where the first message in `_pending` ends; 0 if more bytes are needed."""
 
     @abstractmethod
     def _take(self, message: bytes) -> bytes | Ready | None:
-        """What follows from a message; as L{feed}."""
+        """Take a message. @return: as L{feed}."""
 
     def _until(self, mark: bytes, what: str, start: int = 0) -> int:
-        """For protocols whose messages end in a mark: where the first one ends, or 0."""
+        """Return where the first message ends, for protocols with an end mark; or 0."""
         end = self._pending.find(mark, max(start, self._searched), MAX_LINE) + 1
         self._searched = len(self._pending)
         if not end and len(self._pending) >= MAX_LINE:
@@ -145,7 +145,7 @@ class Upgrade(ABC):
 
 
 def quoted(said: bytes) -> str:
-    """What a server says, as a part of one line: printable, and cut to what is worth reading."""
+    """Return a server's message as a part of one line: printable and shortened."""
     text = said[: 4 * MAX_QUOTED].decode("utf-8", "replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_QUOTED]
 

@@ -82,7 +82,7 @@ class Xmpp(Upgrade):
         if not self._open:
             if name != _STREAMS + "stream":
                 raise self._foreign()
-            if not version:  # a server of before RFC 3920; it will send no features
+            if not version:  # a server older than RFC 3920, which sends no features
                 raise self._notOffered()
         elif len(self._open) > 1:
             self._said += f" {name.rsplit(maxsplit=1)[-1]} "
@@ -109,7 +109,7 @@ class Xmpp(Upgrade):
 
 
 def _parser(events: list[_Event]) -> XMLParserType:
-    """A parser that adds to the events. It knows nobody, so that no circle has to be collected.
+    """A parser that adds to the events. It holds no reference to its owner, so no cycle forms.
 
     A document type is prohibited, and without one no entity can be declared (RFC 6120 section
     11.1).
@@ -121,7 +121,7 @@ def _parser(events: list[_Event]) -> XMLParserType:
 
     parser = expat.ParserCreate("UTF-8", " ")
     if hasattr(parser, "SetReparseDeferralEnabled"):
-        # A tag that is whole is wanted now, not with what may never come behind it.
+        # Deliver a complete tag at once, not with the next one, which may never come.
         parser.SetReparseDeferralEnabled(False)
     parser.StartElementHandler = lambda name, attributes: events.append(
         (_START, name, attributes.get("version", ""))
