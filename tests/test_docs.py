@@ -24,6 +24,7 @@ from ptunnel.cli.options import CheckOptions, ConnectOptions, HostsOptions
 from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
 from ptunnel.connect.handshake import Handshake
 from ptunnel.errors import ConfigError, TunnelError
+from ptunnel.net.attempt import Phase
 from ptunnel.relay.splice import Cause
 from ptunnel.tap import Options
 
@@ -238,6 +239,11 @@ class ArchitectureTests(SynchronousTestCase):
         named = re.findall(r"`(?:\w+\.)?(\w+)`", ARCHITECTURE.read_text("utf-8"))
         for name in set(named):
             self.assertRegex(source, rf"\b{name}\b")
+
+    def test_eachPhaseOfAnAttemptHasItsRow(self) -> None:
+        rows = tables(ARCHITECTURE, "## Phases of an attempt")[1:]
+        phases = [row[0] for row in rows if row[0].strip("-")]
+        self.assertEqual(phases, [phase.value for phase in Phase])
 
     def test_theBooleansOfTheSpliceAreInTheTables(self) -> None:
         text = ARCHITECTURE.read_text("utf-8")

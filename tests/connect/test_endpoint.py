@@ -26,9 +26,10 @@ from zope.interface.verify import verifyObject
 
 from ptunnel._version import __version__
 from ptunnel.auth import Credentials
-from ptunnel.connect.endpoint import BODY_WAIT, ConnectEndpoint
+from ptunnel.connect.attempt import BODY_WAIT
+from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.connect.login import Login
-from ptunnel.connect.request import connectRequest
+from ptunnel.connect.request import ConnectRequest, connectRequest
 from ptunnel.errors import (
     CredentialsRefused,
     ProxyFailed,
@@ -128,8 +129,8 @@ class EstablishedTests(HopTestCase):
 
     def test_aUserAgentThatIsGivenTakesThePlaceOfOurs(self) -> None:
         for name in "User-Agent", "user-agent":
-            endpoint = ConnectEndpoint(self.proxy, "a.example", 1, headers=[(name, "curl/8.0")])
-            for request in endpoint.request(), endpoint.request(b"Basic YTpi"):
+            asking = ConnectRequest("a.example", 1, [(name, "curl/8.0")])
+            for request in asking.encode(), asking.encode(b"Basic YTpi"):
                 self.assertEqual(request.lower().count(b"user-agent:"), 1)
                 self.assertIn(name.encode() + b": curl/8.0\r\n", request)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
-from unittest import skipIf
+from unittest import mock, skipIf
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import causes
 from ptunnel.auth import Credentials
 from ptunnel.auth.spnego import Negotiate
-from ptunnel.connect.endpoint import DRAIN_WAIT, ConnectEndpoint
+from ptunnel.connect.answering import DRAIN_WAIT
+from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.connect.handshake import MAX_DRAIN, Challenged
 from ptunnel.connect.login import MISSING_BACK_OFF, REJECTED_BACK_OFF, Login
 from ptunnel.connect.visit import MAX_ANSWERS, Visit
@@ -25,6 +27,7 @@ from ptunnel.errors import (
     ProxyRefused,
     TunnelError,
 )
+from ptunnel.net.attempt import Attempt, Phase
 from tests.integration import ntlmhelper
 from tests.support.fakes import Builder, Endpoint, Recorder, StrictClock, Transport
 
@@ -75,8 +78,32 @@ class Reader:
         return self.news
 
 
+def phasesOfTheManual() -> set[tuple[str, str]]:
+    """Each phase of an attempt with each that may follow, as docs/architecture.md has them."""
+    manual = Path(__file__).parents[2] / "docs" / "architecture.md"
+    section = manual.read_text("utf-8").partition("## Phases of an attempt\n")[2].partition("\n## ")
+    rows = [line.split("|") for line in section[0].splitlines() if line.startswith("| ")]
+    return {(row[1].strip(), then) for row in rows for then in row[2].strip().split(", ")}
+
+
+FOLLOWS = phasesOfTheManual()
+
+
 class LoginTestCase(SynchronousTestCase):
+    """@ivar steps: each phase that an attempt left, with the one that it entered."""
+
+    steps: set[tuple[str, str]]
+
     def setUp(self) -> None:
+        self.steps = set()
+        enter = Attempt.enter
+
+        def watched(attempt: Attempt, phase: Phase, pending: Deferred[Any] | None = None) -> None:
+            self.steps.add((attempt.phase.value, phase.value))
+            enter(attempt, phase, pending)
+
+        self.patch(Attempt, "enter", watched)
+        self.addCleanup(lambda: self.assertLessEqual(self.steps, FOLLOWS))
         self.clock = StrictClock()
         self.proxy = Endpoint()
         self.factory = Builder()
@@ -192,6 +219,16 @@ class AnsweringTests(LoginTestCase):
         self.assertEqual((self.proxy.attempts, first.aborted), (2, 1))
         self.proxy.accept().receive(OK)
         self.successResultOf(connecting)
+
+    def test_nobodyIsAskedForCredentialsOnceItWasCancelledWithinTheBody(self) -> None:
+        connecting, transport = self.dial()
+        transport.receive(refusal(BASIC, body=b"x" * 100)[:-50])
+        connecting.cancel()
+        with mock.patch.object(Visit, "answer") as answer:
+            transport.lose()
+        self.failureResultOf(connecting, ConnectingCancelledError)
+        self.assertEqual((transport.aborted, self.proxy.attempts), (1, 1))
+        answer.assert_not_called()
 
     def test_onAFreshOneWhereTheBodyIsTooLong(self) -> None:
         connecting, first = self.dial()

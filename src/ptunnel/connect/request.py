@@ -6,6 +6,10 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
+from ptunnel._version import __version__
+
+_USER_AGENT = (b"User-Agent", f"ptunnel/{__version__}".encode())
+
 _NO_HOST = re.compile(r"[\x00-\x20\x7f-\U0010ffff/?#@\[\]]")
 _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f]+(?:[ \t]+[^\x00-\x20\x7f]+)*)?")
@@ -41,3 +45,48 @@ def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] 
     lines = [f"CONNECT {target} HTTP/1.1".encode(), f"Host: {target}".encode()]
     lines += [name + b": " + value for name, value in headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+class ConnectRequest:
+    """The requests for one target, alike but for the credentials.
+
+    @ivar target: `host:port`.
+    @ivar secrets: what no failure may show of the header fields.
+    """
+
+    def __init__(self, host: str, port: int, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """
+        @param headers: further fields. User-Agent is C{ptunnel/VERSION} where it is not among them.
+        @raise ValueError: as L{connectRequest}.
+        """
+        self.host = host
+        self.port = port
+        self.target = authority(host, port)
+        given = [(name.encode(), value.encode()) for name, value in headers]
+        self.secrets = _secretsOf(given)
+        self._fields = given
+        if not any(name.lower() == b"user-agent" for name, _ in given):
+            self._fields = [_USER_AGENT, *given]  # some proxies turn away those who have none
+        self._plain = connectRequest(host, port, self._fields)
+
+    def encode(self, authorization: bytes | None = None, bound: bool = False) -> bytes:
+        """The bytes of the request.
+
+        @param authorization: the value of Proxy-Authorization.
+        @param bound: whether it is the connection that is authenticated.
+        """
+        if authorization is None:
+            return self._plain
+        fields = [*self._fields, (b"Proxy-Authorization", authorization)]
+        if bound:
+            fields.append((b"Proxy-Connection", b"keep-alive"))
+        return connectRequest(self.host, self.port, fields)
+
+
+def _secretsOf(fields: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
+    """What no failure may show of header fields that were set."""
+    if not fields:
+        return ()
+    from ptunnel.connect.excerpts import secretsOf
+
+    return tuple(secret for _, value in fields for secret in secretsOf(value))

@@ -75,6 +75,8 @@ class Visit:
 
     def secrets(self) -> tuple[bytes, ...]:
         """What the proxy was told, on whatever connection, and nobody else is to see."""
+        if not self._begun:
+            return ()
         told = (secret for exchange in self._begun for secret in exchange.secrets())
         return tuple(dict.fromkeys(told))
 

@@ -37,6 +37,10 @@ class Phase(Enum):
     FAILED = "failed"
 
 
+# Before Python 3.12 an attribute of an Enum is slow, and these are looked up for each connection.
+NEW, DIALLING, TALKING, ASKING, CONNECTED, FAILED = Phase
+
+
 class Attempt(Factory):
     """The life of one attempt, and the factory of its connections.
 
@@ -44,11 +48,13 @@ class Attempt(Factory):
 
     @ivar inner: the factory of the protocol that gets the connection.
     @ivar phase: changed by `enter` only.
+    @ivar over: it has succeeded or failed.
     @ivar connection: the newest connection's protocol, until the attempt is over.
     """
 
     noisy = False
-    phase = Phase.NEW
+    phase = NEW
+    over = False
     connection: Speaker | None = None
     _result: Deferred[IProtocol] | None = None
     _pending: Deferred[Any] | None = None
@@ -61,10 +67,6 @@ class Attempt(Factory):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} to {self.address}: {self.phase.value}>"
-
-    @property
-    def over(self) -> bool:
-        return self.phase is Phase.CONNECTED or self.phase is Phase.FAILED
 
     def start(self) -> Deferred[IProtocol]:
         """Begin; to be called once.
@@ -88,13 +90,13 @@ class Attempt(Factory):
 
         @param factory: wraps the protocols that this factory builds.
         """
-        self.enter(Phase.DIALLING)
+        self.enter(DIALLING)
         try:
             connecting = endpoint.connect(factory or self)
         except Exception:
             self.fail(Failure())
             return
-        if self.phase is Phase.DIALLING:
+        if self.phase is DIALLING:
             self._pending = connecting
         connecting.addErrback(self.notConnected)
 
@@ -136,14 +138,14 @@ class Attempt(Factory):
         return self.connection
 
     def succeed(self, protocol: IProtocol) -> None:
-        result = self._end(Phase.CONNECTED)
+        result = self._end(CONNECTED)
         if result is not None:
             result.callback(protocol)
 
     def fail(self, reason: Failure | Exception) -> None:
         """Abort the connection, and fail; nothing once the attempt is over."""
         connection, pending = self.connection, self._pending
-        result = self._end(Phase.FAILED)
+        result = self._end(FAILED)
         if result is not None:
             if connection is not None and connection.connected:
                 abort(connection.transport)
@@ -155,10 +157,12 @@ class Attempt(Factory):
         """@return: the result, once."""
         result, self._result = self._result, None
         if result is not None:
+            self.over = True
             self.enter(phase)
             self.connection = None
-            if self._timer is not None and self._timer.active():
-                self._timer.cancel()
+            timer = self._timer
+            if timer is not None and timer.active():
+                timer.cancel()
             self.ended()
         return result
 
@@ -187,7 +191,7 @@ class Speaker(Protocol):
         if attempt is None or attempt.over:
             abort(self.transport)  # it was cancelled, and connected all the same
         else:
-            attempt.enter(Phase.TALKING)
+            attempt.enter(TALKING)
             attempt.connected()
 
     def handOver(self, leftover: bytes = b"") -> None:
@@ -209,7 +213,8 @@ class Speaker(Protocol):
         except Exception:
             attempt.fail(Failure())
         else:
-            deliver(leftover, transport, inner)
+            if leftover:
+                deliver(leftover, transport, inner)
 
     def giveTo(self, inner: IProtocol) -> None:
         """Let the inner protocol have what the transport receives from now on."""

@@ -11,6 +11,7 @@ sockets get a turn first.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -91,16 +92,21 @@ class Sweep:
     @ivar interval: seconds between two rounds.
     """
 
-    def __init__(self, clock: IReactorTime, interval: float = 1.0) -> None:
-        self.clock = clock
+    def __init__(self, clock: IReactorTime | None, interval: float = 1.0) -> None:
+        """@param clock: None: the reactor, from the first member on."""
+        self._reactor = clock
         self.interval = interval
         self._members: set[Watched] = set()
         self._timer: IDelayedCall | None = None
         self._due = 0.0
         self._turns = 0
 
+    @cached_property
+    def clock(self) -> IReactorTime:
+        return clockOf(self._reactor)
+
     @classmethod
-    def fine(cls, clock: IReactorTime, *timeouts: float | None) -> Sweep:
+    def fine(cls, clock: IReactorTime | None, *timeouts: float | None) -> Sweep:
         """A Sweep whose interval suits the shortest of some timeouts, in seconds."""
         return cls(clock, min([1.0, *(t / 4 for t in timeouts if t)]))
 

@@ -1,0 +1,242 @@
+"""An attempt at a tunnel through a proxy that may ask for credentials: as many requests, on as many
+connections, as that takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from OpenSSL.SSL import Connection
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.python.failure import Failure
+
+from ptunnel import causes
+from ptunnel.connect.attempt import ConnectAttempt, Hop
+from ptunnel.connect.handshake import Challenged, Established, Handshake
+from ptunnel.connect.login import Login
+from ptunnel.connect.visit import Visit
+from ptunnel.errors import CredentialsUnavailable, ProxyFailed, ProxyRefused, TunnelError
+from ptunnel.net.attempt import ASKING, TALKING
+from ptunnel.tls import connectionOf, endPointOf
+
+# How long an attempt with new credentials keeps a second one from trying, in seconds. A proxy says
+# soon that it rejects them, as a rule; what takes longer is its way to the target.
+VERDICT_WAIT = 3.0
+# What a proxy does that ends a connection on which an authentication was begun.
+_MIDST = "closes the connection in the midst of the authentication"
+# How long the body of a 407 is waited for behind which the connection can go on.
+DRAIN_WAIT = 5.0
+
+
+class AnsweringAttempt(ConnectAttempt):
+    """A ConnectAttempt that answers challenges."""
+
+    _tls: Connection | None = None
+    _authorization: bytes | None = None
+    _isReused = _isRedialled = False
+    _answered: float | None = None
+
+    def __init__(self, hop: Hop, login: Login, inner: IProtocolFactory) -> None:
+        super().__init__(hop, inner)
+        self._login = login
+        self._visit = Visit(login, hop.request.target)
+
+    def first(self) -> None:
+        if self._login.speaksFirst():
+            self._await(self._visit.first(), self._dial)
+        else:
+            self._dial(None)
+
+    def _await(self, waiting: Deferred[Any], go: Callable[..., None]) -> None:
+        """Call `go` with the authorization value when it is ready."""
+        self.enter(ASKING, waiting)
+        waiting.addCallback(self._told, go).addErrback(self.fail)
+
+    def _told(self, authorization: bytes | None, go: Callable[..., None]) -> None:
+        if not self.over:
+            go(authorization)
+
+    def _dial(self, authorization: bytes | None) -> None:
+        """Connect, and send a request."""
+        self._prepare(authorization)
+        self._isReused = False
+        self.dial(self.hop.endpoint)
+
+    def _prepare(self, authorization: bytes | None) -> None:
+        """The next request, and what reads the answer to it."""
+        request, visit = self.hop.request, self._visit
+        self._authorization = authorization
+        self.request = request.encode(authorization, visit.bound)
+        self.handshake = Handshake(
+            request.host,
+            request.port,
+            hop=self.hop.name,
+            authenticated=authorization is not None,
+            answerable=True,
+            midway=visit.midway,
+            secrets=request.secrets + visit.secrets(),
+        )
+
+    def connected(self) -> None:
+        """Send the request, or find out what it is to carry."""
+        connection = self.connection
+        if connection is not None and not connection.isWithin:
+            self._tls = connectionOf(connection.transport)
+        if self._visit.opens:
+            self._await(self._visit.open(self._channel()), self._open)
+        else:
+            self._write()
+
+    def _open(self, authorization: bytes | None) -> None:
+        """Send the first request on the connection that it was made for, if that still stands."""
+        if self.connection is None:
+            self._dial(authorization)
+        else:
+            self._send(authorization)
+
+    def _send(self, authorization: bytes | None) -> None:
+        """Send a request on the connection that stands."""
+        self._prepare(authorization)
+        self.enter(TALKING)
+        self._write()
+
+    def _write(self) -> None:
+        super().connected()
+        if self._authorization is not None:
+            self._visit.sent()
+            self._answered = self.hop.sweep.clock.seconds()
+            self.hop.sweep.add(self)  # without a timeout too, others wait for the verdict
+
+    def _channel(self) -> bytes | None:
+        """What binds an authentication to the TLS connection with the proxy; None without TLS."""
+        return None if self._tls is None else endPointOf(self._tls)
+
+    def feed(self, data: bytes) -> Established | Challenged | None:
+        if self.phase is ASKING:
+            self._hangUp()  # it says something that nobody has asked
+            return None
+        outcome = super().feed(data)
+        if isinstance(outcome, Challenged):
+            self._challenged(outcome)
+        return outcome
+
+    def _challenged(self, challenge: Challenged) -> None:
+        """The proxy asks who we are."""
+        self._bodyDeadline = None
+        # A proxy that ended a connection that it seemed to keep is not believed again.
+        if not challenge.reusable or (self._isRedialled and not challenge.midway):
+            self._hangUp()
+        self._await(self._visit.answer(challenge, self._channel()), self._again)
+
+    def _again(self, authorization: bytes) -> None:
+        """Send the next request, on the same connection where that is possible."""
+        if self.connection is not None:
+            self._isReused = True
+            self._send(authorization)
+        elif self._visit.sticky:
+            self._giveWay(self._broken(_MIDST))
+        else:
+            self._dial(authorization)
+
+    def _giveWay(self, error: TunnelError) -> None:
+        """The connection has ended that the authentication was bound to."""
+        self._hangUp()
+        self._await(self._visit.giveWay(error), self._again)
+
+    def _hangUp(self) -> None:
+        """Another connection will take the place of this one."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.letGo()
+
+    def succeed(self, protocol: IProtocol) -> None:
+        self._visit.accepted(self.handshake.authenticationInfo)
+        super().succeed(protocol)
+
+    def fail(self, reason: Failure | Exception) -> None:
+        error = reason.value if isinstance(reason, Failure) else reason
+        if isinstance(error, ProxyRefused):
+            self._visit.refused(error)
+        super().fail(reason)
+
+    def ended(self) -> None:
+        super().ended()
+        self._visit.leave()
+
+    def check(self, now: float) -> None:
+        if self._answered is not None and now >= self._answered + VERDICT_WAIT:
+            self._visit.stepAside()
+        super().check(now)
+
+    def bodyWait(self) -> float | None:
+        challenged = self.handshake.challenged
+        if challenged is None:
+            return super().bodyWait()
+        # An exchange that was begun on this connection can go on nowhere else.
+        return None if challenged.midway else DRAIN_WAIT
+
+    def bodyLate(self) -> None:
+        if self._canAnswer:
+            self._answerElsewhere()
+        else:
+            super().bodyLate()
+
+    @property
+    def _canAnswer(self) -> bool:
+        """True while a challenge has come without the whole of its body."""
+        return self._bodyDeadline is not None and self.handshake.challenged is not None
+
+    def _answerElsewhere(self) -> None:
+        """Answer it on a new connection."""
+        self.handshake.loseConnection()
+        self._challenged(cast(Challenged, self.handshake.challenged))
+
+    def expired(self) -> None:
+        if self.phase is not ASKING:
+            super().expired()
+            return
+        what = f"no credentials for {self._who()} within {self.hop.timeout:g} s"
+        cause = causes.CREDENTIALS_UNAVAILABLE.id
+        if self._visit.waiting:
+            what = (
+                f"{self._who()} did not say within {self.hop.timeout:g} s whether it accepts the "
+                "credentials, which another connection tries"
+            )
+            cause = causes.SILENT.id
+        self.fail(CredentialsUnavailable(what, hop=self.hop.name, cause=cause))
+
+    def lost(self, reason: Failure) -> None:
+        if self.phase is ASKING:
+            self._hangUp()
+        elif self._canAnswer:
+            self._answerElsewhere()
+        elif self._canGoOn:
+            self._goOn()
+        else:
+            super().lost(reason)
+
+    @property
+    def _canGoOn(self) -> bool:
+        """True if a connection that ended without a byte of an answer can be made up for."""
+        visit = self._visit
+        return not self.handshake.begun and (self._isReused or visit.sticky or visit.midway)
+
+    def _goOn(self) -> None:
+        """Make up for a connection that has ended without a byte of an answer."""
+        if self._visit.sticky:
+            self._giveWay(self._broken(_MIDST))
+        elif self._isReused:
+            # It looked as if it were kept alive, and the request was never read.
+            self._isRedialled = True
+            self._hangUp()
+            self._dial(self._authorization)
+        else:
+            self._giveWay(self.handshake.end())
+
+    def _broken(self, what: str) -> ProxyFailed:
+        return ProxyFailed(f"{self._who()} {what}", hop=self.hop.name, cause=causes.BROKEN.id)
+
+    def _who(self) -> str:
+        return f"the proxy {self.hop.name}" if self.hop.name else "the proxy"

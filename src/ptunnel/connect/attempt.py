@@ -1,0 +1,216 @@
+"""One attempt at a tunnel through a proxy that asks for no credentials, and the protocol of its
+connection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionLost as TwistedConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ptunnel.connect.handshake import Challenged, Established, Handshake
+from ptunnel.connect.request import ConnectRequest
+from ptunnel.errors import TunnelError, cannotReach, noAnswer
+from ptunnel.net.attempt import TALKING, Attempt, Speaker
+from ptunnel.net.deadlines import Sweep
+from ptunnel.net.transports import abort
+from ptunnel.tls import tlsFailure
+
+# How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
+BODY_WAIT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What all attempts at a tunnel through a proxy to a target have in common.
+
+    @ivar endpoint: leads to the proxy.
+    @ivar name: what failures call the proxy.
+    @ivar timeout: seconds for an attempt; None: no limit.
+    @ivar address: the target's.
+    """
+
+    endpoint: IStreamClientEndpoint
+    request: ConnectRequest
+    name: str
+    timeout: float | None
+    sweep: Sweep
+    address: IAddress
+
+
+class ConnectAttempt(Attempt):
+    """One attempt, with one connection and one request.
+
+    @ivar request: the newest connection's.
+    @ivar handshake: the same.
+    """
+
+    request: bytes
+    handshake: Handshake
+    connection: ProxyConnection | None = None
+    _deadline: float | None = None
+    _bodyDeadline: float | None = None
+
+    def __init__(self, hop: Hop, inner: IProtocolFactory) -> None:
+        super().__init__(inner, hop.address)
+        self.hop = hop
+
+    def begin(self) -> None:
+        self.first()
+        # Set only now: of a chain's equal deadlines the first hop's is then due first, and the
+        # failure names the hop that is silent.
+        hop = self.hop
+        if hop.timeout is not None and not self.over:
+            self._deadline = hop.sweep.clock.seconds() + hop.timeout
+            hop.sweep.add(self)
+
+    def first(self) -> None:
+        """Dial for the first time."""
+        hop = self.hop
+        request = hop.request
+        self.request = request.encode()
+        self.handshake = Handshake(
+            request.host, request.port, hop=hop.name, secrets=request.secrets
+        )
+        self.dial(hop.endpoint)
+
+    def speaker(self, address: IAddress | None) -> ProxyConnection:
+        return ProxyConnection(self, self.address)
+
+    def connected(self) -> None:
+        """Send the request."""
+        cast(Any, self.connection).transport.write(self.request)
+
+    def feed(self, data: bytes) -> Established | Challenged | None:
+        """Take what the newest connection received."""
+        outcome = self.handshake.feed(data)
+        if outcome is None and self.handshake.refusal is not None and self._bodyDeadline is None:
+            self._hurry()
+        return outcome
+
+    def _hurry(self) -> None:
+        """The status is known; what is still missing is a body that may never come."""
+        sweep = self.hop.sweep
+        now = sweep.clock.seconds()
+        waits = [self.bodyWait()]
+        if self._deadline is not None:
+            # Half of what is left is for the connection that takes the place of this one.
+            waits.append((self._deadline - now) / 2)
+        limits = [wait for wait in waits if wait is not None]
+        if limits:
+            self._bodyDeadline = now + min(limits)
+            sweep.add(self)
+
+    def bodyWait(self) -> float | None:
+        """@return: seconds for the body of an answer; None: no limit of its own."""
+        return BODY_WAIT
+
+    def bodyLate(self) -> None:
+        """A body has not come in time."""
+        self.expired()
+
+    def check(self, now: float) -> None:
+        """Look whether the time is over; called by the Sweep."""
+        if self._deadline is not None and now >= self._deadline:
+            self.expired()
+        elif self._bodyDeadline is not None and now >= self._bodyDeadline:
+            self.bodyLate()
+
+    def ended(self) -> None:
+        self.hop.sweep.discard(self)
+
+    def expired(self) -> None:
+        seconds = self.hop.timeout or 0.0
+        if self.phase is TALKING:
+            self.fail(self.handshake.expire(seconds))
+        else:
+            self.fail(noAnswer(self.hop.name, seconds))
+
+    def notConnected(self, reason: Failure) -> None:
+        if isinstance(reason.value, TunnelError):
+            self.fail(reason)  # of a hop before this one
+        else:
+            self.fail(cannotReach(cast(BaseException, reason.value), self.hop.name))
+
+    def lost(self, reason: Failure) -> None:
+        """The newest connection has ended before there was a tunnel."""
+        # Whoever has begun to answer was reached, even if TLS then breaks.
+        if self.handshake.begun or reason.check(ConnectionDone, TwistedConnectionLost):
+            self.fail(self.handshake.end())
+        elif reason.check("OpenSSL.SSL.Error"):
+            # Since TLS 1.3 a server looks at our certificate when the handshake is done for us.
+            self.fail(tlsFailure(cast(BaseException, reason.value), self.hop.name))
+        else:
+            self.fail(cannotReach(cast(BaseException, reason.value), self.hop.name))
+
+
+@implementer(IHalfCloseableProtocol)
+class ProxyConnection(Speaker):
+    """Speaks CONNECT, then hands its transport to the inner protocol and passes all on to it.
+
+    It says that it can half-close, whatever the inner protocol can, because Twisted's wrappers ask
+    once, before there is an inner protocol.
+
+    @ivar isWithin: whether it goes through another proxy, whose TLS is not this one's.
+    """
+
+    attempt: ConnectAttempt | None
+    _inner: IProtocol | None = None
+    isWithin = False
+
+    def letGo(self) -> None:
+        """Nobody wants this connection any more."""
+        self.attempt = None
+        abort(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._inner is not None:
+            # Looked up each time, because protocols change it.
+            self._inner.dataReceived(data)
+            return
+        attempt = self.attempt
+        if attempt is None or attempt.over:
+            return
+        try:
+            outcome = attempt.feed(data)
+        except Exception:
+            attempt.fail(Failure())
+        else:
+            if isinstance(outcome, Established):
+                self.handOver(outcome.leftover)
+
+    def giveTo(self, inner: IProtocol) -> None:
+        self._inner = inner
+        if isinstance(inner, ProxyConnection):
+            inner.isWithin = True
+
+    def readConnectionLost(self) -> None:
+        if self._inner is None:
+            self.connectionLost(connectionDone)
+        elif IHalfCloseableProtocol.providedBy(self._inner):
+            cast(IHalfCloseableProtocol, self._inner).readConnectionLost()
+        else:
+            cast(Any, self.transport).loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        if IHalfCloseableProtocol.providedBy(self._inner):
+            cast(IHalfCloseableProtocol, self._inner).writeConnectionLost()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        attempt = self.attempt
+        if self._inner is not None:
+            self._inner.connectionLost(reason)
+        elif attempt is not None and not attempt.over:
+            attempt.lost(reason)
