@@ -13,12 +13,14 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import TestCase
 
 from ptunnel.cli.stdio import relay
 from ptunnel.errors import Unreachable
 from ptunnel.relay.splice import Ended
-from tests.support.loopback import Loopback, tcpPair
+from tests.relay.test_splice import selfSigned
+from tests.support.loopback import FakeEndpoint, Loopback, tcpPair
 
 
 class Here:
@@ -372,7 +374,7 @@ class FailureTests(TestCase):
             def connect(self, protocolFactory: Any) -> Deferred[Any]:
                 return fail(Unreachable("cannot reach the proxy"))
 
-        reactor: Any = None
+        reactor: Any = MemoryReactorClock()
         with self.assertRaises(Unreachable):
             await relay(Nowhere(), reactor, stdin=stdin, stdout=keyboard)  # type: ignore[arg-type]
         self.assertTrue(os.get_blocking(stdin) and os.get_blocking(keyboard))
@@ -389,12 +391,39 @@ class FailureTests(TestCase):
             def connect(self, protocolFactory: Any) -> Deferred[Any]:
                 return connecting
 
-        reactor: Any = None
+        reactor: Any = MemoryReactorClock()
         done = relay(Slow(), reactor, stdin=stdin, stdout=keyboard)  # type: ignore[arg-type]
         self.assertEqual(os.read(stdin, 100), b"early")
         connecting.errback(error.ConnectionRefusedError())
         with self.assertRaises(error.ConnectionRefusedError):
             await done
+
+    async def test_aReaderWhoLeavesBeforeTheConnectionStandsEndsIt(self) -> None:
+        from twisted.internet import reactor
+
+        stdin, keyboard = os.pipe()
+        screen, stdout = os.pipe()
+        for descriptor in stdin, keyboard, stdout:
+            self.addCleanup(os.close, descriptor)
+        endpoint = FakeEndpoint()
+        done = relay(endpoint, reactor, stdin=stdin, stdout=stdout)
+        os.close(screen)
+        with self.assertRaises(error.ConnectingCancelledError):
+            await done
+        self.assertEqual(endpoint.cancelled, 1)
+
+    async def test_aTargetThatHasGoneIsNotWaitedForWhileInputIsOpen(self) -> None:
+        loopback = Loopback(self)
+        target, there = loopback.connection(tls=selfSigned())
+        stdin, keyboard = os.pipe()
+        screen, stdout = os.pipe()
+        for descriptor in stdin, keyboard, screen, stdout:
+            self.addCleanup(os.close, descriptor)
+        done = relay(Here(there), loopback.reactor, stdin=stdin, stdout=stdout)
+        target.send(b"banner")
+        target.transport.loseConnection()
+        self.assertEqual((await done).cause, "end")  # within the time that a test has
+        self.assertEqual(os.read(screen, 100), b"banner")
 
     async def test_aDescriptorThatIsNotOpenFailsItAndClosesTheConnection(self) -> None:
         loopback = Loopback(self)

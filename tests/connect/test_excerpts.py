@@ -198,3 +198,19 @@ class OneLineTests(SynchronousTestCase):
 
     def test_itIsCut(self) -> None:
         self.assertEqual(oneLine(b"abcdef", (), 3), "abc")
+
+
+class SplitTests(SynchronousTestCase):
+    """A secret with something between its letters that a reader does not see, or that is markup."""
+
+    def test_itTakesTheWholeTextWithIt(self) -> None:
+        half = len(PASSWORD) // 2
+        for between in "<wbr>", "\r\n", "<!-- -->", "&shy;", "\u200b", "&#8203;":
+            for secret in html.escape(PASSWORD), TOKEN:
+                split = secret[:half] + between + secret[half:]
+                page = f"<p>You said {split}, which is wrong</p>".encode()
+                self.assertEqual(excerpt(page, CREDENTIALS.secrets()), "***", split)
+
+    def test_withoutOneTheTextStays(self) -> None:
+        page = b"<p>You said<br>nothing that is secret</p>"
+        self.assertEqual(excerpt(page, CREDENTIALS.secrets()), "You said nothing that is secret")

@@ -277,17 +277,21 @@ class AnsweringTests(LoginTestCase):
         self.assertIn("user name and password", error.hint)
         self.assertEqual(error.cause, causes.CREDENTIALS_MISSING.id)
 
-    def test_contradictoryFramingIsAnErrorAndNothingIsSent(self) -> None:
+    def test_framingThatMakesNoSenseCostsTheConnectionAndNotTheAnswer(self) -> None:
         for fields in (
             (BASIC, b"Transfer-Encoding: chunked"),
             (BASIC, b"Content-Length: 7"),
             (BASIC, b"Content-Length: -1"),
+            (BASIC, b"Content-Length: abc"),
+            (BASIC, b"Transfer-Encoding: identity"),
         ):
+            self.setUp()
             connecting, transport = self.dial()
             self.sent(transport)
             transport.receive(refusal(*fields))
-            self.failureOf(connecting, ProxyFailed)
             self.assertIsNone(self.asked(transport))
+            self.assertIn(b"\r\nProxy-Authorization: Basic ", self.sent(self.proxy.accept()))
+            self.assertNoResult(connecting)
 
     def test_aMalformedChallengeIsAnErrorAndNothingIsSent(self) -> None:
         for field in (

@@ -350,8 +350,10 @@ class SlowReaderTests(MemoryCase):
         self.held(10, None)
         self.slowly(self.b, 100)
         self.assertEqual(self.b.how, [])
-        self.advance(25)
-        self.assertEqual(self.b.how, ["loseWriteConnection"])
+        self.advance(int(LINGER) - 2)
+        self.assertEqual(self.b.how, [])  # its kernel may tell of what it takes in large steps
+        self.advance(15)
+        self.assertEqual(self.b.how, ["abortConnection"])
 
     def test_aHalfClosedSpliceWaitsForOne(self) -> None:
         self.held(None, 10)
@@ -359,8 +361,8 @@ class SlowReaderTests(MemoryCase):
         self.slowly(self.b, 100)
         self.assertEqual(self.b.how, ["loseWriteConnection"])
         self.assertEqual(self.a.how, [])
-        self.advance(25)
-        self.assertIn("loseWriteConnection", self.a.how)
+        self.advance(int(LINGER) + 12)
+        self.assertOver(1000, 0, "linger", 0)
 
     def test_theLingerIsForWhatIsNotTaken(self) -> None:
         self.held(None, None)
@@ -1027,6 +1029,23 @@ class TLSSpliceTests(TestCase):
         self.target.end()
         await self.client.isLost()
         self.assertEqual(await self.done, Ended(5, 0, "end", 1))
+
+    async def test_aResetBehindACloseNotifyIsNone(self) -> None:
+        self.client.send(b"hello")
+        await self.target.gets(5)
+        tls = self.client.transport
+        tls.transport.setTcpNoDelay(True)  # a reset would destroy what waits
+        tls.getHandle().shutdown()
+        tls._flushSendBIO()
+        tls.transport.dataBuffer, sent = b"", tls.transport.dataBuffer
+        tls.transport.socket.send(sent + b"".join(tls.transport._tempDataBuffer))
+        tls.transport.abortConnection()
+        while not self.done.called and not self.target.ended:
+            self.clock.advance(0.1)
+            await self.loopback.turn()
+        self.assertIsNone(self.target.lost)
+        self.target.end()
+        self.assertEqual(await self.done, Ended(5, 0, "end", 0))
 
     async def test_aTargetThatIsCutOffAfterTheClientsEndIsStillCutOff(self) -> None:
         client, a = self.loopback.connection()

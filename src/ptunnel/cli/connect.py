@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.python.failure import Failure
 
 from ptunnel.cli import stdio
@@ -101,6 +101,8 @@ class Joining:
         self._failed = True
         if self._stops:
             return  # a stop by a signal is not a failure
+        if reason.check(ConnectingCancelledError):
+            return  # the reader of the output has left
         if reason.check(ConnectError, OSError):
             self._log.error("", reasonOf(reason.value))
         else:

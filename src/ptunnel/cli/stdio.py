@@ -33,6 +33,7 @@ class _Pipes(StandardIO):
     """StandardIO that can be aborted, and closed after both of its halves have ended; that closes
     its output, so that whoever reads it sees an end; and that notices when nobody does any more.
 
+    @ivar closesOverInput: closing it over input that was not read harms nobody.
     @ivar failure: what went wrong here, and is nobody's who was at the other end; else None.
     """
 
@@ -42,6 +43,7 @@ class _Pipes(StandardIO):
         self._stdin, self._stdout, self._left = stdin, stdout, left
         self._blocking = os.get_blocking(stdout)
         self._isOne = os.path.sameopenfile(stdin, stdout)
+        self.closesOverInput = not stat.S_ISSOCK(os.fstat(stdin).st_mode)
         self._hungUp = False
         cast(Any, super()).__init__(Protocol(), stdin, stdout, reactor)
         posix = cast(Any, self)  # checkers see the class for Windows
@@ -93,6 +95,8 @@ class _Pipes(StandardIO):
             self._letGo(isEnd=bool(reason.check(ConnectionDone)))
         cast(Any, super()).childConnectionLost(fd, reason)
         if fd == "read" and self._hungUp:
+            self._lose(ConnectionDone())
+        if fd == "write" and cast(Any, self).disconnecting:
             self._lose(ConnectionDone())
 
     def _outputHungUp(self) -> None:
@@ -201,7 +205,8 @@ def relay(
     @param stdout: a descriptor to write to. When the target has ended it leads to /dev/null. Both
         may be one socket.
     @param left: called where that is so, and whoever was at its other end is known to have gone.
-    @return: fires when both directions have ended; fails as the endpoint does, and with OSError
+    @return: fires when both directions have ended; fails as the endpoint does, with
+        ConnectingCancelledError where whoever reads the output leaves meanwhile, and with OSError
         where standard input or output cannot be read or written. Cancelling it aborts both.
     """
 
@@ -209,7 +214,19 @@ def relay(
         how = {"halfCloseTimeout": halfCloseTimeout, "holdEnd": holdEnd}
         return _join(outgoing, reactor, stdin, stdout, left, how)
 
-    return endpoint.connect(Factory.forProtocol(Protocol)).addCallback(joined)
+    connecting = endpoint.connect(Factory.forProtocol(Protocol))
+    # Nothing is read until then, so that nothing else tells of a reader who has left. One who had
+    # a socket for both may have sent something before, which is still to be delivered.
+    isOne = False
+    with contextlib.suppress(OSError):  # one of them is not open, as will be said when it is used
+        isOne = os.path.sameopenfile(stdin, stdout)
+    watch = _HangUp(None if isOne else stdout, reactor, connecting.cancel)
+
+    def unwatch(result: Any) -> Any:
+        watch.stop()
+        return result
+
+    return connecting.addBoth(unwatch).addCallback(joined)
 
 
 def _join(

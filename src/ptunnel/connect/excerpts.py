@@ -7,6 +7,7 @@ Proxies send back what they were told, in the spelling of the page that they put
 from __future__ import annotations
 
 import contextlib
+import html
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ _LOOKED_AT = 4096
 # Spellings within spellings: an entity, in a URL, in JSON.
 _LAYERS = 3
 
+_UNSEEN = re.compile(r"[\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _MARKUP = re.compile(r"(?is)<(style|script)\b.*?(?:</\1>|$)|<!--.*?(?:-->|$)|<[^>]*(?:>|$)")
 
@@ -56,7 +58,7 @@ def oneLine(said: bytes, secrets: Sequence[bytes] = (), limit: int = MAX_EXCERPT
 
     @param secrets: what the text may not show, in whatever spelling.
     """
-    return _flat(masked(said, secrets))[:limit]
+    return _unlessSplit(_flat(masked(said, secrets)), secrets)[:limit]
 
 
 def excerpt(page: bytes, secrets: Sequence[bytes] = ()) -> str:
@@ -65,7 +67,23 @@ def excerpt(page: bytes, secrets: Sequence[bytes] = ()) -> str:
     @param page: all of it, or at least its first L{room} bytes.
     """
     shown = masked(page, secrets, _LOOKED_AT)
-    return _flat(_MARKUP.sub(" ", shown))[:MAX_EXCERPT]
+    return _unlessSplit(_flat(_MARKUP.sub(" ", shown)), secrets)[:MAX_EXCERPT]
+
+
+def _unlessSplit(text: str, secrets: Sequence[bytes]) -> str:
+    """A text, or a mask in its place where a secret stands in it with something between its
+    letters: markup, a line's end, what is not seen.
+    """
+    long = [_joined(secret.decode("utf-8", "replace")) for secret in secrets]
+    long = [secret for secret in long if len(secret) >= _TOKEN]
+    if not long:
+        return text
+    joined = _joined(html.unescape(text))
+    return MASK if any(secret in joined for secret in long) else text
+
+
+def _joined(text: str) -> str:
+    return _UNSEEN.sub("", text)
 
 
 def secretsOf(value: bytes) -> tuple[bytes, ...]:

@@ -33,10 +33,25 @@ def neededFields(fields: bytes, midway: bool) -> bytes:
     """
     lines = [(match[1].lower(), b" ".join(match[2].split())) for match in _NEEDED.finditer(fields)]
     names = {name for name, _ in lines}
-    if midway and not FRAMING & names and goesOn(lines):
+    if not _isUsable([(name, value) for name, value in lines if name in FRAMING]):
+        # Its end is not known, so that another connection has to take the answer.
+        lines = [line for line in lines if line[0] not in FRAMING]
+        lines.append((b"connection", b"close"))
+    elif midway and not FRAMING & names and goesOn(lines):
         # It must go on on this connection, so that there is no body that it could end.
         lines.append((b"content-length", b"0"))
     return b"".join(name + b": " + value + b"\r\n" for name, value in lines)
+
+
+def _isUsable(framing: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether these fields say where a body ends (RFC 9112 section 6.3)."""
+    kinds = {(name, value.lower()) for name, value in framing}
+    if len(kinds) > 1:
+        return False
+    return all(
+        value == b"chunked" if name == b"transfer-encoding" else value.isdigit()
+        for name, value in kinds
+    )
 
 
 def isReusable(version: bytes, fields: Iterable[tuple[bytes, bytes]], midway: bool) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ptunnel import causes
 from ptunnel.causes import Cause
-from ptunnel.connect.framing import FRAMING, goesOn, isReusable, neededFields, offered, reader
+from ptunnel.connect.framing import goesOn, isReusable, neededFields, offered, reader
 from ptunnel.connect.request import authority
 from ptunnel.errors import (
     CredentialsRefused,
@@ -346,8 +346,6 @@ class Handshake:
                 refusal.hint = f"it offers {', '.join(schemes)}; {refusal.hint}"
             return
         midway = self._midway and goesOn(fields)
-        if {name for name, _ in fields} >= FRAMING:
-            raise self._failed("sent a 407 with both Content-Length and Transfer-Encoding")
         reusable = isReusable(response.http_version, fields, midway)
         self.challenged = Challenged(values, reusable, refusal, midway)
 

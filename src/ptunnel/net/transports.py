@@ -10,6 +10,7 @@ import termios
 from functools import lru_cache
 from typing import Any, cast
 
+from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
     IProtocol,
@@ -108,6 +109,14 @@ def reactorOf(transport: Any) -> Any:
     while hasattr(transport, "wrappedProtocol"):
         transport = transport.transport
     return transport.reactor
+
+
+def hasSaidGoodbye(transport: Any) -> bool:
+    """Whether the peer of a TLS connection has sent its close_notify."""
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    return isinstance(handle, SSL.Connection) and bool(
+        handle.get_shutdown() & SSL.RECEIVED_SHUTDOWN
+    )
 
 
 def unsentBytes(transport: Any) -> int:

@@ -21,6 +21,7 @@ from zope.interface import implementer
 from ptunnel.net.transports import (
     abort,
     canHalfClose,
+    hasSaidGoodbye,
     isSecure,
     receiverOf,
     setReceiver,
@@ -137,8 +138,15 @@ class Leg:
             self._splice.legLost(self, clean)
 
     def _endedInOrder(self, reason: Failure) -> bool:
-        """Return False for a reset, and for TLS that ends without a close_notify."""
-        return reason is connectionDone or bool(reason.check(ConnectionDone))
+        """Return False for a reset, and for TLS that ends without a close_notify.
+
+        What TCP does behind a close_notify does not matter: it may reset the connection because our
+        own came too late.
+        """
+        if reason is connectionDone or reason.check(ConnectionDone):
+            return True
+        isBroken = reason.check("OpenSSL.SSL.Error")  # to OpenSSL an alert is a goodbye too
+        return self.secure and not isBroken and hasSaidGoodbye(self.transport)
 
     # Called by the other transport, as its producer
 
@@ -168,8 +176,13 @@ class Leg:
             self.transport.loseConnection()
 
     def drop(self) -> None:
-        """Read on and drop the bytes, to see the end."""
-        if self._paused:
+        """Read on and drop the bytes, to see the end.
+
+        A socket that is closed over unread input resets its connection; others do not.
+        """
+        if getattr(self.transport, "closesOverInput", False) and self.other.lost:
+            self.transport.loseConnection()
+        elif self._paused:
             self.resumeProducing()
 
     def rest(self) -> None:

@@ -183,8 +183,10 @@ class Splice:
             left = one.unsentBytes() + two.unsentBytes()
             if left != self._left:  # the peer reads slowly, but reads
                 self._active, self._left = now, left
-            else:
+            elif not left:
                 self._expire(cause)
+            elif now - self._active >= LINGER:  # a kernel may tell of a slow one in large steps
+                self._expire("linger")
 
     def _passOnCut(self) -> bool:
         """Pass on a cut, if all bytes before it have been sent. Return whether it was."""
