@@ -508,7 +508,7 @@ class TextTests(SynchronousTestCase):
                 "  via p (p:1, then q:1)",
                 "    tcp       p:1  connected    1.2 s",
                 "    connect   t:2  403",
-                "  failed: it is.down",
+                "  failed: it is\\ndown",
                 "  hint: mend it",
             ],
         )

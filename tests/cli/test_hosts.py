@@ -18,8 +18,8 @@ from ptunnel.config import (
     TcpListen,
     Tunnel,
     UnixListen,
-    printable,
 )
+from ptunnel.text import printable
 from tests.config.test_words import addresses, names, ports
 
 IMAP = "imap.gmail.com"

@@ -234,7 +234,9 @@ class FileTests(ReaderCase):
 
     def test_aStrangeNameIsShownInOneLine(self) -> None:
         reading = self.reader(PasswordFile("/nowhere/a\nb\u202e")).read()
-        self.assertMissing(reading, 'password-file "/nowhere/a b ": No such file or directory')
+        self.assertMissing(
+            reading, 'password-file "/nowhere/a\\nb\\u202e": No such file or directory'
+        )
 
     def test_itHasChangedWhereAnotherFileIsThere(self) -> None:
         self.write(b"one")

@@ -172,7 +172,7 @@ class RefusalTests(Case):
 
     def test_foreignTextIsOneLine(self) -> None:
         pair = authority.fromStrangeAuthority(HOST)
-        self.says(self.refused(Server(pair)), '"evil??[31m authority"')
+        self.says(self.refused(Server(pair)), '"evil\\n\\x1b[31m authority"')
 
     def test_theConnectionIsAborted(self) -> None:
         self.refused(Server(authority.selfSigned(HOST)))

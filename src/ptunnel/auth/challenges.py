@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from ptunnel.text import printable
+
 # Real challenges have some hundred bytes; Kerberos tokens of users in many groups have 48 KiB.
 MAX_VALUE = 64 * 1024
 # Real proxies offer up to five schemes, with up to ten parameters each.
@@ -42,7 +44,7 @@ def brief(text: str) -> str:
     """
     if len(text) > _BRIEF:
         return f"({len(text)} characters)"
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(text)
 
 
 class ChallengeError(ValueError):

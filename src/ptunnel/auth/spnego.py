@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from ptunnel.auth.challenges import Challenge, ChallengeError
 from ptunnel.auth.credentials import Credentials
 from ptunnel.auth.schemes import Exchange, Scheme
+from ptunnel.text import printable
 
 
 class _Spnego(Scheme):
@@ -145,4 +146,4 @@ def _words(error: Exception) -> str:
             text = " ".join(str(base or error).split())
     if "credentials cache" in text.lower() or "no kerberos credentials" in text.lower():
         return "there is no Kerberos ticket; run kinit"
-    return "".join(c if c.isprintable() else "?" for c in text)[:200] or type(error).__name__
+    return printable(text)[:200] or type(error).__name__

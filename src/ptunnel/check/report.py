@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from ptunnel.text import printable
+
 _GREEN, _RED, _YELLOW, _DIM = "32", "31", "33", "2"
 
 
@@ -124,11 +126,6 @@ class TunnelReport:
     @property
     def ok(self) -> bool:
         return not self.faults
-
-
-def printable(text: str) -> str:
-    """Foreign text, fit for a terminal."""
-    return "".join(c if c.isprintable() else "." for c in text)
 
 
 def duration(seconds: float) -> str:

@@ -32,6 +32,7 @@ from ptunnel.connect.request import authority
 from ptunnel.errors import TunnelError
 from ptunnel.net.names import lookUp
 from ptunnel.net.transports import abort, canHalfClose
+from ptunnel.text import dotted
 from ptunnel.tls import Peer, peerOf
 
 # How many characters of a greeting are shown.
@@ -270,5 +271,5 @@ class Greeting(Protocol):
 def shown(banner: bytes) -> str:
     """Return the first line of a greeting, printable and shortened."""
     line = banner.strip().partition(b"\n")[0].rstrip()
-    text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in line)
+    text = dotted(line)
     return text if len(text) <= MAX_BANNER else f"{text[: MAX_BANNER - 3]}..."

@@ -15,8 +15,8 @@ from ptunnel.config import (
     addressOf,
     canonical,
     isLocalhost,
-    printable,
 )
+from ptunnel.text import printable
 
 
 def hostsLines(settings: Settings) -> list[str]:

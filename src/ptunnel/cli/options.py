@@ -22,10 +22,10 @@ from ptunnel.config import (
     loadConnect,
     loadSettings,
     parseDuration,
-    printable,
     show,
 )
 from ptunnel.errors import ConfigError
+from ptunnel.text import printable
 
 # In a proxy's URL, the password between user name and host.
 _PASSWORD = re.compile(r"(?s)(?:[^:@/]*://)?[^:@]*:(.+)@")

@@ -49,7 +49,7 @@ from ptunnel.config.values import (
     UnixListen,
     hostPort,
 )
-from ptunnel.config.words import parseDuration, parseHeaders, printable, show
+from ptunnel.config.words import parseDuration, parseHeaders, show
 
 __all__ = [
     "DIRECT",
@@ -86,7 +86,6 @@ __all__ = [
     "parseNetworks",
     "parseProxy",
     "parseTunnel",
-    "printable",
     "readPassword",
     "show",
 ]

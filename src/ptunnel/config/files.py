@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ptunnel.config.values import PasswordFile
-from ptunnel.config.words import printable
 from ptunnel.errors import ConfigError
+from ptunnel.text import printable
 
 # Configs and passwords are far smaller. Anything larger is the wrong file or endless.
 MAX_FILE = 1024 * 1024

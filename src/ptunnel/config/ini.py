@@ -22,11 +22,11 @@ from ptunnel.config.words import (
     parseVia,
     parseWorkers,
     parseYesNo,
-    printable,
     show,
     suggest,
 )
 from ptunnel.errors import ConfigError
+from ptunnel.text import printable
 
 # Header fields whose name marks their value as a secret, such as Cookie or X-Api-Key.
 _SECRET_HEADER = re.compile("auth|cookie|credential|key|pass|secret|session|token", re.IGNORECASE)

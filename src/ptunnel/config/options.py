@@ -16,8 +16,9 @@ from ptunnel.config.files import (
 )
 from ptunnel.config.ini import ConfigFile
 from ptunnel.config.values import CommandLine, PasswordSource, Proxy
-from ptunnel.config.words import parseHeader, printable, show
+from ptunnel.config.words import parseHeader, show
 from ptunnel.errors import ConfigError
+from ptunnel.text import printable
 
 Ask = Callable[[str], str]
 """Called with a user name to ask for the password; returns "" without an answer."""

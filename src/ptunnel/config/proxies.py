@@ -34,11 +34,11 @@ from ptunnel.config.words import (
     choice,
     parseHeaders,
     parseThrough,
-    printable,
     show,
     suggest,
 )
 from ptunnel.errors import ConfigError
+from ptunnel.text import printable
 from ptunnel.tls import TlsSettings
 
 _PASSWORD_KEYS = (

@@ -42,8 +42,9 @@ from ptunnel.config.values import (
     Tunnel,
     hostPort,
 )
-from ptunnel.config.words import printable, show
+from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
+from ptunnel.text import printable
 
 _NOTHING = (
     "nothing to do: give a TUNNEL, [LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, "

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from ptunnel.config.addresses import parseHost
 from ptunnel.config.files import isOpen
 from ptunnel.config.values import STARTTLS
-from ptunnel.config.words import Keys, choice, parseAlpn, parseYesNo, printable
+from ptunnel.config.words import Keys, choice, parseAlpn, parseYesNo
 from ptunnel.errors import ConfigError
+from ptunnel.text import printable
 from ptunnel.tls import TlsFileError, TlsSettings, check
 
 _FILES = {"ca-file": "caFile", "client-cert": "certFile", "client-key": "keyFile"}

@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ptunnel.config.values import DIRECT
 from ptunnel.errors import ConfigError
+from ptunnel.text import printable
 
 # epoll_wait takes at most 2**31 ms, some 24 days; a reactor fails with a timer beyond that.
 MAX_DURATION = 20 * 24 * 3600
@@ -42,11 +43,6 @@ Keys = dict[str, tuple[str, Callable[[str], Any]]]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def printable(text: str) -> str:
-    """The text as one line, its control characters escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def clean(text: str) -> str:

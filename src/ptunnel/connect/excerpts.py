@@ -12,6 +12,8 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 
+from ptunnel.text import flat
+
 # How much of a refusal is worth a place in a log line, in characters: of its body, of its reason.
 MAX_EXCERPT = 512
 MAX_REASON = 200
@@ -29,7 +31,6 @@ _LOOKED_AT = 4096
 _LAYERS = 3
 
 _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]+")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _MARKUP = re.compile(r"(?is)<(style|script)\b.*?(?:</\1>|$)|<!--.*?(?:-->|$)|<[^>]*(?:>|$)")
 
 _ESCAPES = re.compile(
@@ -58,7 +59,7 @@ def oneLine(said: bytes, secrets: Sequence[bytes] = (), limit: int = MAX_EXCERPT
 
     @param secrets: what the text may not show, in whatever spelling.
     """
-    return _unlessSplit(_flat(masked(said, secrets)), secrets)[:limit]
+    return _unlessSplit(flat(masked(said, secrets)), secrets)[:limit]
 
 
 def excerpt(page: bytes, secrets: Sequence[bytes] = ()) -> str:
@@ -67,7 +68,7 @@ def excerpt(page: bytes, secrets: Sequence[bytes] = ()) -> str:
     @param page: all of it, or at least its first L{room} bytes.
     """
     shown = masked(page, secrets, _LOOKED_AT)
-    return _unlessSplit(_flat(_MARKUP.sub(" ", shown)), secrets)[:MAX_EXCERPT]
+    return _unlessSplit(flat(_MARKUP.sub(" ", shown)), secrets)[:MAX_EXCERPT]
 
 
 def _unlessSplit(text: str, secrets: Sequence[bytes]) -> str:
@@ -238,7 +239,3 @@ _READ: dict[str, Callable[[str], str]] = {
     "octal": lambda digits: chr(int(digits, 8)),
     "plain": lambda character: character,
 }
-
-
-def _flat(text: str) -> str:
-    return " ".join(_CONTROLS.sub(" ", text).split())

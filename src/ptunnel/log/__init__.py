@@ -24,6 +24,7 @@ from twisted.logger import (
 from zope.interface import implementer
 
 from ptunnel.log.spool import unblock
+from ptunnel.text import printable
 
 LEVELS = ("debug", "info", "notice", "warning", "error", "none")
 """From the most talkative on. Sessions are "info", listening lines "notice"."""
@@ -157,15 +158,8 @@ def _time(event: LogEvent) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(event["log_time"]))
 
 
-def _printable(text: str) -> str:
-    """The text as one line, its control characters escaped: what is quoted may be anybody's."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def _asText(event: LogEvent, worker: str) -> str:
-    text = _printable(formatEvent(event))
+    text = printable(formatEvent(event))
     failure = event.get("log_failure")
     if failure is not None:  # a bug: all that helps to find it
         text = f"{text}\n{failure.getTraceback()}"

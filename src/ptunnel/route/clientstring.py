@@ -31,12 +31,12 @@ from ptunnel.config import (
     parseDuration,
     parseHostPort,
     parseProxy,
-    printable,
     readPassword,
 )
 from ptunnel.errors import ConfigError
 from ptunnel.log import Log
 from ptunnel.route.routes import Routes
+from ptunnel.text import printable
 from ptunnel.tls import TlsFileError, check
 
 AUTH = ("auto", "basic", "digest", "ntlm", "negotiate", "none")

@@ -33,6 +33,7 @@ from ptunnel.config import (
     readPassword,
 )
 from ptunnel.errors import ConfigError, CredentialsUnavailable
+from ptunnel.text import flat, printable
 
 # Seconds for a command: enough to ask a server or unlock a store, and less than the deadline of the
 # connection that waits for it (connect-timeout, 30).
@@ -104,13 +105,13 @@ class PasswordReader:
         source = self._source
         origin = ""
         if isinstance(source, PasswordFile):
-            origin = f'password-file "{_inOneLine(source.path)}": '
+            origin = f'password-file "{printable(source.path)}": '
         elif isinstance(source, PasswordEnv):
             origin = f'password-env "{source.variable}": '
         elif isinstance(source, PasswordCommand):
             origin = "password-command: "
         elif isinstance(source, PasswordKeyring):
-            origin = f'password-keyring "{_inOneLine(source.service)}": '
+            origin = f'password-keyring "{printable(source.service)}": '
         hint = getattr(reason.value, "hint", "")
         message = f"no password for {self._where}: {origin}{reason.value}"
         cause = causes.CREDENTIALS_UNAVAILABLE.id
@@ -169,7 +170,7 @@ def _lookUp(service: str, username: str) -> str:
     except Exception as e:  # from any backend; the text may hold the password
         raise _Missing(f"the keyring failed: {type(e).__name__}") from None
     if not password:
-        raise _Missing(f'it has no password for "{_inOneLine(username)}"')
+        raise _Missing(f'it has no password for "{printable(username)}"')
     return password
 
 
@@ -244,7 +245,7 @@ class _Command(ProcessProtocol):
         from ptunnel.connect.excerpts import masked
 
         lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
-        last = _inOneLine(lines[-1]).strip() if lines else ""
+        last = lines[-1].strip() if lines else ""
         secrets = [line.strip() for line in printed.split("\n") if line.strip()]
         for secret in secrets:
             last = last.replace(secret, "***")
@@ -252,7 +253,8 @@ class _Command(ProcessProtocol):
             # The cut may have left the end of a secret at its start.
             last = last[max(map(len, secrets), default=0) :]
         last = masked(last.encode(), [s.encode("utf-8", "surrogateescape") for s in secrets])
-        return f": {last[:MAX_COMPLAINT]}" if last else ""
+        last = flat(last)[:MAX_COMPLAINT]
+        return f": {last}" if last else ""
 
     def _expire(self) -> None:
         self._giveUp(f"did not end within {COMMAND_DEADLINE:g} s")
@@ -275,7 +277,3 @@ class _Command(ProcessProtocol):
             with contextlib.suppress(ProcessExitedAlready):
                 self.transport.signalProcess("KILL")
         self.transport.loseConnection()
-
-
-def _inOneLine(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)

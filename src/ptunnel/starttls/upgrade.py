@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from ptunnel import causes
 from ptunnel.causes import Cause
+from ptunnel.text import flat
 
 # RFCs allow 512 to 2,000 bytes in most lines; those of IMAP's capabilities come to some hundred.
 MAX_LINE = 8 * 1024
@@ -147,7 +148,7 @@ class Upgrade(ABC):
 def quoted(said: bytes) -> str:
     """Return a server's message as a part of one line: printable and shortened."""
     text = said[: 4 * MAX_QUOTED].decode("utf-8", "replace")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_QUOTED]
+    return flat(text)[:MAX_QUOTED]
 
 
 def _colon(text: str) -> str:

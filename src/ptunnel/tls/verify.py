@@ -14,6 +14,7 @@ from service_identity.cryptography import verify_certificate_hostname
 from ptunnel import causes
 from ptunnel.causes import Cause
 from ptunnel.errors import CertificateRefused, reasonOf
+from ptunnel.text import printable
 from ptunnel.tls.failures import failed
 from ptunnel.tls.peer import alternativesOf, momentOf, namesOf
 
@@ -147,8 +148,7 @@ def _titleOf(name: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Foreign text, fit for one line."""
-    return "".join(c if c.isprintable() else "?" for c in text)[:100]
+    return printable(text)[:100]
 
 
 def _time(time: bytes | None) -> str:
