@@ -88,7 +88,7 @@ INSIDE = {
         ("dial",),
         ("sockets",),
         ("attempt", "epoll"),
-        ("deadlines", "descriptors", "names", "transports"),
+        ("addresses", "deadlines", "descriptors", "names", "transports"),
         ("net",),
     ),
     "log": (("log",), ("spool",)),

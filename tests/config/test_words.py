@@ -15,7 +15,6 @@ from ptunnel.config import (
     EndpointListen,
     TcpListen,
     UnixListen,
-    hostPort,
     parseDuration,
     parseHeaders,
     parseHostPort,
@@ -37,6 +36,7 @@ from ptunnel.config.words import (
     show,
 )
 from ptunnel.errors import ConfigError
+from ptunnel.net.addresses import hostPort
 from ptunnel.tls import TlsSettings
 
 CANARY = "c4n4ry"

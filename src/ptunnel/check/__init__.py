@@ -30,8 +30,8 @@ from ptunnel.check.report import (
 )
 from ptunnel.check.walk import Walk
 from ptunnel.config import Settings, Tunnel
-from ptunnel.connect.request import authority
 from ptunnel.log import Log
+from ptunnel.net.addresses import hostPort
 from ptunnel.route.routes import Routes
 
 __all__ = ["Check", "TunnelReport", "asDocument", "asText", "summary", "wantsColour"]
@@ -86,7 +86,7 @@ class Check:
             self._turns.run(self._way, tunnel, name).addErrback(self._bug, name)
             for name in tunnel.via
         ]
-        target = authority(tunnel.targetHost, tunnel.targetPort)
+        target = hostPort(tunnel.targetHost, tunnel.targetPort)
         listening = listeningAt(tunnel.listen)
         return gatherResults(ways).addCallback(
             lambda reports: TunnelReport(tunnel.name, target, tuple(reports), listening)

@@ -28,8 +28,8 @@ from zope.interface import implementer
 from ptunnel.check.report import Step, bug
 from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.connect.handshake import Handshake
-from ptunnel.connect.request import authority
 from ptunnel.errors import TunnelError
+from ptunnel.net.addresses import hostPort
 from ptunnel.net.names import lookUp
 from ptunnel.net.transports import abort, canHalfClose
 from ptunnel.text import dotted
@@ -85,7 +85,7 @@ class StepEndpoint:
         @param kind: "tcp", "tls", "starttls" or "connect".
         @param stood: called when it succeeds for the first time.
         """
-        self.step = Step(kind, authority(host, port))
+        self.step = Step(kind, hostPort(host, port))
         self.begun = False
         self._endpoint = endpoint
         self._stood = stood
@@ -124,7 +124,7 @@ class StepEndpoint:
             self._describePeer(peerOf(transport))
 
     def _describeAddress(self, address: Any) -> None:
-        self.step.subject = authority(address.host, address.port)
+        self.step.subject = hostPort(address.host, address.port)
         self.step.detail = "connected"
         self.step.facts["address"] = self.step.subject
 

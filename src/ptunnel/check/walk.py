@@ -18,8 +18,8 @@ from ptunnel.check.ends import TLS_PORTS, EndTrial
 from ptunnel.check.report import Fault, Step, WayReport, bug
 from ptunnel.check.steps import Bug, Greeting, ResolvingStep, StepEndpoint, isName, shown
 from ptunnel.config import DIRECT, Settings, Tunnel
-from ptunnel.connect.request import authority
 from ptunnel.errors import CredentialsUnavailable, TargetFailed, TunnelError, noAnswer
+from ptunnel.net.addresses import hostPort
 from ptunnel.route.routes import Routes
 from ptunnel.tls import noHandshake, tlsFailure
 
@@ -60,7 +60,7 @@ class Walk:
         self._name = name
         self._now = now
         self._proxies = _hops(settings, name)
-        self._target = authority(tunnel.targetHost, tunnel.targetPort)
+        self._target = hostPort(tunnel.targetHost, tunnel.targetPort)
         self._steps: list[StepEndpoint | ResolvingStep] = []
         self._banner: Step | None = None
         self._apart: list[float] = []  # the proxies' clocks from this machine's
@@ -304,7 +304,7 @@ def _hops(settings: Settings, name: str) -> tuple[str, ...]:
     following: str | None = None if name == DIRECT else name
     while following is not None:
         proxy = settings.proxies[following]
-        hops.insert(0, authority(proxy.host, proxy.port))
+        hops.insert(0, hostPort(proxy.host, proxy.port))
         following = proxy.through
     return tuple(hops)
 

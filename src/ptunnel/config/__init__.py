@@ -20,6 +20,7 @@ Every mistake is a L{ConfigError} of one line, and none of them shows a password
 
 from ptunnel.config.addresses import (
     makeCredentials,
+    parseHostAndPort,
     parseHostPort,
     parseListen,
     parseListenHost,
@@ -47,7 +48,6 @@ from ptunnel.config.values import (
     TcpListen,
     Tunnel,
     UnixListen,
-    hostPort,
 )
 from ptunnel.config.words import parseDuration, parseHeaders, show
 
@@ -71,7 +71,6 @@ __all__ = [
     "UnixListen",
     "addressOf",
     "canonical",
-    "hostPort",
     "isLocalhost",
     "loadConnect",
     "loadSettings",
@@ -80,6 +79,7 @@ __all__ = [
     "ownListen",
     "parseDuration",
     "parseHeaders",
+    "parseHostAndPort",
     "parseHostPort",
     "parseListen",
     "parseListenHost",

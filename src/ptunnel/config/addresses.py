@@ -22,10 +22,10 @@ from ptunnel.config.values import (
     Proxy,
     TcpListen,
     UnixListen,
-    hostPort,
 )
 from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
+from ptunnel.net.addresses import hostPort
 from ptunnel.tls import TlsSettings
 
 # The default ports of curl for a proxy whose URL has none.

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
 from ptunnel.config.ini import Draft
-from ptunnel.config.values import DIRECT, EndpointListen, Listen, Proxy, TcpListen, Tunnel, hostPort
+from ptunnel.config.values import DIRECT, EndpointListen, Listen, Proxy, TcpListen, Tunnel
 from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
+from ptunnel.net.addresses import hostPort
 
 _LOCALHOST = {ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")}
 

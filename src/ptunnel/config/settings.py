@@ -40,10 +40,10 @@ from ptunnel.config.values import (
     Proxy,
     Settings,
     Tunnel,
-    hostPort,
 )
 from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
+from ptunnel.net.addresses import hostPort
 from ptunnel.text import printable
 
 _NOTHING = (

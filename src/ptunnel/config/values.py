@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ptunnel.auth import Secret
+from ptunnel.net.addresses import hostPort
 from ptunnel.tls import TlsSettings
 
 DIRECT = "direct"
@@ -16,11 +17,6 @@ STARTTLS = ("imap", "pop3", "smtp", "postgres", "ldap", "xmpp", "ftp")
 """The protocols that can upgrade a plain connection to TLS."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def hostPort(host: str, port: int) -> str:
-    """`host:port` as people and CONNECT write it, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from ptunnel import causes
 from ptunnel.causes import Cause
 from ptunnel.connect.framing import goesOn, isReusable, neededFields, offered, reader
-from ptunnel.connect.request import authority
 from ptunnel.errors import (
     CredentialsRefused,
     ProxyFailed,
@@ -23,6 +22,7 @@ from ptunnel.errors import (
     ProxyTimeout,
     TunnelError,
 )
+from ptunnel.net.addresses import hostPort
 
 if TYPE_CHECKING:
     import h11
@@ -376,7 +376,7 @@ class Handshake:
     def _asked(self) -> Asked:
         from ptunnel.connect.refusals import Asked  # as h11
 
-        where = authority(self._host, self._port)
+        where = hostPort(self._host, self._port)
         secrets = tuple(self._secrets)
         return Asked(self._host, self._port, where, self._hop, self._authenticated, secrets)
 

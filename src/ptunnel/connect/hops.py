@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from ptunnel.connect.request import authority
+from ptunnel.net.addresses import hostPort
 
 # Where endpoints keep their host and port: a ConnectEndpoint, TCP4ClientEndpoint and
 # TCP6ClientEndpoint, HostnameEndpoint. Twisted has no public name for it.
@@ -26,7 +26,7 @@ def hopOf(endpoint: IStreamClientEndpoint) -> str:
             if isinstance(host, bytes):
                 host = host.decode("ascii", "replace")
             if isinstance(host, str) and isinstance(port, int):
-                return authority(host, port)
+                return hostPort(host, port)
         path = getattr(inner, "_path", None)
         if isinstance(path, str):
             return f"unix:{path}"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from ptunnel._version import __version__
+from ptunnel.net.addresses import hostPort
 
 _USER_AGENT = (b"User-Agent", f"ptunnel/{__version__}".encode())
 
@@ -17,11 +18,6 @@ _FIELD_VALUE = re.compile(rb"(?:[^\x00-\x20\x7f]+(?:[ \t]+[^\x00-\x20\x7f]+)*)?"
 _FIELDS_REFUSED = frozenset([b"host", b"content-length", b"transfer-encoding"])
 
 
-def authority(host: str, port: int) -> str:
-    """`host:port` as CONNECT writes it, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
     """The bytes of a CONNECT request.
 
@@ -29,7 +25,7 @@ def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] 
     @param headers: further fields, such as Proxy-Authorization.
     @raise ValueError: for a host, port or header that must not stand in a request.
     """
-    target = authority(host, port)
+    target = hostPort(host, port)
     if not 0 < port < 65536 or not host or _NO_HOST.search(host):
         raise ValueError(f"not a target for CONNECT: {target!r}")
     if ":" in host:
@@ -61,7 +57,7 @@ class ConnectRequest:
         """
         self.host = host
         self.port = port
-        self.target = authority(host, port)
+        self.target = hostPort(host, port)
         given = [(name.encode(), value.encode()) for name, value in headers]
         self.secrets = _secretsOf(given)
         self._fields = given

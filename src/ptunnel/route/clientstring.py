@@ -26,15 +26,15 @@ from ptunnel.config import (
     Proxy,
     Settings,
     Tunnel,
-    hostPort,
     makeCredentials,
     parseDuration,
-    parseHostPort,
+    parseHostAndPort,
     parseProxy,
     readPassword,
 )
 from ptunnel.errors import ConfigError
 from ptunnel.log import Log
+from ptunnel.net.addresses import hostPort
 from ptunnel.route.routes import Routes
 from ptunnel.text import printable
 from ptunnel.tls import TlsFileError, check
@@ -80,9 +80,7 @@ def _target(args: tuple[str, ...], kwargs: dict[str, str]) -> tuple[str, int]:
         raise ConfigError(f"{len(args)} values without a name instead of 2; {_FORM}")
     if not kwargs.keys() <= set(ARGUMENTS):
         raise ConfigError(f"an argument that is not known; known are {', '.join(ARGUMENTS)}")
-    host, port = args
-    bare = ":" in host and not host.startswith("[")
-    return parseHostPort(f"[{host}]:{port}" if bare else f"{host}:{port}")
+    return parseHostAndPort(*args)
 
 
 def _proxies(kwargs: dict[str, str]) -> list[Proxy]:

@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
 from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.connect.login import Login
-from ptunnel.connect.request import authority
 from ptunnel.log import Log
+from ptunnel.net.addresses import hostPort
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.net.transports import KEEP_ALIVE
 from ptunnel.route.failover import Route, Way
@@ -52,7 +52,7 @@ class Routes:
     def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
         """Return the endpoint that leads to a tunnel's target."""
         ways = [self._way(name, tunnel) for name in tunnel.via]
-        target = authority(tunnel.targetHost, tunnel.targetPort)
+        target = hostPort(tunnel.targetHost, tunnel.targetPort)
         route = Route(tunnel.name, target, ways, self._log, self._reactor)
         if tunnel.tls is None:
             return route
@@ -190,4 +190,4 @@ class Routes:
 
 
 def _hop(proxy: Proxy) -> str:
-    return authority(proxy.host, proxy.port)
+    return hostPort(proxy.host, proxy.port)

@@ -23,8 +23,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel.connect.request import authority
 from ptunnel.log import Log
+from ptunnel.net.addresses import clientName
 from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.transports import abort, receiverOf, setReceiver
 
@@ -101,8 +101,7 @@ class _Headers(Factory):
         self.inner.doStop()
 
     def warn(self, client: IAddress | None, why: str) -> None:
-        host = getattr(client, "host", None)
-        who = authority(host, cast(Any, client).port) if host else "a local client"
+        who = clientName(client)
         self._log.warning(self._name, f"{who} is closed: {why}", client=who)
 
 

@@ -27,14 +27,13 @@ from ptunnel.config import (
     DIRECT,
     EndpointListen,
     Settings,
-    TcpListen,
     Tunnel,
     UnixListen,
 )
-from ptunnel.connect.request import authority
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Log
 from ptunnel.net import epoll
+from ptunnel.net.addresses import hostPort
 from ptunnel.net.descriptors import PROCESS, raiseLimit
 from ptunnel.net.sockets import PortEndpoint
 from ptunnel.net.transports import setKeepAlive
@@ -85,10 +84,10 @@ class TunnelService(Service):
         assert port is not None
         here = port.getHost()
         at = getattr(here, "host", None)
-        where = authority(at, here.port) if at else getattr(here, "name", here)
+        where = hostPort(at, here.port) if at else getattr(here, "name", here)
         if isinstance(where, bytes):
             where = f"unix:{where.decode()}"
-        there = authority(tunnel.targetHost, tunnel.targetPort)
+        there = hostPort(tunnel.targetHost, tunnel.targetPort)
         via = ", ".join("no proxy" if name == DIRECT else name for name in tunnel.via)
         self._log.notice(tunnel.name, f"listening on {where}, to {there} via {via}")
 
@@ -119,7 +118,7 @@ class TunnelService(Service):
         if isinstance(error, CannotListenError):
             error = error.socketError
         raise ListenError(
-            f"[tunnel {self._tunnel.name}] cannot listen on {_where(self._tunnel)}: "
+            f"[tunnel {self._tunnel.name}] cannot listen on {self._tunnel.listen}: "
             f"{reasonOf(error)}"
         )
 
@@ -270,15 +269,6 @@ def _sessions(count: int) -> str:
 def _cancel(timer: IDelayedCall | None) -> None:
     if timer is not None and timer.active():
         timer.cancel()
-
-
-def _where(tunnel: Tunnel) -> str:
-    listen = tunnel.listen
-    if isinstance(listen, TcpListen):
-        return authority(listen.host, listen.port)
-    if isinstance(listen, UnixListen):
-        return f"unix:{listen.path}"
-    return listen.description
 
 
 def _serverEndpoint(

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from ptunnel.errors import isShortage, reasonOf, remedyOf
 from ptunnel.log import Log
+from ptunnel.net.addresses import clientName
 from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.descriptors import SESSION, Descriptors
 from ptunnel.net.transports import KEEP_ALIVE, abort, canHalfClose, probe, receiverOf
@@ -115,7 +116,9 @@ class TunnelFactory(ServerFactory):
         (To build nothing would raise in whatever wraps a client's TLS.)
         """
         if self._allow and not self._allows(getattr(addr, "host", None)):
-            self.log.warning(self.name, f"{_show(addr)} is not allowed", client=_show(addr))
+            self.log.warning(
+                self.name, f"{clientName(addr)} is not allowed", client=clientName(addr)
+            )
             return _Refused()
         if self._isFull() or self._isShort():
             return _Refused()
@@ -328,9 +331,9 @@ class Session(Protocol):
             how += ", then by the target, which answered nothing (hold-end),"
         tunnel.log.info(
             tunnel.name,
-            f"{_show(self._client)} {how} after {whole:.3f} s: "
+            f"{clientName(self._client)} {how} after {whole:.3f} s: "
             f"{ended.sent} bytes out, {ended.received} in, connected in {connecting:.3f} s",
-            client=_show(self._client),
+            client=clientName(self._client),
             cause=ended.cause,
             seconds=round(whole, 3),
             sent=ended.sent,
@@ -347,14 +350,14 @@ class Session(Protocol):
             self._bug(reason)
             return
         why = reasonOf(reason.value)
-        tunnel.log.warning(tunnel.name, f"{_show(self._client)} gets no tunnel: {why}")
+        tunnel.log.warning(tunnel.name, f"{clientName(self._client)} gets no tunnel: {why}")
         self._turnAway()
 
     def _bug(self, reason: Failure) -> None:
         tunnel = self._tunnel
         if isShortage(reason.value):  # of epoll, as the two are joined
             why = f"{reasonOf(reason.value)} ({remedyOf(reason.value)})"
-            tunnel.log.warning(tunnel.name, f"{_show(self._client)} gets no tunnel: {why}")
+            tunnel.log.warning(tunnel.name, f"{clientName(self._client)} gets no tunnel: {why}")
             abort(self.transport)
             return
         tunnel.log.error(tunnel.name, f"a bug: {reason.value!r}", traceback=reason.getTraceback())
@@ -382,12 +385,12 @@ class Session(Protocol):
         elif self._introducing is not None:
             if now - self._connected >= PRELUDE_WAIT:
                 why = f"its session did not begin within {PRELUDE_WAIT:g} s"
-                tunnel.log.warning(tunnel.name, f"{_show(self._client)} is closed: {why}")
+                tunnel.log.warning(tunnel.name, f"{clientName(self._client)} is closed: {why}")
                 abort(self.transport)
         elif self._connecting is None or now - self._accepted < PATIENCE:
             return
         elif hasLeft(self.transport):
-            tunnel.log.info(tunnel.name, f"{_show(self._client)} left before it had a tunnel")
+            tunnel.log.info(tunnel.name, f"{clientName(self._client)} left before it had a tunnel")
             abort(self.transport)
 
 
@@ -439,10 +442,3 @@ def _network(item: str | Network) -> Network:
         return ipaddress.ip_network(item)
     except ValueError as e:
         raise ValueError(f"allow: {e}") from None
-
-
-def _show(address: IAddress | None) -> str:
-    host, port = getattr(address, "host", None), getattr(address, "port", None)
-    if host is None:
-        return "a local client"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
