@@ -88,7 +88,7 @@ INSIDE = {
         ("dial",),
         ("sockets",),
         ("attempt", "epoll"),
-        ("addresses", "deadlines", "descriptors", "names", "transports"),
+        ("addresses", "backoff", "deadlines", "descriptors", "names", "transports"),
         ("net",),
     ),
     "log": (("log",), ("spool",)),

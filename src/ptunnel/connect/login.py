@@ -30,6 +30,7 @@ from ptunnel.errors import (
     CredentialsUnavailable,
     TunnelError,
 )
+from ptunnel.net.backoff import BackOff
 from ptunnel.net.deadlines import clockOf
 
 T = TypeVar("T")
@@ -116,7 +117,7 @@ class Login:
         self._rejected: Credentials | None = None
         self._isLasting = False
         self._until = 0.0
-        self._backOff = 0.0
+        self._backOff = BackOff()
 
     @property
     def who(self) -> str:
@@ -142,7 +143,7 @@ class Login:
         """The end of the back-off. An attempt without an answer may have waited for its target
         only, so that those for other targets go first.
         """
-        return self._until + (self._backOff if target in self._silent else 0.0)
+        return self._until + (self._backOff.seconds if target in self._silent else 0.0)
 
     def admit(self, credentials: Credentials | None, target: str) -> None:
         """Raise if these credentials, which were just read, were already rejected.
@@ -153,11 +154,12 @@ class Login:
             return
         if self._isLasting and credentials == self._rejected:
             raise self._delayed(self._trouble, target)
-        self._trouble = None
-        self._until = self._backOff = 0.0
-        self._forgetAttempts()
+        self._endBackOff()
 
-    def _forgetAttempts(self) -> None:
+    def _endBackOff(self) -> None:
+        self._trouble = None
+        self._until = 0.0
+        self._backOff.reset()
         self._unanswered = 0
         self._silent.clear()
 
@@ -216,9 +218,7 @@ class Login:
         if tried <= {scheme.credentials}:  # else somebody tries newer ones
             self._accepted = scheme
         if self._rejected in (None, scheme.credentials):
-            self._trouble = None
-            self._until = self._backOff = 0.0
-            self._forgetAttempts()
+            self._endBackOff()
         self.left(visit)
 
     def failed(
@@ -232,11 +232,10 @@ class Login:
         isLasting = isinstance(trouble, CredentialsRefused) or rejected is not None
         outweighs = isLasting and not self._isLasting
         if now >= self._until or outweighs:  # of several that were under way at once, one counts
-            least, most = REJECTED_BACK_OFF if isLasting else MISSING_BACK_OFF
             self._trouble, self._isLasting = trouble, isLasting
             self._rejected = rejected
-            self._backOff = min(max(2 * self._backOff, least), most)
-            self._until = now + self._backOff
+            bounds = REJECTED_BACK_OFF if isLasting else MISSING_BACK_OFF
+            self._until = now + self._backOff.grow(*bounds)
         self.left(visit)
 
     def unanswered(self, visit: Attempt, target: str, credentials: Credentials | None) -> None:

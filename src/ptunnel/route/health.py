@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from ptunnel.errors import TunnelError, Unreachable, cannotReach
 from ptunnel.log import Log
+from ptunnel.net.backoff import BackOff
 from ptunnel.net.transports import abort
 
 # Seconds until an ill proxy is tried again, doubled each time. The first is short enough for one
@@ -52,7 +53,7 @@ class Health:
         self._clock = clock
         self._log = log
         self._jitter = jitter
-        self._backOff = 0.0
+        self._backOff = BackOff()
         self._until = 0.0
         self._probing = False
         self._said = False
@@ -86,19 +87,18 @@ class Health:
     def _well(self) -> None:
         if self.trouble is not None:
             self.trouble = None
-            self._backOff = 0.0
+            self._backOff.reset()
             if self._said:
                 self._log.warning(f"proxy {self._name}", "can be reached again")
 
     def _ill(self, trouble: TunnelError) -> None:
         self.trouble = trouble
-        least, most = BACK_OFF
-        self._backOff = min(max(2 * self._backOff, least), most)
+        self._backOff.grow(*BACK_OFF)
         self._again()
 
     def _again(self) -> None:
         """Let the back-off begin."""
-        self._until = self._clock.seconds() + self._backOff * (1 - self._jitter() / 2)
+        self._until = self._clock.seconds() + self._backOff.seconds * (1 - self._jitter() / 2)
 
     def _probe(self) -> None:
         self._probing = True

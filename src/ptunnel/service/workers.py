@@ -31,6 +31,7 @@ from ptunnel.errors import ConfigError, reasonOf
 from ptunnel.log import Log, beginLogging, lostLine, standardLines
 from ptunnel.log.spool import unblock
 from ptunnel.net import epoll
+from ptunnel.net.backoff import BackOff
 from ptunnel.service.process import Ending, adopt, handleSignals, stop, withoutCurrentFolder
 from ptunnel.service.service import GRACE, PtunnelService
 
@@ -194,7 +195,7 @@ class _Worker(ProcessProtocol):
         self._killing: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
         self._started = 0.0
-        self._delay = BACK_OFF[0]
+        self._backOff = BackOff()
         self._ready = False
         self._rest = {1: b"", 2: b""}
         self._lastWords = ""
@@ -210,9 +211,8 @@ class _Worker(ProcessProtocol):
 
     def startLater(self) -> float:
         """Start again behind the back-off, and give that in seconds."""
-        delay = self._delay
+        delay = self._backOff.grow(*BACK_OFF)
         self._waiting = self._supervisor.later(delay, self.start)
-        self._delay = min(2 * delay, BACK_OFF[1])
         return delay
 
     def stop(self) -> Deferred[None]:
@@ -271,7 +271,7 @@ class _Worker(ProcessProtocol):
             self._stopped.callback(None)
             return
         if time.monotonic() - self._started > LIVED:
-            self._delay = BACK_OFF[0]
+            self._backOff.reset()
         end: Any = reason.value
         how = f"died of signal {end.signal}" if end.signal else f"ended with {end.exitCode}"
         self._supervisor.died(self, f"{how} ({self._lastWords})" if self._lastWords else how)
