@@ -33,6 +33,7 @@ from ptunnel.config import (
     readPassword,
 )
 from ptunnel.errors import ConfigError, CredentialsUnavailable
+from ptunnel.filestamp import Stamp, stampOf
 from ptunnel.text import flat, printable
 
 # Seconds for a command: enough to ask a server or unlock a store, and less than the deadline of the
@@ -64,7 +65,7 @@ class PasswordReader:
         self._source = source
         self._username = username
         self._where = where
-        self._seen: object = None
+        self._seen: Stamp | None = None
         self._asking: list[Deferred[str]] = []
 
     def read(self) -> Deferred[Credentials]:
@@ -80,14 +81,8 @@ class PasswordReader:
         """Return True if the file changed since the last read; False for other sources."""
         return self._stamp() != self._seen
 
-    def _stamp(self) -> object:
-        if not isinstance(self._source, PasswordFile):
-            return None
-        try:
-            status = os.stat(self._source.path)
-        except (OSError, ValueError):
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+    def _stamp(self) -> Stamp | None:
+        return stampOf(self._source.path) if isinstance(self._source, PasswordFile) else None
 
     def _fetch(self) -> Deferred[Any]:
         source = self._source

@@ -4,7 +4,6 @@ change.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -12,6 +11,7 @@ from typing import Any, Protocol, cast
 from OpenSSL import SSL, crypto
 
 from ptunnel.errors import PtunnelError, reasonOf
+from ptunnel.filestamp import Stamp, stampOf
 from ptunnel.tls.failures import wordsOf
 
 # SSL_OP_NO_RENEGOTIATION, for which older versions of pyOpenSSL have no name.
@@ -151,7 +151,7 @@ class TlsContext:
         self._log = log
         self._subject = subject
         self._loaded: SSL.Context | None = None
-        self._seen: list[tuple[int, int, int] | None] = []
+        self._seen: list[Stamp | None] = []
 
     def current(self) -> SSL.Context:
         """The context of the files as they are now; of files that are of no use, as they were.
@@ -170,14 +170,7 @@ class TlsContext:
             self._seen = seen
         return self._loaded
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
+    def _look(self) -> list[Stamp | None]:
         settings = self.settings
-        seen: list[tuple[int, int, int] | None] = []
-        for path in filter(None, (settings.caFile, settings.certFile, settings.keyFile)):
-            try:
-                found = os.stat(path)
-            except (OSError, ValueError):
-                seen.append(None)
-            else:
-                seen.append((found.st_mtime_ns, found.st_size, found.st_ino))
-        return seen
+        paths = settings.caFile, settings.certFile, settings.keyFile
+        return [stampOf(path) for path in paths if path]

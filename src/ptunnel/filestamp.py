@@ -1,0 +1,19 @@
+"""Whether a file has changed, without reading it."""
+
+from __future__ import annotations
+
+import os
+
+Stamp = tuple[int, int, int]
+
+
+def stampOf(path: str) -> Stamp | None:
+    """The file's time of modification (ns), size (bytes) and inode, which differ after a change.
+
+    @return: None where there is no file to be seen.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
