@@ -23,7 +23,7 @@ ROOMS = (
     ("auth", "net"),
     ("log",),
     ("errors",),
-    ("causes", "filestamp", "text", "_folder", "_version"),
+    ("causes", "filestamp", "text", "twisted_private", "_folder", "_version"),
 )
 
 # The same within the rooms. The room's own name is its __init__.

@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from ptunnel.log.spool import unblock
 from ptunnel.text import printable
+from ptunnel.twisted_private import isLogUnheard
 
 LEVELS = ("debug", "info", "notice", "warning", "error", "none")
 """From the most talkative on. Sessions are "info", listening lines "notice"."""
@@ -47,9 +48,7 @@ def _publish(event: LogEvent) -> None:
     critical: as Python's own logging does, warnings and errors then go to standard error.
     """
     globalLogPublisher(event)
-    # Twisted has no public name for this; None once a program has begun to log.
-    unheard = getattr(globalLogBeginner, "_temporaryObserver", None) is not None
-    if unheard and event["log_level"] >= LogLevel.warn:
+    if event["log_level"] >= LogLevel.warn and isLogUnheard(globalLogBeginner):
         Lines(sys.stderr)(event)
 
 

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from twisted.internet._resolver import GAIResolver
 from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from ptunnel.twisted_private import isThreadedResolver
 
 # How many look-ups go on at once. Names are those of proxies and of targets that are reached
 # without one, so this is more than there are, as a rule; the others wait.
@@ -65,7 +66,7 @@ class _Names:
 
     def _begin(self, name: str) -> None:
         resolver = getattr(self._reactor, "nameResolver", None)
-        if resolver is not None and not isinstance(resolver, GAIResolver):
+        if resolver is not None and not isThreadedResolver(resolver):
             self._ask(resolver, name)
         elif self._running < LOOKUPS:
             self._start(name)

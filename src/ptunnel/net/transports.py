@@ -21,6 +21,8 @@ from twisted.internet.interfaces import (
 )
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
+from ptunnel.twisted_private import bufferedBytes, silence, unencryptedBytes
+
 # Twisted's own seam: startTLS changes a transport's receiver by the same attributes. A transport
 # that wraps another, as TLS does, calls it wrappedProtocol.
 _SEAMS = ("wrappedProtocol", "protocol")
@@ -93,8 +95,7 @@ def abort(transport: ITransport | None) -> None:
         return
     inner = cast(Any, transport)
     while hasattr(inner, "wrappedProtocol") and hasattr(inner, "transport"):
-        # As its own abortConnection does: it delivers and sends nothing any more.
-        inner._aborted = inner.disconnecting = True
+        silence(inner)
         inner = inner.transport
     getattr(inner, "abortConnection", inner.loseConnection)()
 
@@ -125,30 +126,13 @@ def unsentBytes(transport: Any) -> int:
     """
     count = 0
     while hasattr(transport, "wrappedProtocol") and hasattr(transport, "transport"):
-        count += sum(map(len, getattr(transport, "_appSendBuffer", None) or ()))
+        count += unencryptedBytes(transport)
         transport = transport.transport
     if getattr(transport, "TLS", False):
-        count += sum(map(len, getattr(transport.protocol, "_appSendBuffer", None) or ()))
-    transport = getattr(transport, "_writer", None) or transport  # of standard input and output
-    count += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
-    count += getattr(transport, "_tempDataLen", 0)
+        count += unencryptedBytes(transport.protocol)
+    count += bufferedBytes(transport)
     fileno = getattr(transport, "fileno", None)
     return count if fileno is None else count + queuedBytes(fileno())
-
-
-def takeUnsent(transport: Any) -> bytes:
-    """Take from a socket's transport what it holds and has still to send."""
-    held = b"".join((transport.dataBuffer[transport.offset :], *transport._tempDataBuffer))
-    transport.dataBuffer, transport.offset = b"", 0
-    transport._tempDataBuffer.clear()
-    transport._tempDataLen = 0
-    return held
-
-
-def takeUnencrypted(transport: Any) -> bytes:
-    """Take from TLS what it holds and has still to encrypt."""
-    held, transport._appSendBuffer = transport._appSendBuffer, []
-    return b"".join(held)
 
 
 def queuedBytes(fd: int) -> int:

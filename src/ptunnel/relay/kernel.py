@@ -25,8 +25,9 @@ from twisted.python.failure import Failure
 from ptunnel.net import epoll
 from ptunnel.net.descriptors import PROCESS
 from ptunnel.net.epoll import IN, OUT
-from ptunnel.net.transports import queuedBytes, takeUnsent, tune
+from ptunnel.net.transports import queuedBytes, tune
 from ptunnel.relay.producers import Joint, Leg
+from ptunnel.twisted_private import canTakeUnsent, takeUnsent
 
 # The size of a read. A full one makes the direction bulk.
 BUFFER = 64 * 1024
@@ -76,6 +77,7 @@ def isPlain(transport: Any) -> bool:
         and bool(transport.connected)
         and not transport.disconnecting
         and transport.producer is None
+        and canTakeUnsent(transport)
         and epoll.applies(transport.reactor)
     )
 

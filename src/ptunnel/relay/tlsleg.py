@@ -18,10 +18,11 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from ptunnel.net.epoll import OUT
-from ptunnel.net.transports import receiverOf, takeUnencrypted, takeUnsent
+from ptunnel.net.transports import receiverOf
 from ptunnel.relay import kernel
 from ptunnel.relay.kernel import SECURE_BUFFER, KernelLeg
 from ptunnel.relay.producers import Joint
+from ptunnel.twisted_private import canTakeUnencrypted, takeUnencrypted, takeUnsent
 
 # The most bytes that one record carries (RFC 8446 section 5.1).
 RECORD = 16 * 1024
@@ -49,7 +50,7 @@ def isTlsOverPlain(transport: Any) -> bool:
         and transport.getHandle().get_peer_finished() is not None
         and transport.getHandle().get_finished() is not None
         and not transport.disconnecting
-        and getattr(transport, "_producer", None) is None
+        and canTakeUnencrypted(transport)
         and kernel.isPlain(transport.transport)
     )
 

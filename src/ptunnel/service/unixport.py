@@ -17,6 +17,8 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel.twisted_private import reserveDescriptor
+
 # What the name of a socket's lock ends with.
 LOCK = ".lock"
 
@@ -44,7 +46,7 @@ class UnixPort(unix.Port):
         self._files = files
 
     def startListening(self) -> None:
-        tcp._reservedFD.reserve()
+        reserveDescriptor()
         cast(IProtocolFactory, self.factory).doStart()
         self.socket = self._listening
         self.fileno = self.socket.fileno  # type: ignore[method-assign]
