@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import errno
 import socket
+from pathlib import Path
 
 from OpenSSL import SSL
 from twisted.internet import error
@@ -55,6 +57,36 @@ class TreeTests(SynchronousTestCase):
         self.assertTrue(issubclass(CredentialsRefused, ProxyRefused))
         self.assertTrue(issubclass(TargetUnreachable, ProxyRefused))
         self.assertTrue(issubclass(ProxyTimeout, ProxyFailed))
+
+
+class FixedTests(SynchronousTestCase):
+    """A failure does not change once it is made."""
+
+    def test_nobodyAssignsToAFailure(self) -> None:
+        fields = {"message", "hint", "cause", "body", "status", "reason", "reached", "validFrom"}
+        for path in Path(errors.__file__).parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                    owner = node.value.id if isinstance(node.value, ast.Name) else ""
+                    isOther = node.attr in fields and owner != "self"
+                    self.assertFalse(isOther, f"{path.name}:{node.lineno}")
+
+    def test_anotherExplanationMakesAnotherRefusal(self) -> None:
+        refusal = CredentialsRefused(
+            "no", status=407, reason="Who", body="page", hop="p:1", cause=causes.CREDENTIALS_MISSING
+        )
+        other = refusal.explained(causes.SCHEME_NOT_SERVED, "try NTLM")
+        self.assertIs(type(other), CredentialsRefused)
+        self.assertEqual(
+            (other.message, other.status, other.reason, other.body, other.hop),
+            ("no", 407, "Who", "page", "p:1"),
+        )
+        self.assertEqual((other.cause, other.hint), (causes.SCHEME_NOT_SERVED, "try NTLM"))
+        self.assertEqual((refusal.cause, refusal.hint), (causes.CREDENTIALS_MISSING, ""))
+
+    def test_aRefusalThatIsRepeatedReachesNoProxy(self) -> None:
+        self.assertFalse(CredentialsRefused("no", status=407, reached=False).reached)
+        self.assertTrue(CredentialsRefused("no", status=407).reached)
 
 
 class TextTests(SynchronousTestCase):
@@ -152,12 +184,12 @@ class ConnectionTests(SynchronousTestCase):
         ):
             made = cannotReach(failure, "p:1")
             self.assertEqual(str(made), f"cannot reach the proxy p:1: {why}")
-            self.assertEqual((made.hop, made.cause), ("p:1", cause.id), failure)
+            self.assertEqual((made.hop, made.cause), ("p:1", cause), failure)
 
     def test_aTargetIsNoProxy(self) -> None:
         made = cannotReach(error.DNSLookupError(), "t:1", target=True)
         self.assertEqual(str(made), "cannot reach t:1: the name does not resolve")
-        self.assertEqual((made.hop, made.cause), ("t:1", causes.TARGET_NAME.id))
+        self.assertEqual((made.hop, made.cause), ("t:1", causes.TARGET_NAME))
 
     def test_aProxyMayBeWithoutAName(self) -> None:
         refused = error.ConnectionRefusedError(errno.ECONNREFUSED)
@@ -166,7 +198,7 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_whatIsNotKnownHasNoCause(self) -> None:
         for failure in ZeroDivisionError("odd"), error.ConnectBindError(errno.EIO):
-            self.assertEqual(cannotReach(failure, "p:1").cause, "")
+            self.assertEqual(cannotReach(failure, "p:1").cause, None)
 
     def test_aDeadlineSaysHowLongItWas(self) -> None:
         for hop, target, who in (
@@ -176,7 +208,7 @@ class ConnectionTests(SynchronousTestCase):
         ):
             made = noAnswer(hop, 2.5, target=target)
             self.assertEqual(str(made), f"cannot reach {who}: timed out after 2.5 s")
-            self.assertEqual((made.hop, made.cause), (hop, causes.NO_ANSWER.id))
+            self.assertEqual((made.hop, made.cause), (hop, causes.NO_ANSWER))
 
 
 class ShortageTests(SynchronousTestCase):
@@ -193,7 +225,7 @@ class ShortageTests(SynchronousTestCase):
             for made in OSError(number, ""), error.getConnectError((number, "")):
                 failure = cannotReach(made, "p:1")
                 self.assertIsInstance(failure, LocalFailure)
-                self.assertEqual(failure.cause, "own-shortage")
+                self.assertEqual(failure.cause, causes.OWN_SHORTAGE)
                 self.assertIn("this machine cannot connect to the proxy p:1: ", failure.message)
                 self.assertIn("this machine has run out, not the proxy: ", failure.hint)
                 self.assertTrue(isShortage(made))
@@ -211,7 +243,7 @@ class ShortageTests(SynchronousTestCase):
         for number in errno.EPERM, errno.EACCES:
             failure = cannotReach(OSError(number, ""), "t:1", target=True)
             self.assertIsInstance(failure, LocalFailure)
-            self.assertEqual(failure.cause, "own-rules")
+            self.assertEqual(failure.cause, causes.OWN_RULES)
             self.assertFalse(isShortage(OSError(number, "")))
 
     def test_whatTheNetworkSaysIsUnreachable(self) -> None:

@@ -222,10 +222,3 @@ IDLE = Cause(
 
 CAUSES: tuple[Cause, ...] = tuple(cause for cause in globals().values() if type(cause) is Cause)
 """All of them."""
-
-_BY_ID = {cause.id: cause for cause in CAUSES}
-
-
-def causeOf(error: BaseException) -> Cause | None:
-    """The cause that a failure names, if it does."""
-    return _BY_ID.get(getattr(error, "cause", ""))

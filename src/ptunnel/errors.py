@@ -30,6 +30,8 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from twisted.internet.error import (
     ConnectError,
@@ -41,6 +43,9 @@ from twisted.internet.error import (
 
 from ptunnel import causes
 from ptunnel.causes import Cause
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class PtunnelError(Exception):
@@ -61,13 +66,18 @@ class TunnelError(PtunnelError, ConnectError):
     @ivar message: what happened, in one line and without the hint.
     @ivar hop: the proxy (or the target, of a direct connection) as `host:port`, or "".
     @ivar hint: what the likely cause is and what to do, or "".
-    @ivar cause: the id of one in L{ptunnel.causes}, or "" where the message alone says it.
+    @ivar cause: one of L{ptunnel.causes}, None where the message alone says it. Its C{id} is what
+        machines know it by.
+
+    A failure does not change once it is made.
     """
 
     reached = True
     """Whether the hop had been reached; of an Unreachable nobody asks."""
 
-    def __init__(self, message: str, *, hop: str = "", hint: str = "", cause: str = "") -> None:
+    def __init__(
+        self, message: str, *, hop: str = "", hint: str = "", cause: Cause | None = None
+    ) -> None:
         super().__init__(string=message)
         self.message = message
         self.hop = hop
@@ -89,7 +99,22 @@ class LocalFailure(TunnelError):
 
 
 class CertificateRefused(TunnelError):
-    """The hop showed a TLS certificate that cannot be trusted, or wanted one and got none."""
+    """The hop showed a TLS certificate that cannot be trusted, or wanted one and got none.
+
+    @ivar validFrom: the beginning of its validity, where that is in the future; else None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hop: str = "",
+        hint: str = "",
+        cause: Cause | None = None,
+        validFrom: datetime | None = None,
+    ) -> None:
+        super().__init__(message, hop=hop, hint=hint, cause=cause)
+        self.validFrom = validFrom
 
 
 class CredentialsUnavailable(TunnelError):
@@ -112,6 +137,7 @@ class ProxyRefused(TunnelError):
     @ivar status: the status code, 300 to 999.
     @ivar reason: the reason phrase, without control characters.
     @ivar body: the beginning of the body as text, on one line, at most 512 characters.
+    @ivar reached: False where an earlier refusal is repeated without asking the proxy again.
     """
 
     def __init__(
@@ -123,12 +149,27 @@ class ProxyRefused(TunnelError):
         body: str = "",
         hop: str = "",
         hint: str = "",
-        cause: str = "",
+        cause: Cause | None = None,
+        reached: bool = True,
     ) -> None:
         super().__init__(message, hop=hop, hint=hint, cause=cause)
+        self.reached = reached
         self.status = status
         self.reason = reason
         self.body = body
+
+    def explained(self, cause: Cause, hint: str) -> Self:
+        """The same refusal with another cause and hint."""
+        return type(self)(
+            self.message,
+            status=self.status,
+            reason=self.reason,
+            body=self.body,
+            hop=self.hop,
+            hint=hint,
+            cause=cause,
+            reached=self.reached,
+        )
 
     def __str__(self) -> str:
         return f'{super().__str__()}: "{self.body}"' if self.body else super().__str__()
@@ -258,7 +299,7 @@ def remedyOf(error: BaseException | None) -> str:
 
 def _unreachable(hop: str, target: bool, why: str, cause: Cause | None) -> Unreachable:
     who = _who(hop, target)
-    return Unreachable(f"cannot reach {who}: {why}", hop=hop, cause=cause.id if cause else "")
+    return Unreachable(f"cannot reach {who}: {why}", hop=hop, cause=cause)
 
 
 def _localFailure(hop: str, target: bool, number: int) -> LocalFailure:
@@ -267,7 +308,7 @@ def _localFailure(hop: str, target: bool, number: int) -> LocalFailure:
         cause = causes.OWN_SHORTAGE
         hint = cause.hint.format(remedy=_SHORTAGES[number])
     what = f"this machine cannot connect to {_who(hop, target)}: {os.strerror(number).lower()}"
-    return LocalFailure(what, hop=hop, hint=hint, cause=cause.id)
+    return LocalFailure(what, hop=hop, hint=hint, cause=cause)
 
 
 def _who(hop: str, target: bool) -> str:

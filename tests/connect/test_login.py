@@ -265,7 +265,7 @@ class AnsweringTests(LoginTestCase):
         transport.receive(refusal(BASIC))
         error = self.failureOf(connecting, CredentialsRefused)
         self.assertIn("Basic", error.hint)
-        self.assertEqual(error.cause, causes.SCHEME_NOT_SERVED.id)
+        self.assertEqual(error.cause, causes.SCHEME_NOT_SERVED)
         self.assertNotIn(b"Authorization", transport.value())
 
     def test_withoutCredentialsTheOfferIsNamed(self) -> None:
@@ -275,7 +275,7 @@ class AnsweringTests(LoginTestCase):
         error = self.failureOf(connecting, CredentialsRefused)
         self.assertIn("wants credentials", str(error))
         self.assertIn("user name and password", error.hint)
-        self.assertEqual(error.cause, causes.CREDENTIALS_MISSING.id)
+        self.assertEqual(error.cause, causes.CREDENTIALS_MISSING)
 
     def test_framingThatMakesNoSenseCostsTheConnectionAndNotTheAnswer(self) -> None:
         for fields in (
@@ -443,7 +443,7 @@ class RejectionTests(LoginTestCase):
         attempts = self.proxy.attempts
         error = self.failureOf(self.connect(), CredentialsRefused)
         self.assertIn("not sent again for 60 s", str(error))
-        self.assertEqual(error.cause, causes.CREDENTIALS_REJECTED.id)
+        self.assertEqual(error.cause, causes.CREDENTIALS_REJECTED)
         self.assertEqual(self.proxy.attempts, attempts)
 
     def test_onceForAllThatWait(self) -> None:
@@ -770,7 +770,7 @@ class SlowVerdictTests(LoginTestCase):
         error = self.failureOf(self.connect(), CredentialsUnavailable)
         self.assertIn("did not say whether it accepts the credentials", str(error))
         self.assertIn("not sent again for", str(error))
-        self.assertEqual(error.cause, causes.SILENT.id)
+        self.assertEqual(error.cause, causes.SILENT)
         self.assertEqual(self.proxy.attempts, attempts)
         self.pump(2 * REJECTED_BACK_OFF[0])
         clients = self.waiting()
@@ -897,7 +897,7 @@ class InClearTests(LoginTestCase):
             transport.receive(self.SILENT)
             error = self.failureOf(connecting, CredentialsRefused)
             self.assertIn("it does not say how; auth = basic would send", error.hint)
-            self.assertEqual(error.cause, causes.SCHEME_NOT_SERVED.id)
+            self.assertEqual(error.cause, causes.SCHEME_NOT_SERVED)
             self.assertIsNone(self.asked(transport))
 
     def test_butWhoeverHasItMayRejectItSo(self) -> None:
@@ -905,7 +905,7 @@ class InClearTests(LoginTestCase):
         connecting, transport = self.dial()
         transport.receive(self.SILENT)
         error = self.failureOf(connecting, CredentialsRefused)
-        self.assertEqual(error.cause, causes.CREDENTIALS_REJECTED.id)
+        self.assertEqual(error.cause, causes.CREDENTIALS_REJECTED)
 
     def test_withBasicByChoiceANewPasswordIsSentThere(self) -> None:
         self.endpoint = self.make(Reader(ALICE, OTHER), "basic")

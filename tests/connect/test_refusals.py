@@ -27,7 +27,7 @@ class CauseTests(SynchronousTestCase):
         self, cause: Cause, line: str, *fields: str, body: bytes = b"", host: str = "t.example"
     ) -> None:
         error = refusal(line, *fields, body=body, host=host)
-        self.assertEqual(error.cause, cause.id, (line, fields, body))
+        self.assertEqual(error.cause, cause, (line, fields, body))
         isTargets = cause in (causes.TARGET_NAME, causes.TARGET_DOWN)
         self.assertIs(type(error), TargetUnreachable if isTargets else ProxyRefused)
 
@@ -102,7 +102,7 @@ class CauseTests(SynchronousTestCase):
         ):
             port443 = Asked("t.example", 443, "t.example:443", "p:1")
             error = refusalOf(port443, f"HTTP/1.1 {line}\r\n\r\n".encode(), body)
-            self.assertEqual(error.cause, causes.WEB_SERVER.id, line)
+            self.assertEqual(error.cause, causes.WEB_SERVER, line)
 
 
 class WordsTests(SynchronousTestCase):

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from ptunnel import causes
 from ptunnel.errors import Unreachable
 from ptunnel.net.dial import REMEMBER, NamedEndpoint, tcpEndpoint
 from tests.support.fakes import Builder, Recorder, Resolver, ResolvingReactor, acceptTCP, refuseTCP
@@ -128,7 +129,7 @@ class NameTests(TCPTestCase):
         transport = acceptTCP(self.reactor)
         error = self.failureResultOf(connecting, Unreachable).value
         self.assertIn(f"{NAME} leads back to ptunnel itself", str(error))
-        self.assertEqual(error.cause, "leads-back")
+        self.assertEqual(error.cause, causes.LEADS_BACK)
         self.assertEqual(transport.aborted, 1)
         # The connections that it had made already, by way of ourselves, make no further ones.
         for _ in range(3):

@@ -279,7 +279,7 @@ class ShortageTests(RouteTestCase):
             self.one.fail(error)
             why = self.failureResultOf(connecting, LocalFailure).value
             self.assertEqual((self.two.attempts, self.straight.attempts), (0, 0))
-            self.assertIn(why.cause, ("own-shortage", "own-rules"))
+            self.assertIn(why.cause, (causes.OWN_SHORTAGE, causes.OWN_RULES))
 
     def test_afterAProxyThatCouldNotBeReachedItEndsTheListOfFailures(self) -> None:
         for error in self.ERRORS:
@@ -293,7 +293,7 @@ class ShortageTests(RouteTestCase):
 
 def cannot(status: int = 502, cause: Cause = causes.TARGET_DOWN) -> TunnelError:
     kind = ProxyRefused if cause is causes.PROXY_OVERLOADED else TargetUnreachable
-    return kind(f"one cannot: {status}", status=status, cause=cause.id)
+    return kind(f"one cannot: {status}", status=status, cause=cause)
 
 
 class RestTests(RouteTestCase):
@@ -343,7 +343,7 @@ class RestTests(RouteTestCase):
 
     def test_rulesAndCredentialsAreNone(self) -> None:
         for error in (
-            ProxyRefused("no", status=403, cause=causes.TARGET_REFUSED.id),
+            ProxyRefused("no", status=403, cause=causes.TARGET_REFUSED),
             CredentialsRefused("no", status=407),
         ):
             self.setUp()

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel import causes
 from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.errors import CertificateRefused, LocalFailure, TargetFailed, TunnelError, Unreachable
 from ptunnel.net.transports import receiverOf, setReceiver
@@ -264,14 +265,14 @@ class RefusalTests(Case):
     def test_aServerOfAnotherKind(self) -> None:
         connecting = self.turned(b"SSH-2.0-OpenSSH_9.2\r\n")
         error = self.assertRefused(connecting, "does not speak IMAP")
-        self.assertEqual(error.cause, "target-protocol")
+        self.assertEqual(error.cause, causes.TARGET_PROTOCOL)
         self.assertEqual(self.transport.aborted, 1)
         self.assertEqual(self.transport.value(), b"")
 
     def test_aServerThatAnswersPlaintextWithAnAlertOfTLS(self) -> None:
         connecting = self.turned(b"\x15\x03\x01\0\2\2\x46", kind="postgres")
         error = self.assertRefused(connecting, "does not speak PostgreSQL" + HINT)
-        self.assertEqual(error.cause, "target-awaits-tls")
+        self.assertEqual(error.cause, causes.AWAITS_TLS)
 
     def test_bytesBehindTheLastAnswerAreNeverTakenForTLS(self) -> None:
         for behind in b"ptunnel1 OK [CAPABILITY AUTH=PLAIN]\r\n", b"\x16\x03\x03":

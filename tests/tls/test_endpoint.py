@@ -203,7 +203,7 @@ class FailedTests(Case):
         error = self.failureResultOf(connecting, LocalFailure).value
         self.says(error, HOP, "/nowhere/ca.pem: there is no such file")
         self.assertEqual(self.endpoint.attempts, 0)
-        self.assertEqual(error.cause, causes.TLS_FILES.id)
+        self.assertEqual(error.cause, causes.TLS_FILES)
 
     def test_aHandshakeThatDoesNotGoOnEndsAtTheDeadline(self) -> None:
         for target, cause in (False, causes.NO_TLS), (True, causes.TARGET_NO_TLS):
@@ -218,7 +218,7 @@ class FailedTests(Case):
             clock.advance(0.1)
             error = self.failureResultOf(connecting, Unreachable).value
             self.says(error, f"cannot reach {HOP} over TLS: no handshake within 3 s")
-            self.assertEqual((error.cause, transport.aborted), (cause.id, 1))
+            self.assertEqual((error.cause, transport.aborted), (cause, 1))
 
     def test_whatAnswersPlaintextIsJudgedByWhetherItIsTheTarget(self) -> None:
         for target, cause in (False, causes.NO_TLS), (True, causes.TARGET_NO_TLS):
@@ -229,7 +229,7 @@ class FailedTests(Case):
             transport.receive(b"220 mail.example ESMTP\r\n")
             transport.lose()
             error = self.failureResultOf(connecting, Unreachable).value
-            self.assertEqual((error.cause, error.hint), (cause.id, cause.hint))
+            self.assertEqual((error.cause, error.hint), (cause, cause.hint))
 
 
 class CancelTests(Case):

@@ -88,7 +88,7 @@ class FailureTests(Case):
             error = self.answered(data)
             self.assertIsInstance(error, Unreachable)
             self.says(error, "it does not speak TLS", "http://")
-            self.assertEqual(error.cause, causes.NO_TLS.id)
+            self.assertEqual(error.cause, causes.NO_TLS)
 
     def test_anAlertIsSaidInWords(self) -> None:
         for number, words in (
@@ -111,7 +111,7 @@ class FailureTests(Case):
             (80, causes.TLS),
         ):
             error = self.alert(number)
-            self.assertEqual((error.cause, error.hint), (cause.id, cause.hint))
+            self.assertEqual((error.cause, error.hint), (cause, cause.hint))
 
     def test_aTargetIsNotTakenForAProxy(self) -> None:
         wrong = SSL.Error([("SSL routines", "", "wrong version number")])
@@ -120,13 +120,13 @@ class FailureTests(Case):
             tlsFailure(ConnectionLost(), "t:993", target=True),
             noHandshake("t:993", 3, target=True),
         ):
-            self.assertEqual(error.cause, causes.TARGET_NO_TLS.id)
+            self.assertEqual(error.cause, causes.TARGET_NO_TLS)
             self.assertNotIn("proxy", str(error))
 
     def test_aHandshakeThatTakesTooLongSaysHowLong(self) -> None:
         error = noHandshake(HOP, 2.5)
         self.assertEqual(str(error), f"cannot reach {HOP} over TLS: no handshake within 2.5 s")
-        self.assertEqual((error.hop, error.cause), (HOP, causes.NO_TLS.id))
+        self.assertEqual((error.hop, error.cause), (HOP, causes.NO_TLS))
 
     def test_anAlertAboutOurCertificateIsARefusal(self) -> None:
         for number, words in (

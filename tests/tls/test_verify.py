@@ -199,4 +199,4 @@ class RefusalTests(Case):
             (authority.notForServers(HOST), causes.CERTIFICATE),
         ):
             error = self.refused(Server(pair))
-            self.assertEqual((error.cause, error.hint), (cause.id, cause.hint), str(error))
+            self.assertEqual((error.cause, error.hint), (cause, cause.hint), str(error))

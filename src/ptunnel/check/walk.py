@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from datetime import datetime, timezone
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -13,12 +11,17 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from ptunnel import causes
-from ptunnel.causes import causeOf
 from ptunnel.check.ends import TLS_PORTS, EndTrial
 from ptunnel.check.report import Fault, Step, WayReport, bug
 from ptunnel.check.steps import Bug, Greeting, ResolvingStep, StepEndpoint, isName, shown
 from ptunnel.config import DIRECT, Settings, Tunnel
-from ptunnel.errors import CredentialsUnavailable, TargetFailed, TunnelError, noAnswer
+from ptunnel.errors import (
+    CertificateRefused,
+    CredentialsUnavailable,
+    TargetFailed,
+    TunnelError,
+    noAnswer,
+)
 from ptunnel.net.addresses import hostPort
 from ptunnel.route.routes import Routes
 from ptunnel.tls import noHandshake, tlsFailure
@@ -31,8 +34,6 @@ _GREETS = {21, 22, 25, 110, 119, 143, 587, 2525, 3306, 4190, 5900}
 _GREETS_OVER_TLS = {465, 563, 990, 993, 995} | _GREETS
 # Seconds by which clocks may differ before a certificate's dates are doubted for it.
 _CLOCKS_APART = 300.0
-
-_VALID_FROM = re.compile(r"is not valid before (\d{4}-\d\d-\d\d \d\d:\d\d) UTC")
 
 
 class Walk:
@@ -132,11 +133,11 @@ class Walk:
         elif greeting.ending is not None:
             banner.detail = "closed"
             what = f"the tunnel to {self._target} stands, then the connection was closed"
-            fault = TunnelError(what, cause=causes.TARGET_CLOSED.id)
+            fault = TunnelError(what, cause=causes.TARGET_CLOSED)
         elif tunnel.targetPort in greets and tunnel.starttls is None:
             banner.detail = "silence"
             what = f"the tunnel to {self._target} stands, then silence: no greeting within"
-            fault = TunnelError(f"{what} {GREETING_WAIT:g} s", cause=causes.TARGET_SILENT.id)
+            fault = TunnelError(f"{what} {GREETING_WAIT:g} s", cause=causes.TARGET_SILENT)
         if said or fault is not None:
             self._banner = banner
             if said:
@@ -198,13 +199,13 @@ class Walk:
             return handshake.expire(limit)
         if asking or not hanging.begun:
             what = f"no credentials for the proxy {first} {within}"
-            return CredentialsUnavailable(what, cause=causes.CREDENTIALS_UNAVAILABLE.id)
+            return CredentialsUnavailable(what, cause=causes.CREDENTIALS_UNAVAILABLE)
         hanging.step.detail = "no answer"
         if hanging.step.kind in ("resolve", "tcp"):
             return noAnswer(first, limit, target=not self._proxies)
         if hanging.step.kind == "starttls":
             what = f"the target {self._target} did not come to TLS {within}"
-            return TargetFailed(what, cause=causes.TARGET_PROTOCOL.id)
+            return TargetFailed(what, cause=causes.TARGET_PROTOCOL)
         last = number == len(self._steps) - 1  # with a proxy there are CONNECT and more behind it
         return noHandshake(hanging.step.subject, limit, target=last)
 
@@ -213,10 +214,10 @@ class Walk:
             return error.fault
         if not isinstance(error, TunnelError):
             return bug(error, self._where())
-        cause = causeOf(error)
+        cause = error.cause
         hint = error.hint or (cause.hint if cause is not None else "")
         if cause in (causes.CERTIFICATE_EARLY, causes.CERTIFICATE_EXPIRED):
-            wrong = self._clockWrong(error.message)
+            wrong = self._clockWrong(error)
             if wrong:
                 cause, hint = causes.CLOCK, wrong
         body = getattr(error, "body", "")
@@ -240,14 +241,13 @@ class Walk:
                     return bug(e, f"{step.step.kind} {step.step.subject}")
         return None
 
-    def _clockWrong(self, message: str) -> str:
+    def _clockWrong(self, error: TunnelError) -> str:
         """The hint, where it is this machine's clock that a certificate's dates are wrong for."""
-        match = _VALID_FROM.search(message)
+        validFrom = error.validFrom if isinstance(error, CertificateRefused) else None
         if self._apart:
             apart, whom = self._apart[0], "the proxy's"
-        elif match is not None:
-            start = datetime.strptime(match[1], "%Y-%m-%d %H:%M").replace(tzinfo=timezone.utc)
-            apart, whom = start.timestamp() - self._now(), "that certificate"
+        elif validFrom is not None:
+            apart, whom = validFrom.timestamp() - self._now(), "that certificate"
         else:
             return ""
         if abs(apart) < _CLOCKS_APART:

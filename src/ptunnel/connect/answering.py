@@ -198,13 +198,13 @@ class AnsweringAttempt(ConnectAttempt):
             super().expired()
             return
         what = f"no credentials for {self._who()} within {self.hop.timeout:g} s"
-        cause = causes.CREDENTIALS_UNAVAILABLE.id
+        cause = causes.CREDENTIALS_UNAVAILABLE
         if self._visit.waiting:
             what = (
                 f"{self._who()} did not say within {self.hop.timeout:g} s whether it accepts the "
                 "credentials, which another connection tries"
             )
-            cause = causes.SILENT.id
+            cause = causes.SILENT
         self.fail(CredentialsUnavailable(what, hop=self.hop.name, cause=cause))
 
     def lost(self, reason: Failure) -> None:
@@ -236,7 +236,7 @@ class AnsweringAttempt(ConnectAttempt):
             self._giveWay(self.handshake.end())
 
     def _broken(self, what: str) -> ProxyFailed:
-        return ProxyFailed(f"{self._who()} {what}", hop=self.hop.name, cause=causes.BROKEN.id)
+        return ProxyFailed(f"{self._who()} {what}", hop=self.hop.name, cause=causes.BROKEN)
 
     def _who(self) -> str:
         return f"the proxy {self.hop.name}" if self.hop.name else "the proxy"

@@ -98,6 +98,7 @@ class Handshake:
         "_informational",
         "_line",
         "_midway",
+        "_offers",
         "_port",
         "_reader",
         "_room",
@@ -136,6 +137,7 @@ class Handshake:
         self._secrets = secrets
         self._answerable = answerable
         self._midway = midway
+        self._offers: tuple[str, ...] = ()
         self._head = bytearray()
         self._start = 0  # of the answer that is being read, behind the 1xx before it
         self._line = 0  # of the line that is being read
@@ -227,7 +229,7 @@ class Handshake:
             return self._complete()
         what = "finish its answer to" if self.begun else "answer"
         message = f"did not {what} CONNECT {self._asked.authority} within {seconds:g} s"
-        return ProxyTimeout(f"{self._asked.who} {message}", hop=self._hop, cause=causes.SILENT.id)
+        return ProxyTimeout(f"{self._asked.who} {message}", hop=self._hop, cause=causes.SILENT)
 
     def _checkSize(self, end: int) -> None:
         if end > MAX_HEAD:
@@ -342,8 +344,8 @@ class Handshake:
         refusal = self.refusal
         assert isinstance(refusal, CredentialsRefused)
         if not self._answerable:
-            if not self._authenticated and (schemes := self._shown(values)):
-                refusal.hint = f"it offers {', '.join(schemes)}; {refusal.hint}"
+            if not self._authenticated:
+                self._offers = self._shown(values)
             return
         midway = self._midway and goesOn(fields)
         reusable = isReusable(response.http_version, fields, midway)
@@ -365,11 +367,10 @@ class Handshake:
         from ptunnel.connect.refusals import refusalOf
 
         head = bytes(self._head[self._start : self._line])
-        refusal = refusalOf(self._asked, head, bytes(self._body))
-        if isinstance(self.refusal, CredentialsRefused):  # it may have got a better hint
-            self.refusal.body = refusal.body
-            return self.refusal
-        self.refusal = refusal
+        refusal = self.refusal = refusalOf(self._asked, head, bytes(self._body), self._offers)
+        if self.challenged is not None:
+            assert isinstance(refusal, CredentialsRefused)
+            self.challenged = replace(self.challenged, refusal=refusal)
         return refusal
 
     @property
@@ -383,8 +384,8 @@ class Handshake:
     def _failed(self, what: str, cause: Cause | None = None) -> ProxyFailed:
         message = f"{self._asked.who} {what}"
         if cause is None:  # its words say it all
-            return ProxyFailed(message, hop=self._hop, cause=causes.BROKEN.id)
-        return ProxyFailed(message, hop=self._hop, hint=cause.hint, cause=cause.id)
+            return ProxyFailed(message, hop=self._hop, cause=causes.BROKEN)
+        return ProxyFailed(message, hop=self._hop, hint=cause.hint, cause=cause)
 
     def _notHTTP(self) -> ProxyFailed:
         start = bytes(self._head[self._start : self._start + 4])

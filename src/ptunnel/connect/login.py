@@ -173,11 +173,15 @@ class Login:
         if not isinstance(trouble, CredentialsRefused):
             return CredentialsUnavailable(message, hop=hop, hint=hint, cause=cause)
         status, reason = trouble.status, trouble.reason
-        delayed = CredentialsRefused(
-            message, status=status, reason=reason, hop=hop, hint=hint, cause=cause
+        return CredentialsRefused(
+            message,
+            status=status,
+            reason=reason,
+            hop=hop,
+            hint=hint,
+            cause=cause,
+            reached=False,
         )
-        delayed.reached = False
-        return delayed
 
     def known(self) -> Scheme | None:
         """The scheme that was accepted, as long as its credentials are the newest."""
@@ -249,7 +253,7 @@ class Login:
             f"{MAX_UNVERIFIED} times",
             hop=self.hop,
             hint=causes.CREDENTIALS_REJECTED.hint,
-            cause=causes.SILENT.id,
+            cause=causes.SILENT,
         )
         self.failed(visit, trouble, credentials)
 

@@ -100,11 +100,14 @@ class Asked:
         return f"the proxy {self.hop}" if self.hop else "the proxy"
 
 
-def refusalOf(asked: Asked, head: bytes, body: bytes = b"") -> ProxyRefused:
+def refusalOf(
+    asked: Asked, head: bytes, body: bytes = b"", offers: Sequence[str] = ()
+) -> ProxyRefused:
     """The failure that a final answer other than 2xx is.
 
     @param head: its status line and header fields.
     @param body: what has come of its body, or its first L{ptunnel.connect.excerpts.room} bytes.
+    @param offers: the schemes of a 407 that the hint names.
     """
     status = int(head[9:12])
     match = _REASON.match(head)
@@ -115,8 +118,10 @@ def refusalOf(asked: Asked, head: bytes, body: bytes = b"") -> ProxyRefused:
     kind, what = _KINDS.get(cause, (ProxyRefused, "refuses {target}"))
     message = f"{asked.who} {what.format(target=asked.authority)}: {status} {reason}".rstrip()
     hint = cause.hint.format(port=asked.port) if cause in _HINTED else ""
+    if offers:
+        hint = f"it offers {', '.join(offers)}; {hint}"
     return kind(
-        message, status=status, reason=reason, body=page, hop=asked.hop, hint=hint, cause=cause.id
+        message, status=status, reason=reason, body=page, hop=asked.hop, hint=hint, cause=cause
     )
 
 

@@ -162,8 +162,7 @@ class Visit:
                     yield self._rejected(challenged.refusal)
             return cast(bytes, (yield self._begin(challenges)))
         except NoScheme as e:
-            challenged.refusal.hint, challenged.refusal.cause = self._shown(e), e.cause.id
-            raise challenged.refusal from None
+            raise challenged.refusal.explained(e.cause, self._shown(e)) from None
         except ChallengeError as e:
             what = f"sent a challenge that cannot be answered: {self._shown(e)}"
             error = self._broken(what, causes.SCHEME_NOT_SERVED)
@@ -361,7 +360,7 @@ class Visit:
 
     def _broken(self, what: str, cause: causes.Cause = causes.BROKEN) -> ProxyFailed:
         login = self._login
-        return ProxyFailed(f"{login.who} {what}", hop=login.hop, cause=cause.id)
+        return ProxyFailed(f"{login.who} {what}", hop=login.hop, cause=cause)
 
 
 def _of(scheme: Scheme, challenges: Sequence[Challenge]) -> Challenge | None:

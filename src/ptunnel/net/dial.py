@@ -144,7 +144,7 @@ class NamedEndpoint:
             f"{name} leads back to ptunnel itself",
             hop=name,
             hint=causes.LEADS_BACK.hint,
-            cause=causes.LEADS_BACK.id,
+            cause=causes.LEADS_BACK,
         )
 
     def _lost(

@@ -143,7 +143,7 @@ class Route:
 
 def _isOutdone(error: TunnelError) -> bool:
     """Return whether another proxy may succeed where this one failed."""
-    return isinstance(error, TargetUnreachable) or error.cause == PROXY_OVERLOADED.id
+    return isinstance(error, TargetUnreachable) or error.cause is PROXY_OVERLOADED
 
 
 class _Search:

@@ -109,7 +109,7 @@ class PasswordReader:
             origin = f'password-keyring "{printable(source.service)}": '
         hint = getattr(reason.value, "hint", "")
         message = f"no password for {self._where}: {origin}{reason.value}"
-        cause = causes.CREDENTIALS_UNAVAILABLE.id
+        cause = causes.CREDENTIALS_UNAVAILABLE
         return Failure(CredentialsUnavailable(message, hint=hint, cause=cause))
 
     def _ask(self, service: str) -> Deferred[str]:

@@ -132,7 +132,7 @@ class _Introduction:
 
 
 def _odd(what: str) -> TargetFailed:
-    return TargetFailed(what, cause=causes.TARGET_PROTOCOL.id)
+    return TargetFailed(what, cause=causes.TARGET_PROTOCOL)
 
 
 class _Side(protocol.Protocol):

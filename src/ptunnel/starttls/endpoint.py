@@ -145,7 +145,7 @@ class _Attempt(Attempt):
             cause = causes.AWAITS_TLS
             hint = cause.hint
         what = f"the target {self._way.hop} {why}"
-        self.fail(TargetFailed(what, hop=self._way.hop, hint=hint, cause=cause.id))
+        self.fail(TargetFailed(what, hop=self._way.hop, hint=hint, cause=cause))
 
     def expired(self) -> None:
         self.refuse(UpgradeRefused(f"did not come to TLS within {self._way.timeout:g} s"))

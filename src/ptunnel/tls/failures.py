@@ -79,14 +79,18 @@ def noHandshake(hop: str, seconds: float, *, target: bool = False) -> Unreachabl
     @param seconds: the time that it had.
     @param target: whether that is the target, and no proxy.
     """
-    message = f"cannot reach {hop} over TLS: no handshake within {seconds:g} s"
-    return Unreachable(message, hop=hop, cause=_noTls(target).id)
+    message = overTls(hop, f"no handshake within {seconds:g} s")
+    return Unreachable(message, hop=hop, cause=_noTls(target))
 
 
 def failed(kind: type[F], hop: str, what: str, cause: Cause) -> F:
     """A failure of TLS with a hop."""
-    message = f"cannot reach {hop} over TLS: {what}"
-    return kind(message, hop=hop, hint=cause.hint, cause=cause.id)
+    return kind(overTls(hop, what), hop=hop, hint=cause.hint, cause=cause)
+
+
+def overTls(hop: str, what: str) -> str:
+    """The message of a failure of TLS with a hop."""
+    return f"cannot reach {hop} over TLS: {what}"
 
 
 def _noTls(target: bool) -> Cause:

@@ -15,7 +15,7 @@ from ptunnel import causes
 from ptunnel.causes import Cause
 from ptunnel.errors import CertificateRefused, reasonOf
 from ptunnel.text import printable
-from ptunnel.tls.failures import failed
+from ptunnel.tls.failures import overTls
 from ptunnel.tls.peer import alternativesOf, momentOf, namesOf
 
 # How many of a certificate's names a message shows; there are certificates with hundreds.
@@ -43,7 +43,14 @@ def judge(
             refusal = None if depth else _misnamed(certificate, name)
     except Exception as e:  # nothing can be raised through OpenSSL
         refusal = f"its certificate makes no sense: {_plain(reasonOf(e))}", causes.CERTIFICATE
-    return None if refusal is None else failed(CertificateRefused, hop, *refusal)
+    if refusal is None:
+        return None
+    what, cause = refusal
+    validFrom = None
+    if cause is causes.CERTIFICATE_EARLY:
+        validFrom = momentOf(certificate.get_notBefore())
+    message = overTls(hop, what)
+    return CertificateRefused(message, hop=hop, hint=cause.hint, cause=cause, validFrom=validFrom)
 
 
 def isAddress(name: str) -> bool:
