@@ -11,10 +11,12 @@ choice         the strongest scheme that the credentials serve
 from ptunnel.auth.challenges import Challenge, ChallengeError, parseChallenges
 from ptunnel.auth.choice import SCHEMES, choose, titlesOf
 from ptunnel.auth.credentials import Credentials, Secret
-from ptunnel.auth.schemes import Basic, Exchange, NoScheme, Scheme
+from ptunnel.auth.schemes import AUTH_METHODS, AuthMethod, Basic, Exchange, NoScheme, Scheme
 
 __all__ = [
+    "AUTH_METHODS",
     "SCHEMES",
+    "AuthMethod",
     "Basic",
     "Challenge",
     "ChallengeError",

@@ -8,7 +8,7 @@ from ptunnel import causes
 from ptunnel.auth.challenges import Challenge, brief
 from ptunnel.auth.credentials import Credentials
 from ptunnel.auth.digest import Digest
-from ptunnel.auth.schemes import Basic, NoScheme, Scheme
+from ptunnel.auth.schemes import AuthMethod, Basic, NoScheme, Scheme
 from ptunnel.auth.spnego import Negotiate, Ntlm
 
 SCHEMES: tuple[type[Scheme], ...] = (Negotiate, Digest, Ntlm, Basic)
@@ -17,7 +17,7 @@ SCHEMES: tuple[type[Scheme], ...] = (Negotiate, Digest, Ntlm, Basic)
 
 def titlesOf(challenges: Sequence[Challenge]) -> tuple[str, ...]:
     """Return the titles of the schemes of some challenges, each once; eight at most, for a line."""
-    titles = {kind.name: kind.title for kind in SCHEMES}
+    titles: dict[str, str] = {kind.name: kind.title for kind in SCHEMES}
     return tuple(dict.fromkeys(titles.get(c.scheme, brief(c.scheme.title())) for c in challenges))[
         :8
     ]
@@ -26,7 +26,7 @@ def titlesOf(challenges: Sequence[Challenge]) -> tuple[str, ...]:
 def choose(
     challenges: Sequence[Challenge],
     credentials: Credentials | None,
-    wanted: str = "auto",
+    wanted: AuthMethod = "auto",
     without: Container[str] = (),
 ) -> tuple[type[Scheme], Challenge]:
     """Return the strongest scheme that the proxy offers and the credentials serve (RFC 7616 section

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 from ptunnel import causes
 from ptunnel.auth.challenges import Challenge
 from ptunnel.auth.credentials import Credentials
 from ptunnel.causes import Cause
+
+SchemeName = Literal["basic", "digest", "ntlm", "negotiate"]
+"""A scheme as challenges have it, in lower case."""
+
+AuthMethod = Literal["auto", SchemeName, "none"]
+"""A scheme as it is chosen: "auto", the strongest that the proxy offers; "none", no scheme."""
+
+AUTH_METHODS: tuple[AuthMethod, ...] = get_args(AuthMethod)
 
 
 class Scheme(ABC):
@@ -21,7 +29,7 @@ class Scheme(ABC):
     @cvar blocking: whether an answer may block, for example on a request to another server.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[SchemeName]
     title: ClassVar[str]
     bound: ClassVar[bool] = False
     blocking: ClassVar[bool] = False

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ptunnel.auth import Secret
+from ptunnel.auth import AUTH_METHODS, AuthMethod, Secret
 from ptunnel.config.addresses import makeCredentials, parseProxy
 from ptunnel.config.files import (
     isCredential,
@@ -52,7 +52,7 @@ PROXY_KEYS: Keys = {
     "url": ("url", parseProxy),
     "username": ("username", str),
     **{key: (key, str) for key in _PASSWORD_KEYS},
-    "auth": ("auth", choice("auto", "basic", "digest", "ntlm", "negotiate", "none")),
+    "auth": ("auth", choice(*AUTH_METHODS)),
     "through": ("through", parseThrough),
     **PROXY_TLS_KEYS,
     "header": ("headers", parseHeaders),
@@ -80,7 +80,7 @@ class Section(NamedTuple):
 def makeProxy(section: Section) -> Proxy:
     """@raise ConfigError: if its keys contradict each other, or a file cannot be used."""
     where, values = section.where, section.values
-    auth = values.get("auth", "auto")
+    auth: AuthMethod = values.get("auth", "auto")
     username, password = _credentials(section, auth)
     if auth in ("basic", "digest", "ntlm") and username is None:
         raise ConfigError(f"{where} auth: {auth} needs a username, and password-file or the like")
@@ -118,7 +118,7 @@ def checkThrough(file: str, proxies: Mapping[str, Proxy]) -> None:
             chain.append(following)
 
 
-def _credentials(section: Section, auth: str) -> tuple[str | None, PasswordSource | None]:
+def _credentials(section: Section, auth: AuthMethod) -> tuple[str | None, PasswordSource | None]:
     where, values = section.where, section.values
     url: Proxy = values["url"]
     username = values.get("username")

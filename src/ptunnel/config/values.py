@@ -6,7 +6,8 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ptunnel.auth import Secret
+from ptunnel.auth import AuthMethod, Secret
+from ptunnel.log import Level
 from ptunnel.net.addresses import hostPort
 from ptunnel.tls import TlsSettings
 
@@ -103,7 +104,7 @@ class Proxy:
     port: int
     username: str | None = None
     password: PasswordSource | None = None
-    auth: str = "auto"
+    auth: AuthMethod = "auto"
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     tls: TlsSettings | None = None
     through: str | None = None
@@ -163,7 +164,7 @@ class Settings:
 
     tunnels: tuple[Tunnel, ...]
     proxies: Mapping[str, Proxy]
-    logLevel: str = "notice"
+    logLevel: Level = "notice"
     logFormat: str = "text"
     drainTimeout: float | None = 30.0
     workers: int = 1

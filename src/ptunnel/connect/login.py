@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ptunnel import causes
 from ptunnel.auth import (
+    AuthMethod,
     Basic,
     Credentials,
     NoScheme,
@@ -83,7 +84,7 @@ class Login:
         self,
         credentials: Credentials | CredentialsReader | None,
         *,
-        scheme: str = "auto",
+        scheme: AuthMethod = "auto",
         host: str = "",
         hop: str = "",
         warn: Callable[[str], None] | None = None,

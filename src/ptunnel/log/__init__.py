@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from functools import partial
-from typing import Any, TextIO, cast
+from typing import Any, Literal, TextIO, cast, get_args
 
 from twisted.logger import (
     ILogObserver,
@@ -27,7 +27,8 @@ from ptunnel.log.spool import unblock
 from ptunnel.text import printable
 from ptunnel.twisted_private import isLogUnheard
 
-LEVELS = ("debug", "info", "notice", "warning", "error", "none")
+Level = Literal["debug", "info", "notice", "warning", "error", "none"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 """From the most talkative on. Sessions are "info", listening lines "notice"."""
 
 _NAMESPACE = "ptunnel"
@@ -58,11 +59,11 @@ class Log:
     @ivar sessions: whether a line of level "info" would be seen.
     """
 
-    def __init__(self, level: str = "info") -> None:
+    def __init__(self, level: Level = "info") -> None:
         self._logger = Logger(namespace=_NAMESPACE, observer=_publish)
         self.setLevel(level)
 
-    def setLevel(self, level: str) -> None:
+    def setLevel(self, level: Level) -> None:
         self._threshold = LEVELS.index(level)
         self.sessions = self._threshold <= LEVELS.index("info")
 
@@ -81,7 +82,7 @@ class Log:
     def error(self, subject: str, text: str, **fields: Any) -> None:
         self._emit("error", subject, text, fields)
 
-    def _emit(self, level: str, subject: str, text: str, fields: dict[str, Any]) -> None:
+    def _emit(self, level: Level, subject: str, text: str, fields: dict[str, Any]) -> None:
         """@param subject: the tunnel or proxy that the line is about; "" for the service.
         @param text: the line, without the subject.
         @param fields: the same for machines, in the JSON format.
@@ -134,7 +135,7 @@ def lostLine(count: int, why: str, *, asJSON: bool = False, worker: str = "") ->
     return (_asJSON if asJSON else _asText)(event, worker)
 
 
-def beginLogging(lines: Lines, level: str) -> None:
+def beginLogging(lines: Lines, level: Level) -> None:
     """From now on write what ptunnel says, and of what Twisted says the warnings and errors.
 
     @param level: one of LEVELS; "none" silences Twisted too.

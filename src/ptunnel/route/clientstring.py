@@ -20,6 +20,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from ptunnel.auth import AUTH_METHODS
 from ptunnel.config import (
     EndpointListen,
     PasswordFile,
@@ -39,7 +40,6 @@ from ptunnel.route.routes import Routes
 from ptunnel.text import printable
 from ptunnel.tls import TlsFileError, check
 
-AUTH = ("auto", "basic", "digest", "ntlm", "negotiate", "none")
 ARGUMENTS = ("proxy", "username", "passwordFile", "auth", "caFile", "timeout")
 
 _FORM = r"write httpconnect:HOST:PORT:proxy=..., and each colon within a value as \:"
@@ -105,8 +105,8 @@ def _proxies(kwargs: dict[str, str]) -> list[Proxy]:
 def _withCredentials(proxy: Proxy, kwargs: dict[str, str]) -> Proxy:
     username, path = kwargs.get("username"), kwargs.get("passwordFile")
     auth = kwargs.get("auth", "auto")
-    if auth not in AUTH:
-        raise ConfigError(f"auth: must be one of {', '.join(AUTH)}")
+    if auth not in AUTH_METHODS:
+        raise ConfigError(f"auth: must be one of {', '.join(AUTH_METHODS)}")
     if (username is None) != (path is None):
         raise ConfigError("username and passwordFile: one is given without the other")
     if username is not None and path is not None:
