@@ -540,6 +540,11 @@ class LogLevelTests(SettingsTestCase):
             settings = self.load(file=file, verbosity=verbosity, direct=True)
             self.assertEqual(settings.logLevel, level)
 
+    def test_everyLevelButNoneCanBeWritten(self) -> None:
+        for level in "debug", "info", "notice", "warning", "error":
+            file = f"[ptunnel]\nlog-level = {level}\n" + TUNNEL
+            self.assertEqual(self.load(file=file, direct=True).logLevel, level)
+
     def test_withoutEitherItIsNotice(self) -> None:
         self.assertEqual(self.load(WORD, direct=True).logLevel, "notice")
 

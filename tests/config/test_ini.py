@@ -324,7 +324,7 @@ class ValueTests(IniTestCase):
         )
         self.assertWrong(
             "[ptunnel]\nlog-level = loud\n",
-            '[ptunnel] log-level: "loud": must be one of debug, info, warning, error',
+            '[ptunnel] log-level: "loud": must be one of debug, info, notice, warning, error',
         )
         self.assertWrong(
             "[ptunnel]\nidle-timeout = 1d\n",

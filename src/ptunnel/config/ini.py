@@ -46,7 +46,7 @@ TUNNEL_KEYS: Keys = {
     **TUNNEL_TLS_KEYS,
 }
 SERVICE_KEYS: Keys = {
-    "log-level": ("logLevel", choice("debug", "info", "warning", "error")),
+    "log-level": ("logLevel", choice("debug", "info", "notice", "warning", "error")),
     "log-format": ("logFormat", choice("text", "json")),
     "drain-timeout": ("drainTimeout", parseDuration),
     "workers": ("workers", parseWorkers),
