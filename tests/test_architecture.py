@@ -69,7 +69,7 @@ INSIDE = {
         ("attempt", "visit"),
         ("login",),
         ("handshake",),
-        ("framing", "hops", "refusals"),
+        ("framing", "hops", "refusals", "trace"),
         ("request",),
         ("excerpts",),
         ("connect",),

@@ -429,12 +429,14 @@ class Canary:
         self.assertEqual(tunnel.end(), 0)
         told = f"\r\nProxy-Authorization: {basic(self.CANARY)}\r\n".encode()
         self.assertTrue(any(told in request for request in self.proxy.requests))
+        self.assertIn("#1 > Proxy-Authorization: Basic ***", tunnel.output())  # a trace
         for secret in (
             self.CANARY,
             quote(self.CANARY),
             quote(self.CANARY, safe=""),
             b64encode(self.CANARY.encode()).decode(),
             basic(self.CANARY).removeprefix("Basic "),
+            self.CANARY.encode().hex(),
         ):
             self.assertNotIn(secret, tunnel.output())
             self.assertNotIn(secret, commandLines)

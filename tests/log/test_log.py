@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import log as module
-from ptunnel.log import LEVELS, Lines, Log, beginLogging, lostLine
+from ptunnel.log import LEVELS, Lines, Log, beginLogging, lostLine, traceOf
 from tests.support.fakes import anyText, observe, said
 
 
@@ -48,6 +48,25 @@ class LevelTests(SynchronousTestCase):
 
         observe(self)
         Log("warning").info("imap", Unspeakable())  # type: ignore[arg-type]
+
+
+class TraceTests(SynchronousTestCase):
+    def test_itIsThereForDebugOnly(self) -> None:
+        shown = [level for level in LEVELS if Log(level).trace("imap") is not None]
+        self.assertEqual(shown, ["debug"])
+
+    def test_sessionsAreNumberedForAllTunnelsTogether(self) -> None:
+        events, log = observe(self), Log("debug")
+        for name in "imap", "smtp":
+            trace = log.trace(name)
+            assert trace is not None
+            trace("something {odd}")
+        lines = ["debug imap: #1 something {odd}", "debug smtp: #2 something {odd}"]
+        self.assertEqual(said(events), lines)
+        self.assertEqual([event["fields"] for event in events], [{"session": 1}, {"session": 2}])
+
+    def test_aFactoryWithoutOneHasNone(self) -> None:
+        self.assertIsNone(traceOf(object()))
 
 
 class LinesTestCase(SynchronousTestCase):

@@ -9,7 +9,7 @@ choice         the strongest scheme that the credentials serve
 """
 
 from ptunnel.auth.challenges import Challenge, ChallengeError, parseChallenges
-from ptunnel.auth.choice import SCHEMES, choose, titlesOf
+from ptunnel.auth.choice import SCHEMES, choose, titlesOf, whyChosen
 from ptunnel.auth.credentials import Credentials, Secret
 from ptunnel.auth.schemes import AUTH_METHODS, AuthMethod, Basic, Exchange, NoScheme, Scheme
 
@@ -28,4 +28,5 @@ __all__ = [
     "choose",
     "parseChallenges",
     "titlesOf",
+    "whyChosen",
 ]

@@ -23,6 +23,26 @@ def titlesOf(challenges: Sequence[Challenge]) -> tuple[str, ...]:
     ]
 
 
+def whyChosen(
+    kind: type[Scheme],
+    challenges: Sequence[Challenge],
+    credentials: Credentials | None,
+    wanted: str = "auto",
+    without: Container[str] = (),
+) -> str:
+    """Why L{choose} took this scheme, for a trace. The arguments are those of L{choose}."""
+    if wanted != "auto":
+        return f"auth = {wanted}"
+    why = [f"the strongest usable of {', '.join(titlesOf(challenges))}"]
+    for stronger in SCHEMES[: SCHEMES.index(kind)]:
+        offered = [challenge for challenge in challenges if challenge.scheme == stronger.name]
+        if offered:
+            failed = stronger.name in without
+            lack = "it has failed" if failed else stronger.lacks(credentials, offered)
+            why.append(f"not {stronger.title}: {lack}")
+    return "; ".join(why)
+
+
 def choose(
     challenges: Sequence[Challenge],
     credentials: Credentials | None,

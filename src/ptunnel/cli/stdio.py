@@ -21,6 +21,7 @@ from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 
 from ptunnel.errors import reasonOf
+from ptunnel.log import Trace
 from ptunnel.net.transports import abort
 from ptunnel.relay.splice import Ended, splice
 
@@ -195,6 +196,7 @@ def relay(
     stdin: int = 0,
     stdout: int = 1,
     left: Callable[[], None] = lambda: None,
+    trace: Trace | None = None,
 ) -> Deferred[Ended]:
     """Connect, then carry standard input there and what comes back to standard output. Nothing is
     read before the connection stands.
@@ -205,16 +207,19 @@ def relay(
     @param stdout: a descriptor to write to. When the target has ended it leads to /dev/null. Both
         may be one socket.
     @param left: called where that is so, and whoever was at its other end is known to have gone.
+    @param trace: gets a line for each step; None: none.
     @return: fires when both directions have ended; fails as the endpoint does, with
         ConnectingCancelledError where whoever reads the output leaves meanwhile, and with OSError
         where standard input or output cannot be read or written. Cancelling it aborts both.
     """
 
     def joined(outgoing: IProtocol) -> Deferred[Ended]:
-        how = {"halfCloseTimeout": halfCloseTimeout, "holdEnd": holdEnd}
+        how = {"halfCloseTimeout": halfCloseTimeout, "holdEnd": holdEnd, "trace": trace}
         return _join(outgoing, reactor, stdin, stdout, left, how)
 
-    connecting = endpoint.connect(Factory.forProtocol(Protocol))
+    factory = Factory.forProtocol(Protocol)
+    cast(Any, factory).trace = trace
+    connecting = endpoint.connect(factory)
     # Nothing is read until then, so that nothing else tells of a reader who has left. One who had
     # a socket for both may have sent something before, which is still to be delivered.
     isOne = False

@@ -41,7 +41,7 @@ class AnsweringAttempt(ConnectAttempt):
     def __init__(self, hop: Hop, login: Login, inner: IProtocolFactory) -> None:
         super().__init__(hop, inner)
         self._login = login
-        self._visit = Visit(login, hop.request.target)
+        self._visit = Visit(login, hop.request.target, self.trace)
 
     def first(self) -> None:
         if self._login.speaksFirst():
@@ -68,6 +68,7 @@ class AnsweringAttempt(ConnectAttempt):
         """The next request, and what reads the answer to it."""
         request, visit = self.hop.request, self._visit
         self._authorization = authorization
+        secrets = request.secrets + visit.secrets()
         self.request = request.encode(authorization, visit.bound)
         self.handshake = Handshake(
             request.host,
@@ -76,7 +77,8 @@ class AnsweringAttempt(ConnectAttempt):
             authenticated=authorization is not None,
             answerable=True,
             midway=visit.midway,
-            secrets=request.secrets + visit.secrets(),
+            secrets=secrets,
+            heard=self.heard(secrets),
         )
 
     def connected(self) -> None:
@@ -197,11 +199,11 @@ class AnsweringAttempt(ConnectAttempt):
         if self.phase is not ASKING:
             super().expired()
             return
-        what = f"no credentials for {self._who()} within {self.hop.timeout:g} s"
+        what = f"no credentials for {self.who()} within {self.hop.timeout:g} s"
         cause = causes.CREDENTIALS_UNAVAILABLE
         if self._visit.waiting:
             what = (
-                f"{self._who()} did not say within {self.hop.timeout:g} s whether it accepts the "
+                f"{self.who()} did not say within {self.hop.timeout:g} s whether it accepts the "
                 "credentials, which another connection tries"
             )
             cause = causes.SILENT
@@ -236,7 +238,4 @@ class AnsweringAttempt(ConnectAttempt):
             self._giveWay(self.handshake.end())
 
     def _broken(self, what: str) -> ProxyFailed:
-        return ProxyFailed(f"{self._who()} {what}", hop=self.hop.name, cause=causes.BROKEN)
-
-    def _who(self) -> str:
-        return f"the proxy {self.hop.name}" if self.hop.name else "the proxy"
+        return ProxyFailed(f"{self.who()} {what}", hop=self.hop.name, cause=causes.BROKEN)

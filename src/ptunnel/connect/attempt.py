@@ -4,6 +4,7 @@ connection.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -82,15 +83,35 @@ class ConnectAttempt(Attempt):
         request = hop.request
         self.request = request.encode()
         self.handshake = Handshake(
-            request.host, request.port, hop=hop.name, secrets=request.secrets
+            request.host,
+            request.port,
+            hop=hop.name,
+            secrets=request.secrets,
+            heard=self.heard(request.secrets),
         )
         self.dial(hop.endpoint)
+
+    def heard(self, secrets: Sequence[bytes]) -> Callable[[bytes], None] | None:
+        """What shows the head of an answer in the trace; None where there is none."""
+        trace = self.trace
+        if trace is None:
+            return None
+        from ptunnel.connect.trace import showAnswer
+
+        return lambda head: showAnswer(trace, head, secrets)
+
+    def who(self) -> str:
+        return f"the proxy {self.hop.name}" if self.hop.name else "the proxy"
 
     def speaker(self, address: IAddress | None) -> ProxyConnection:
         return ProxyConnection(self, self.address)
 
     def connected(self) -> None:
         """Send the request."""
+        if self.trace is not None:
+            from ptunnel.connect.trace import showRequest
+
+            showRequest(self.trace, self.who(), self.request)
         cast(Any, self.connection).transport.write(self.request)
 
     def feed(self, data: bytes) -> Established | Challenged | None:

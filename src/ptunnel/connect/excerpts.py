@@ -87,6 +87,15 @@ def _joined(text: str) -> str:
     return _UNSEEN.sub("", text)
 
 
+def maskedHead(head: bytes, secrets: Sequence[bytes] = ()) -> list[str]:
+    """The lines of an answer's head, as L{oneLine} but of any length; its beginning where it is
+    long. A line that goes on in the next one (RFC 9112 section 5.2) is one.
+    """
+    whole = re.sub(rb"\r?\n[ \t]+", b" ", head)
+    shown = masked(whole[: room(secrets)], secrets, _LOOKED_AT)
+    return [flat(line) for line in shown.strip().split("\n")]
+
+
 def secretsOf(value: bytes) -> tuple[bytes, ...]:
     """What is secret of a header's value that a user set: all of it, and the parts of it that are
     long enough not to be words: `Bearer` is none, the token behind it is.

@@ -7,7 +7,7 @@ Every other answer is read by h11, with its framing, to say in words why there i
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -93,6 +93,7 @@ class Handshake:
         "_drained",
         "_fields",
         "_head",
+        "_heard",
         "_hop",
         "_host",
         "_informational",
@@ -120,6 +121,7 @@ class Handshake:
         answerable: bool = False,
         midway: bool = False,
         secrets: Sequence[bytes] = (),
+        heard: Callable[[bytes], None] | None = None,
     ) -> None:
         """
         @param host: the target's, as in L{connectRequest}.
@@ -129,6 +131,7 @@ class Handshake:
         @param midway: whether the request carried the beginning of an exchange that only this
             connection can go on with.
         @param secrets: what no failure may show, though the proxy says it.
+        @param heard: called with the head of each answer, 1xx too, as soon as that is complete.
         """
         self._host = host
         self._port = port
@@ -136,6 +139,7 @@ class Handshake:
         self._authenticated = authenticated
         self._secrets = secrets
         self._answerable = answerable
+        self._heard = heard
         self._midway = midway
         self._offers: tuple[str, ...] = ()
         self._head = bytearray()
@@ -268,6 +272,8 @@ class Handshake:
 
     def _headEnded(self) -> Established | Challenged | None:
         status = int(self._head[self._start + 9 : self._start + 12])
+        if self._heard is not None:
+            self._heard(bytes(self._head[self._start : self._line]))
         if status >= 200:
             self.status = status
         if 200 <= status < 300:

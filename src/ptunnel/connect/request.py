@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ptunnel._version import __version__
 from ptunnel.net.addresses import hostPort
 
-_USER_AGENT = (b"User-Agent", f"ptunnel/{__version__}".encode())
+USER_AGENT = (b"User-Agent", f"ptunnel/{__version__}".encode())
 
 _NO_HOST = re.compile(r"[\x00-\x20\x7f-\U0010ffff/?#@\[\]]")
 _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -62,7 +62,7 @@ class ConnectRequest:
         self.secrets = _secretsOf(given)
         self._fields = given
         if not any(name.lower() == b"user-agent" for name, _ in given):
-            self._fields = [_USER_AGENT, *given]  # some proxies turn away those who have none
+            self._fields = [USER_AGENT, *given]  # some proxies turn away those who have none
         self._plain = connectRequest(host, port, self._fields)
 
     def encode(self, authorization: bytes | None = None, bound: bool = False) -> bytes:

@@ -18,6 +18,7 @@ from ptunnel.auth import (
     Scheme,
     choose,
     parseChallenges,
+    whyChosen,
 )
 from ptunnel.connect.handshake import Challenged
 from ptunnel.connect.login import MAX_UNVERIFIED, Login
@@ -28,6 +29,7 @@ from ptunnel.errors import (
     ProxyRefused,
     TunnelError,
 )
+from ptunnel.log import Trace
 
 # Answers to challenges within one attempt at a tunnel: Negotiate may need some legs, and a stale
 # nonce one more. A proxy that asks on and on is broken or hostile.
@@ -44,7 +46,9 @@ class Visit:
     @ivar credentials: those that it tries, as soon as they are known.
     """
 
-    def __init__(self, login: Login, target: str) -> None:
+    def __init__(self, login: Login, target: str, trace: Trace | None = None) -> None:
+        """@param trace: gets a line for each scheme that is chosen, and why; None: none."""
+        self._trace = trace
         self._login = login
         self._target = target
         self._scheme: Scheme | None = None
@@ -100,7 +104,8 @@ class Visit:
         if scheme is None:
             return None
         self._unasked = True
-        self._use(scheme)
+        known = login.known() is not None
+        self._use(scheme, "unasked, as the proxy accepted it before" if known else "auth = basic")
         if scheme.bound:
             self.opens = True
             return None
@@ -248,6 +253,8 @@ class Visit:
         login.check(self._target)
         while login.known() is None and not login.claim(self):
             self.waiting = True
+            if self._trace is not None:
+                self._trace("auth: waits, as another connection tries the credentials")
             yield login.wait()
             self.waiting = False
             login.check(self._target)
@@ -261,7 +268,7 @@ class Visit:
         while (scheme := login.known()) is not None:
             challenge = _of(scheme, challenges)
             if challenge is not None:
-                self._use(scheme)
+                self._use(scheme, "the proxy accepted it before")
                 header = yield self._try(challenge)
                 if header is not None:
                     return cast(bytes, header)
@@ -279,7 +286,10 @@ class Visit:
                 raise next(iter(self._cannot.values())) from None
             if kind is Basic:
                 login.show(self._channel is None)
-            self._use(kind(credentials, login.host))
+            why = ""
+            if self._trace is not None:
+                why = whyChosen(kind, challenges, credentials, login.wanted, self._cannot)
+            self._use(kind(credentials, login.host), why)
             header = yield self._try(challenge)
             if header is not None:
                 return cast(bytes, header)
@@ -295,6 +305,8 @@ class Visit:
             return cast("bytes | None", (yield self._ask("answer", challenge)))
         except ChallengeError as e:
             self._cannot[scheme.name] = e
+            if self._trace is not None:
+                self._trace(f"auth: {scheme.title} cannot answer: {self._shown(e)}")
             self._drop()
             return None
 
@@ -334,10 +346,12 @@ class Visit:
             self._login.failed(self, e)
             raise
 
-    def _use(self, scheme: Scheme) -> None:
+    def _use(self, scheme: Scheme, why: str) -> None:
         self._scheme = scheme
         self._exchange = scheme.begin(self._target)
         self._begun.append(self._exchange)
+        if self._trace is not None:
+            self._trace(f"auth: {scheme.title}: {self._masked(why)}")
         self._bind(self._channel)
 
     def _bind(self, channel: bytes | None) -> None:
@@ -354,9 +368,12 @@ class Visit:
 
     def _shown(self, error: NoScheme | ChallengeError) -> str:
         """What is wrong with a challenge, in words of which some are the proxy's."""
+        return self._masked(str(error))
+
+    def _masked(self, text: str) -> str:
         from ptunnel.connect.excerpts import oneLine
 
-        return oneLine(str(error).encode("utf-8", "replace"), self.secrets())
+        return oneLine(text.encode("utf-8", "replace"), self.secrets())
 
     def _broken(self, what: str, cause: causes.Cause = causes.BROKEN) -> ProxyFailed:
         login = self._login

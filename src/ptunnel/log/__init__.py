@@ -59,6 +59,8 @@ class Log:
     @ivar sessions: whether a line of level "info" would be seen.
     """
 
+    _traced = 0
+
     def __init__(self, level: Level = "info") -> None:
         self._logger = Logger(namespace=_NAMESPACE, observer=_publish)
         self.setLevel(level)
@@ -66,6 +68,14 @@ class Log:
     def setLevel(self, level: Level) -> None:
         self._threshold = LEVELS.index(level)
         self.sessions = self._threshold <= LEVELS.index("info")
+        self._traces = self._threshold <= LEVELS.index("debug")
+
+    def trace(self, subject: str) -> Trace | None:
+        """Number a session and return its trace; None where debug lines are not shown."""
+        if not self._traces:
+            return None
+        self._traced += 1
+        return Trace(self, subject, self._traced)
 
     def debug(self, subject: str, text: str, **fields: Any) -> None:
         self._emit("debug", subject, text, fields)
@@ -95,6 +105,32 @@ class Log:
                 text=text,
                 fields=fields,
             )
+
+
+class Trace:
+    """Debug lines about one session.
+
+    A protocol factory carries it, as its attribute `trace`, through all endpoints to the one that
+    opens the socket: each endpoint reads it with L{traceOf} and gives it to the factory that it
+    makes. A context variable would be lost wherever the reactor calls back.
+
+    @ivar number: the session's, from 1 on; every line begins with it.
+    """
+
+    __slots__ = ("_log", "_subject", "number")
+
+    def __init__(self, log: Log, subject: str, number: int) -> None:
+        self._log = log
+        self._subject = subject
+        self.number = number
+
+    def __call__(self, text: str) -> None:
+        self._log.debug(self._subject, f"#{self.number} {text}", session=self.number)
+
+
+def traceOf(factory: object) -> Trace | None:
+    """Return the trace of the session that a protocol factory connects; None if it has none."""
+    return getattr(factory, "trace", None)
 
 
 @implementer(ILogObserver)

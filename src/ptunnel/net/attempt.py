@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
+from ptunnel.log import traceOf
 from ptunnel.net.deadlines import Patient, PatientCall, clockOf
 from ptunnel.net.transports import abort, receiverOf, setReceiver
 
@@ -47,6 +48,7 @@ class Attempt(Factory):
     A subclass implements `begin`, `speaker`, `connected` and `expired`.
 
     @ivar inner: the factory of the protocol that gets the connection.
+    @ivar trace: gets a line for each step; None: none.
     @ivar phase: changed by `enter` only.
     @ivar over: it has succeeded or failed.
     @ivar connection: the newest connection's protocol, until the attempt is over.
@@ -63,6 +65,7 @@ class Attempt(Factory):
     def __init__(self, inner: IProtocolFactory, address: IAddress) -> None:
         """@param address: the destination that a ConnectingCancelledError names."""
         self.inner = inner
+        self.trace = traceOf(inner)
         self.address = address
 
     def __repr__(self) -> str:
@@ -91,6 +94,8 @@ class Attempt(Factory):
         @param factory: wraps the protocols that this factory builds.
         """
         self.enter(DIALLING)
+        if factory is not None and self.trace is not None:
+            cast(Any, factory).trace = self.trace
         try:
             connecting = endpoint.connect(factory or self)
         except Exception:

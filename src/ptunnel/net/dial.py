@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from ptunnel import causes
 from ptunnel.errors import Unreachable, isLocal
+from ptunnel.log import Trace, traceOf
 from ptunnel.net import epoll
 from ptunnel.net.deadlines import Patient
 from ptunnel.net.names import lookUp
@@ -36,6 +37,8 @@ from ptunnel.net.transports import KEEP_ALIVE, abort
 REMEMBER = 60.0
 # Seconds after which the next address of a name is tried in parallel with one that is silent.
 STAGGER = 0.3
+# How many addresses a trace shows.
+_SHOWN = 10
 
 
 def tcpEndpoint(
@@ -101,6 +104,9 @@ class NamedEndpoint:
         if self._winner is None or self._reactor.seconds() >= self._until:
             connecting = self._raceFor(protocolFactory)
         else:
+            trace = traceOf(protocolFactory)
+            if trace is not None:
+                trace(f"DNS: {self._host} has an address that answered lately")
             connecting = self._winner.connect(protocolFactory)
             connecting.addErrback(self._lost, protocolFactory)
         if self._timeout is not None:
@@ -110,11 +116,16 @@ class NamedEndpoint:
 
     def _raceFor(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         looking = lookUp(self._reactor, self._host).addErrback(self._notFound)
-        return looking.addCallback(self._race, protocolFactory).addCallback(self._won)
+        racing = looking.addCallback(self._race, protocolFactory)
+        return racing.addCallback(self._won, traceOf(protocolFactory))
 
     def _race(
         self, addresses: Sequence[str], protocolFactory: IProtocolFactory
     ) -> Deferred[IProtocol]:
+        trace = traceOf(protocolFactory)
+        if trace is not None:
+            more = f" and {len(addresses) - _SHOWN} more" if len(addresses) > _SHOWN else ""
+            trace(f"DNS: {self._host} is {', '.join(addresses[:_SHOWN])}{more}")
         ends = [self._to(host) for host in addresses]
         return _Race(self._reactor, ends, protocolFactory, self._address).start()
 
@@ -126,7 +137,7 @@ class NamedEndpoint:
         cancelled = reason.check(CancelledError)
         return Failure(ConnectingCancelledError(self._address)) if cancelled else reason
 
-    def _won(self, protocol: IProtocol) -> IProtocol:
+    def _won(self, protocol: IProtocol, trace: Trace | None) -> IProtocol:
         transport = getattr(protocol, "transport", None)
         if transport is not None:
             host = transport.getPeer().host
@@ -134,6 +145,8 @@ class NamedEndpoint:
                 self._circlesUntil = self._reactor.seconds() + REMEMBER
                 abort(transport)
                 raise self._inCircles()
+            if trace is not None:
+                trace(f"DNS: {host} is taken for {self._host}, for {REMEMBER:g} s")
             self._winner = self._to(host)
             self._until = self._reactor.seconds() + REMEMBER
         return protocol

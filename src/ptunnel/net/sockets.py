@@ -28,6 +28,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel.log import traceOf
 from ptunnel.net.epoll import IN, OUT, Watch, watchOf
 from ptunnel.net.transports import KEEP_ALIVE, setKeepAlive
 
@@ -202,6 +203,11 @@ def _timedOut(result: object, timeout: float) -> None:
     raise ConnectTimeout(string=f"no connection within {timeout:g} s")
 
 
+def _show(sockaddr: tuple[Any, ...]) -> str:
+    host, port = sockaddr[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class _Dial:
     """A socket that is being connected."""
 
@@ -242,6 +248,10 @@ class _Dial:
         if code:
             self._refused(code)
             return
+        trace = traceOf(self._factory)
+        if trace is not None:
+            here = _show(self._socket.getsockname())
+            trace(f"TCP: connected to {_show(self._sockaddr)} from {here}")
         try:
             protocol = self._factory.buildProtocol(_address(self._sockaddr))
             if protocol is None:
@@ -272,6 +282,10 @@ class _Dial:
         self._failed(getConnectError((code, os.strerror(code))))
 
     def _failed(self, reason: Failure | Exception) -> None:
+        trace = traceOf(self._factory)
+        if trace is not None:
+            error = reason.value if isinstance(reason, Failure) else reason
+            trace(f"TCP: not connected to {_show(self._sockaddr)}: {error}")
         self._close()
         self.done.errback(reason)
 

@@ -24,6 +24,7 @@ from typing import Literal, cast, get_args
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime, ITransport
 
+from ptunnel.log import Trace
 from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.transports import probe, reactorOf
 from ptunnel.relay.kernel import KernelLeg, isPlain
@@ -73,6 +74,7 @@ def splice(
     inKernel: bool = True,
     holdEnd: bool = False,
     reactor: IReactorTime | None = None,
+    trace: Trace | None = None,
 ) -> Deferred[Ended]:
     """Join two connected transports until both directions have ended.
 
@@ -85,6 +87,7 @@ def splice(
     @param holdEnd: whether the end of the first transport's peer is passed on only after the second
         one's has ended, since a proxy on the way may end both directions at the first end.
     @param reactor: the clock of the timeouts; None: the reactor.
+    @param trace: gets a line for each step; None: none.
     @return: a Deferred that fires with L{Ended} when both transports are closed, and fails only
         where it is cancelled, which aborts both.
     @raise TypeError: for a transport whose protocol cannot be replaced.
@@ -92,7 +95,7 @@ def splice(
     probe(a)
     probe(b)
     sweep = Sweep.fine(clockOf(reactor), idleTimeout, halfCloseTimeout)
-    return Splice(a, b, sweep, idleTimeout, halfCloseTimeout, inKernel, holdEnd).done
+    return Splice(a, b, sweep, idleTimeout, halfCloseTimeout, inKernel, holdEnd, trace).done
 
 
 class Splice:
@@ -114,6 +117,7 @@ class Splice:
         "_mayBeFaster",
         "_seen",
         "_sweep",
+        "_trace",
         "done",
     )
 
@@ -126,9 +130,11 @@ class Splice:
         halfCloseTimeout: float | None = 60.0,
         inKernel: bool = True,
         holdEnd: bool = False,
+        trace: Trace | None = None,
     ) -> None:
         """As L{splice}, with a Sweep that checks the timeouts."""
         self._sweep = sweep
+        self._trace = trace
         self._idleTimeout = idleTimeout
         self._holdEnd = holdEnd
         self._halfCloseTimeout = halfCloseTimeout
@@ -215,6 +221,8 @@ class Splice:
 
     def _start(self, one: Leg, two: Leg) -> None:
         self._legs = (one, two)
+        if self._trace is not None:
+            self._trace(f"joined: client by {_HOW[type(one)]}, target by {_HOW[type(two)]}")
         one.start(two)
         two.start(one)
         one.resumeProducing()
@@ -241,9 +249,15 @@ class Splice:
 
     def sourceEnded(self, leg: Leg) -> None:
         self._note("end", leg)
+        if self._trace is not None:
+            self._trace(f"the {self._side(leg)} has ended its direction")
 
     def passOnEnd(self, leg: Leg) -> None:
         one, two = self._legs
+        if self._trace is not None:
+            isHeld = self._holdEnd and not two.readEnded
+            what = "is held back (hold-end)" if isHeld else "is passed on"
+            self._trace(f"the end of the {self._side(leg)} {what}")
         if not self._holdEnd:
             leg.other.endWriting()
         elif two.readEnded:
@@ -257,6 +271,9 @@ class Splice:
 
     def legLost(self, leg: Leg, clean: bool) -> None:
         other = leg.other
+        if self._trace is not None:
+            how = "" if clean else " without an orderly end"
+            self._trace(f"the connection of the {self._side(leg)} is closed{how}")
         if other.lost:
             self._sweep.discard(self)
             one, two = self._legs
@@ -264,6 +281,12 @@ class Splice:
             del one.other, two.other  # leaves no cycle for the garbage collector
             if not self.done.called:
                 cause = self._cause or "aborted"
+                if self._trace is not None:
+                    first = {0: ", first by the client", 1: ", first by the target"}
+                    self._trace(
+                        f"ended: {cause}{first.get(cast(int, self._first), '')}; "
+                        f"{one.received} bytes out, {two.received} in"
+                    )
                 self.done.callback(Ended(one.received, two.received, cause, self._first))
         elif clean or self._isFarewell(leg):
             self._note("end", leg)
@@ -289,9 +312,20 @@ class Splice:
             if leg is not None:
                 self._first = self._legs.index(leg)
 
+    def _side(self, leg: Leg) -> str:
+        return "client" if leg is self._legs[0] else "target"
+
     def _cancelled(self, done: Deferred[Ended]) -> None:
         done.errback(CancelledError())  # before the abort, which may fire `done` with a result
         self.abort()
+
+
+# What a trace calls the legs.
+_HOW: dict[type[Leg], str] = {
+    Leg: "producers",
+    KernelLeg: "the kernel (splice)",
+    TlsLeg: "TLS over a plain socket",
+}
 
 
 def _fastLeg(transport: ITransport) -> type[KernelLeg] | None:

@@ -25,8 +25,9 @@ from ptunnel.errors import (
     TunnelError,
     Unreachable,
     cannotReach,
+    reasonOf,
 )
-from ptunnel.log import Log
+from ptunnel.log import Log, traceOf
 from ptunnel.net.deadlines import clockOf
 from ptunnel.route.health import Health
 
@@ -149,7 +150,7 @@ def _isOutdone(error: TunnelError) -> bool:
 class _Search:
     """One connection that tries the ways."""
 
-    __slots__ = ("_factory", "_failures", "_left", "_passed", "_route")
+    __slots__ = ("_factory", "_failures", "_left", "_passed", "_route", "_trace")
 
     def __init__(
         self, route: Route, ways: Sequence[Way], passed: Set[Way], factory: IProtocolFactory
@@ -158,6 +159,7 @@ class _Search:
         self._left = list(ways)
         self._passed = passed
         self._factory = factory
+        self._trace = traceOf(factory)
         self._failures: list[tuple[Way, TunnelError]] = []
 
     def next(self) -> Deferred[IProtocol] | TunnelError:
@@ -166,15 +168,23 @@ class _Search:
             way = self._left.pop(0)
             if way in self._passed and way.health is not None and way.health.trouble is not None:
                 self._failures.append((way, way.health.trouble))
+                if self._trace is not None:
+                    self._trace(f"way {way.name}: passed over; {way.health.trouble}")
             elif not way.direct or all(isinstance(f, Unreachable) for _, f in self._failures):
+                if self._trace is not None:
+                    self._trace(f"way {way.name}: tried")
                 connecting = maybeDeferred(way.endpoint.connect, self._factory)
                 connecting.addCallbacks(
                     self._connected, self._failed, callbackArgs=(way,), errbackArgs=(way,)
                 )
                 return connecting
+            elif self._trace is not None:
+                self._trace(f"way {way.name}: not tried, as a proxy before it has answered")
         return self._together()
 
     def _connected(self, protocol: IProtocol, way: Way) -> IProtocol:
+        if self._trace is not None:
+            self._trace(f"way {way.name}: taken")
         if way.health is not None:
             way.health.note(None)
         self._route.connected(way, self._failures)
@@ -182,6 +192,8 @@ class _Search:
 
     def _failed(self, reason: Failure, way: Way) -> Failure | Deferred[IProtocol]:
         error = reason.value
+        if self._trace is not None:
+            self._trace(f"way {way.name}: left; {reasonOf(error)}")
         if not isinstance(error, TunnelError):
             if not isinstance(error, (ConnectError, OSError)):
                 return reason

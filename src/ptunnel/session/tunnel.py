@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol, ServerFactory, connecti
 from twisted.python.failure import Failure
 
 from ptunnel.errors import isShortage, reasonOf, remedyOf
-from ptunnel.log import Log
+from ptunnel.log import Log, Trace
 from ptunnel.net.addresses import clientName
 from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.descriptors import SESSION, Descriptors
@@ -228,6 +228,7 @@ class Session(Protocol):
     _introducing: Deferred[None] | None = None
     _splice: Splice | None = None
     _lost = False
+    _trace: Trace | None = None
     turnedAway: float | None = None
     """When the client was turned away; it is still here because it has not gone yet."""
 
@@ -241,11 +242,16 @@ class Session(Protocol):
         tunnel = self._tunnel
         tunnel.began(self)
         tunnel.sweep.add(self)
+        outgoing = tunnel.outgoing
+        trace = self._trace = tunnel.log.trace(tunnel.name)
+        if trace is not None:
+            trace(f"{clientName(self._client)} is accepted")
+            outgoing = _OutgoingFactory(trace)
         # Not a byte of the client is read before there is somewhere to send it.
         cast(Any, self.transport).pauseProducing()
         # It may fire at once, or raise where it should have failed.
         try:
-            connecting = self._connecting = tunnel.endpoint.connect(tunnel.outgoing)
+            connecting = self._connecting = tunnel.endpoint.connect(outgoing)
         except Exception:
             connecting = self._connecting = fail()
         connecting.addCallbacks(self._joined, self._failed)
@@ -305,6 +311,7 @@ class Session(Protocol):
                 tunnel.halfCloseTimeout,
                 tunnel.inKernel,
                 tunnel.holdEnd,
+                self._trace,
             )
         except Exception:
             abort(there)
@@ -331,7 +338,7 @@ class Session(Protocol):
             how += ", then by the target, which answered nothing (hold-end),"
         tunnel.log.info(
             tunnel.name,
-            f"{clientName(self._client)} {how} after {whole:.3f} s: "
+            f"{self._name()} {how} after {whole:.3f} s: "
             f"{ended.sent} bytes out, {ended.received} in, connected in {connecting:.3f} s",
             client=clientName(self._client),
             cause=ended.cause,
@@ -350,14 +357,14 @@ class Session(Protocol):
             self._bug(reason)
             return
         why = reasonOf(reason.value)
-        tunnel.log.warning(tunnel.name, f"{clientName(self._client)} gets no tunnel: {why}")
+        tunnel.log.warning(tunnel.name, f"{self._name()} gets no tunnel: {why}")
         self._turnAway()
 
     def _bug(self, reason: Failure) -> None:
         tunnel = self._tunnel
         if isShortage(reason.value):  # of epoll, as the two are joined
             why = f"{reasonOf(reason.value)} ({remedyOf(reason.value)})"
-            tunnel.log.warning(tunnel.name, f"{clientName(self._client)} gets no tunnel: {why}")
+            tunnel.log.warning(tunnel.name, f"{self._name()} gets no tunnel: {why}")
             abort(self.transport)
             return
         tunnel.log.error(tunnel.name, f"a bug: {reason.value!r}", traceback=reason.getTraceback())
@@ -385,13 +392,18 @@ class Session(Protocol):
         elif self._introducing is not None:
             if now - self._connected >= PRELUDE_WAIT:
                 why = f"its session did not begin within {PRELUDE_WAIT:g} s"
-                tunnel.log.warning(tunnel.name, f"{clientName(self._client)} is closed: {why}")
+                tunnel.log.warning(tunnel.name, f"{self._name()} is closed: {why}")
                 abort(self.transport)
         elif self._connecting is None or now - self._accepted < PATIENCE:
             return
         elif hasLeft(self.transport):
-            tunnel.log.info(tunnel.name, f"{clientName(self._client)} left before it had a tunnel")
+            tunnel.log.info(tunnel.name, f"{self._name()} left before it had a tunnel")
             abort(self.transport)
+
+    def _name(self) -> str:
+        """The client as log lines name it: behind the session's number where that is traced."""
+        client = clientName(self._client)
+        return client if self._trace is None else f"#{self._trace.number} {client}"
 
 
 def unanswered(ended: Ended) -> bool:
@@ -422,6 +434,9 @@ class _Outgoing(Protocol):
 class _OutgoingFactory(Factory):
     noisy = False
     protocol = _Outgoing
+
+    def __init__(self, trace: Trace | None = None) -> None:
+        self.trace = trace
 
 
 def _networks(allow: Iterable[str | Network]) -> tuple[Network, ...]:

@@ -169,6 +169,8 @@ class _Speaker(Speaker):
             attempt.fail(Failure())
         else:
             if isinstance(outcome, Ready):
+                if attempt.trace is not None:
+                    attempt.trace("STARTTLS: the target is ready for TLS")
                 self.handOver()
             else:
                 attempt.say(outcome)

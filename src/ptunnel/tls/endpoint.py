@@ -26,6 +26,7 @@ from ptunnel import causes
 from ptunnel.errors import LocalFailure, TunnelError
 from ptunnel.net.attempt import Attempt, Speaker
 from ptunnel.tls.failures import failed, noHandshake, tlsFailure
+from ptunnel.tls.peer import described, peerOf
 from ptunnel.tls.settings import TlsContext, TlsFileError, TlsSettings
 from ptunnel.tls.verify import isAddress, judge
 
@@ -118,6 +119,11 @@ class _Attempt(Attempt):
         assert hop.timeout is not None
         self.fail(noHandshake(hop.hop, hop.timeout, target=hop.target))
 
+    def showPeer(self) -> None:
+        if self.trace is not None and self.connection is not None:
+            peer = peerOf(cast(Any, self.connection.transport))
+            self.trace(f"TLS with {self._hop.hop}: {described(peer)}")
+
     def broken(self, error: BaseException) -> None:
         """The connection has ended before TLS stood."""
         if not isinstance(error, TunnelError):
@@ -133,7 +139,9 @@ class _Listener(Speaker):
     attempt: _Attempt | None
 
     def handshakeCompleted(self) -> None:
-        if self.attempt is not None and not self.attempt.over:
+        attempt = self.attempt
+        if attempt is not None and not attempt.over:
+            attempt.showPeer()
             self.handOver()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -15,6 +15,10 @@ from OpenSSL.crypto import X509
 from OpenSSL.SSL import Connection
 from twisted.internet.interfaces import ITransport
 
+# How many names of a certificate a trace shows, and how many characters of them.
+_SHOWN = 10
+_MAX_SHOWN = 300
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -80,6 +84,15 @@ def peerOf(transport: ITransport) -> Peer:
         names=names,
         notAfter=notAfter,
     )
+
+
+def described(peer: Peer) -> str:
+    """The peer in a line of a trace: version, cipher, names and expiry."""
+    names = ", ".join(peer.names[:_SHOWN]) or "no name"
+    if len(names) > _MAX_SHOWN or len(peer.names) > _SHOWN:
+        names = f"{names[:_MAX_SHOWN]} and more"
+    until = "" if peer.notAfter is None else f", until {peer.notAfter:%Y-%m-%d %H:%M} UTC"
+    return f"{peer.version}, {peer.cipher}, certificate for {names}{until}"
 
 
 def namesOf(certificate: X509) -> tuple[str, ...]:
