@@ -57,6 +57,7 @@ class Log:
     """Lines from a level on, as events of twisted.logger.
 
     @ivar sessions: whether a line of level "info" would be seen.
+    @ivar debugs: the same of level "debug".
     """
 
     _traced = 0
@@ -68,11 +69,11 @@ class Log:
     def setLevel(self, level: Level) -> None:
         self._threshold = LEVELS.index(level)
         self.sessions = self._threshold <= LEVELS.index("info")
-        self._traces = self._threshold <= LEVELS.index("debug")
+        self.debugs = self._threshold <= LEVELS.index("debug")
 
     def trace(self, subject: str) -> Trace | None:
         """Number a session and return its trace; None where debug lines are not shown."""
-        if not self._traces:
+        if not self.debugs:
             return None
         self._traced += 1
         return Trace(self, subject, self._traced)

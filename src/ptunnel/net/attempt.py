@@ -22,7 +22,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-from ptunnel.log import traceOf
+from ptunnel.log import Trace, traceOf
 from ptunnel.net.deadlines import Patient, PatientCall, clockOf
 from ptunnel.net.transports import abort, receiverOf, setReceiver
 
@@ -57,6 +57,7 @@ class Attempt(Factory):
     noisy = False
     phase = NEW
     over = False
+    trace: Trace | None = None
     connection: Speaker | None = None
     _result: Deferred[IProtocol] | None = None
     _pending: Deferred[Any] | None = None
@@ -65,7 +66,9 @@ class Attempt(Factory):
     def __init__(self, inner: IProtocolFactory, address: IAddress) -> None:
         """@param address: the destination that a ConnectingCancelledError names."""
         self.inner = inner
-        self.trace = traceOf(inner)
+        trace = traceOf(inner)
+        if trace is not None:
+            self.trace = trace
         self.address = address
 
     def __repr__(self) -> str:

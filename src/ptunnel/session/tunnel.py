@@ -242,11 +242,7 @@ class Session(Protocol):
         tunnel = self._tunnel
         tunnel.began(self)
         tunnel.sweep.add(self)
-        outgoing = tunnel.outgoing
-        trace = self._trace = tunnel.log.trace(tunnel.name)
-        if trace is not None:
-            trace(f"{clientName(self._client)} is accepted")
-            outgoing = _OutgoingFactory(trace)
+        outgoing = self._traced() if tunnel.log.debugs else tunnel.outgoing
         # Not a byte of the client is read before there is somewhere to send it.
         cast(Any, self.transport).pauseProducing()
         # It may fire at once, or raise where it should have failed.
@@ -256,6 +252,13 @@ class Session(Protocol):
             connecting = self._connecting = fail()
         connecting.addCallbacks(self._joined, self._failed)
         connecting.addErrback(self._bug)
+
+    def _traced(self) -> _OutgoingFactory:
+        """Begin a trace; what hands it on to the endpoint."""
+        trace = self._trace = self._tunnel.log.trace(self._tunnel.name)
+        if trace is not None:
+            trace(f"{clientName(self._client)} is accepted")
+        return _OutgoingFactory(trace)
 
     def dataReceived(self, data: bytes) -> None:
         """Keep what comes although the client is paused: it stood behind a PROXY header, in the
