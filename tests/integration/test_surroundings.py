@@ -362,7 +362,7 @@ class NoWorkersTests(SurroundingsCase):
                 else ("twisted.scripts.twistd import run as main")
             )
             program = (
-                "import sys; from ptunnel import workers\n"
+                "import sys; from ptunnel.service import workers\n"
                 "workers._BEGIN = 'raise MemoryError'\n"
                 f"from {start}; sys.exit(main())"
             )
