@@ -47,7 +47,7 @@ class BufferTests(SynchronousTestCase):
         self.tcp.startWriting = lambda: None
         options = optionsForClientTLS("x.example")
         wrapped = Factory.forProtocol(Protocol)
-        factory = TLSMemoryBIOFactory(options, True, cast(Any, wrapped), reactor)
+        factory = TLSMemoryBIOFactory(options, True, cast(Any, wrapped))
         self.tls: Any = TLSMemoryBIOProtocol(factory, Protocol())
         self.tls.makeConnection(StringTransport())
 
