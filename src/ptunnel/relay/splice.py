@@ -277,7 +277,7 @@ class Splice:
         if other.lost:
             self._sweep.discard(self)
             one, two = self._legs
-            self._legs = ()
+            self._legs, self._cutting = (), None
             del one.other, two.other  # leaves no cycle for the garbage collector
             if not self.done.called:
                 cause = self._cause or "aborted"
