@@ -168,6 +168,19 @@ class AnsweringTests(LoginTestCase):
         transport.receive(OK)
         self.assertIsInstance(self.successResultOf(connecting), Recorder)
 
+    def test_noVisitIsMadeForAProxyThatAsksNothing(self) -> None:
+        with mock.patch("ptunnel.connect.answering.Visit") as made:
+            connecting, transport = self.dial()
+            transport.receive(OK)
+            self.successResultOf(connecting)
+            connecting, transport = self.dial()
+            transport.receive(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+            self.failureOf(connecting, ProxyRefused)
+            connecting, transport = self.dial()
+            transport.lose()
+            self.failureOf(connecting, ProxyFailed)
+        made.assert_not_called()
+
     def test_aChallengeIsAnsweredOnTheSameConnection(self) -> None:
         connecting, transport = self.dial()
         self.sent(transport)

@@ -108,8 +108,11 @@ class ChannelTests(SynchronousTestCase):
         return found
 
     def wire(self, below: Wire | Transport, *answers: bytes) -> None:
+        """@param answers: what the proxy sends; b"": its end."""
         for answer in answers:
-            if isinstance(below, Wire):
+            if isinstance(below, Wire) and not answer:
+                below.client.lose()
+            elif isinstance(below, Wire):
                 below.pump()
                 self.accepted.built[0].transport.write(answer)
                 below.pump()
@@ -131,6 +134,11 @@ class ChannelTests(SynchronousTestCase):
         expected = b"tls-server-end-point:" + hashlib.sha256(der).digest()
         found = self.channels(self.secured(below), lambda: self.shakingHands(below), self.CHALLENGE)
         self.assertEqual(found, [expected])
+
+    def test_soItIsWhereTheConnectionEndsWithinTheChallenge(self) -> None:
+        below, begun = Endpoint(), self.CHALLENGE.replace(b": 0", b": 10")
+        found = self.channels(self.secured(below), lambda: self.shakingHands(below), begun, b"")
+        self.assertRegex(found[0], b"^tls-server-end-point:")
 
     def test_inClearThereIsNone(self) -> None:
         below = Endpoint()

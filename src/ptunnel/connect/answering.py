@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from OpenSSL.SSL import Connection
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
 from ptunnel import causes
-from ptunnel.connect.attempt import ConnectAttempt, Hop
+from ptunnel.connect.attempt import ConnectAttempt
 from ptunnel.connect.handshake import Challenged, Established, Handshake
 from ptunnel.connect.login import Login
 from ptunnel.connect.visit import Visit
@@ -31,23 +30,33 @@ DRAIN_WAIT = 5.0
 
 
 class AnsweringAttempt(ConnectAttempt):
-    """A ConnectAttempt that answers challenges."""
+    """A ConnectAttempt that answers challenges.
 
-    _tls: Connection | None = None
+    Until a proxy asks, it costs no more than a plain one: its visit begins with the challenge, or
+    with a login that speaks first.
+    """
+
+    _begun: Visit | None = None
     _authorization: bytes | None = None
     _isReused = _isRedialled = False
     _answered: float | None = None
 
-    def __init__(self, hop: Hop, login: Login, inner: IProtocolFactory) -> None:
-        super().__init__(hop, inner)
-        self._login = login
-        self._visit = Visit(login, hop.request.target, self.trace)
+    @property
+    def _visit(self) -> Visit:
+        """The visit, where one has begun."""
+        assert self._begun is not None
+        return self._begun
+
+    def _begin(self, login: Login) -> Visit:
+        self._begun = Visit(login, self.hop.request.target, self.trace)
+        return self._begun
 
     def first(self) -> None:
-        if self._login.speaksFirst():
-            self._await(self._visit.first(), self._dial)
+        login = self.hop.login
+        if login is not None and login.speaksFirst():
+            self._await(self._begin(login).first(), self._dial)
         else:
-            self._dial(None)
+            super().first()
 
     def _await(self, waiting: Deferred[Any], go: Callable[..., None]) -> None:
         """Call `go` with the authorization value when it is ready."""
@@ -83,11 +92,11 @@ class AnsweringAttempt(ConnectAttempt):
 
     def connected(self) -> None:
         """Send the request, or find out what it is to carry."""
-        connection = self.connection
-        if connection is not None and not connection.isWithin:
-            self._tls = connectionOf(connection.transport)
-        if self._visit.opens:
-            self._await(self._visit.open(self._channel()), self._open)
+        visit = self._begun
+        if visit is None:
+            super().connected()
+        elif visit.opens:
+            self._await(visit.open(self._channel()), self._open)
         else:
             self._write()
 
@@ -113,7 +122,11 @@ class AnsweringAttempt(ConnectAttempt):
 
     def _channel(self) -> bytes | None:
         """What binds an authentication to the TLS connection with the proxy; None without TLS."""
-        return None if self._tls is None else endPointOf(self._tls)
+        connection = self.connection
+        if connection is None or connection.isWithin:
+            return None
+        tls = connectionOf(connection.transport)
+        return None if tls is None else endPointOf(tls)
 
     def feed(self, data: bytes) -> Established | Challenged | None:
         if self.phase is ASKING:
@@ -126,11 +139,15 @@ class AnsweringAttempt(ConnectAttempt):
 
     def _challenged(self, challenge: Challenged) -> None:
         """The proxy asks who we are."""
+        login = self.hop.login
+        assert login is not None
+        visit = self._begun or self._begin(login)
+        channel = self._channel()
         self._bodyDeadline = None
         # A proxy that ended a connection that it seemed to keep is not believed again.
         if not challenge.reusable or (self._isRedialled and not challenge.midway):
             self._hangUp()
-        self._await(self._visit.answer(challenge, self._channel()), self._again)
+        self._await(visit.answer(challenge, channel), self._again)
 
     def _again(self, authorization: bytes) -> None:
         """Send the next request, on the same connection where that is possible."""
@@ -154,18 +171,20 @@ class AnsweringAttempt(ConnectAttempt):
             connection.letGo()
 
     def succeed(self, protocol: IProtocol) -> None:
-        self._visit.accepted(self.handshake.authenticationInfo)
+        if self._begun is not None:
+            self._begun.accepted(self.handshake.authenticationInfo)
         super().succeed(protocol)
 
     def fail(self, reason: Failure | Exception) -> None:
         error = reason.value if isinstance(reason, Failure) else reason
-        if isinstance(error, ProxyRefused):
-            self._visit.refused(error)
+        if self._begun is not None and isinstance(error, ProxyRefused):
+            self._begun.refused(error)
         super().fail(reason)
 
     def ended(self) -> None:
-        super().ended()
-        self._visit.leave()
+        self.hop.sweep.discard(self)
+        if self._begun is not None:
+            self._begun.leave()
 
     def check(self, now: float) -> None:
         if self._answered is not None and now >= self._answered + VERDICT_WAIT:
@@ -222,8 +241,10 @@ class AnsweringAttempt(ConnectAttempt):
     @property
     def _canGoOn(self) -> bool:
         """True if a connection that ended without a byte of an answer can be made up for."""
-        visit = self._visit
-        return not self.handshake.begun and (self._isReused or visit.sticky or visit.midway)
+        visit = self._begun
+        if visit is None or self.handshake.begun:
+            return False
+        return self._isReused or visit.sticky or visit.midway
 
     def _goOn(self) -> None:
         """Make up for a connection that has ended without a byte of an answer."""

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel.connect.handshake import Challenged, Established, Handshake
+from ptunnel.connect.login import Login
 from ptunnel.connect.request import ConnectRequest
 from ptunnel.errors import TunnelError, cannotReach, noAnswer
 from ptunnel.net.attempt import TALKING, Attempt, Speaker
@@ -40,6 +41,7 @@ class Hop:
     @ivar endpoint: leads to the proxy.
     @ivar name: what failures call the proxy.
     @ivar timeout: seconds for an attempt; None: no limit.
+    @ivar login: answers the proxy's challenges; None: nobody does.
     @ivar address: the target's.
     """
 
@@ -49,6 +51,7 @@ class Hop:
     timeout: float | None
     sweep: Sweep
     address: IAddress
+    login: Login | None
 
 
 class ConnectAttempt(Attempt):
@@ -86,6 +89,7 @@ class ConnectAttempt(Attempt):
             request.host,
             request.port,
             hop=hop.name,
+            answerable=hop.login is not None,
             secrets=request.secrets,
             heard=self.heard(request.secrets),
         )

@@ -85,10 +85,10 @@ class ConnectEndpoint:
             timeout=timeout,
             sweep=Sweep.fine(reactor, timeout),
             address=HostnameAddress(host.encode("ascii"), port),
+            login=credentials,
         )
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; see the class for how it ends. Cancelling aborts the connection."""
-        if self.login is None:
-            return ConnectAttempt(self._attempts, protocolFactory).start()
-        return AnsweringAttempt(self._attempts, self.login, protocolFactory).start()
+        kind = ConnectAttempt if self.login is None else AnsweringAttempt
+        return kind(self._attempts, protocolFactory).start()
