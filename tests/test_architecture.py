@@ -71,7 +71,6 @@ INSIDE = {
         ("handshake",),
         ("framing", "hops", "refusals", "trace"),
         ("request",),
-        ("excerpts",),
         ("connect",),
     ),
     "relay": (("splice",), ("tlsleg",), ("kernel",), ("producers",), ("relay",)),
@@ -91,7 +90,7 @@ INSIDE = {
         ("addresses", "backoff", "deadlines", "descriptors", "names", "transports"),
         ("net",),
     ),
-    "log": (("log",), ("spool",)),
+    "log": (("log",), ("excerpts", "spool")),
 }
 
 # What would be downward, and is wrong all the same: each takes whatever endpoint it is given.
@@ -104,12 +103,12 @@ APART = {
 SANS_IO = {
     "auth",
     "config",
-    "connect.excerpts",
     "connect.framing",
     "connect.handshake",
     "connect.refusals",
     "connect.request",
     "errors",
+    "log.excerpts",
     "starttls.ldap",
     "starttls.lines",
     "starttls.postgres",

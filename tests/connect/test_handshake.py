@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.auth import Credentials
-from ptunnel.connect import excerpts
 from ptunnel.connect import handshake as handshakes
-from ptunnel.connect.excerpts import MAX_EXCERPT, room
 from ptunnel.connect.handshake import (
     MAX_CHUNKS,
     MAX_DRAIN,
@@ -33,6 +31,8 @@ from ptunnel.errors import (
     TargetUnreachable,
     TunnelError,
 )
+from ptunnel.log import excerpts
+from ptunnel.log.excerpts import MAX_EXCERPT, room
 from tests.support.fakes import Counted, CountedPattern
 
 HOP = "proxy.example:3128"

@@ -285,8 +285,8 @@ class Handshake:
                 raise self._failed(f"{what} instead of answering")
             self._start = self._line
             return None
-        from ptunnel.connect.excerpts import room
         from ptunnel.connect.refusals import refusalOf
+        from ptunnel.log.excerpts import room
 
         head, rest = bytes(self._head[self._start : self._line]), bytes(self._head[self._line :])
         self.refusal = refusalOf(self._asked, head)
@@ -359,7 +359,7 @@ class Handshake:
 
     def _shown(self, values: Sequence[bytes]) -> tuple[str, ...]:
         """The schemes that Proxy-Authenticate fields offer, without what is secret."""
-        from ptunnel.connect.excerpts import oneLine
+        from ptunnel.log.excerpts import oneLine
 
         return tuple(oneLine(title.encode(), self._secrets) for title in offered(values))
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from ptunnel import causes
 from ptunnel.causes import Cause
-from ptunnel.connect.excerpts import MAX_REASON, excerpt, oneLine
 from ptunnel.errors import CredentialsRefused, ProxyRefused, TargetUnreachable
+from ptunnel.log.excerpts import MAX_REASON, excerpt, oneLine
 
 _REASON = re.compile(rb"HTTP/1\.[0-9] [0-9]{3} ?([^\r\n]*)")
 
@@ -106,7 +106,7 @@ def refusalOf(
     """The failure that a final answer other than 2xx is.
 
     @param head: its status line and header fields.
-    @param body: what has come of its body, or its first L{ptunnel.connect.excerpts.room} bytes.
+    @param body: what has come of its body, or its first L{ptunnel.log.excerpts.room} bytes.
     @param offers: the schemes of a 407 that the hint names.
     """
     status = int(head[9:12])

@@ -83,6 +83,6 @@ def _secretsOf(fields: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
     """What no failure may show of header fields that were set."""
     if not fields:
         return ()
-    from ptunnel.connect.excerpts import secretsOf
+    from ptunnel.log.excerpts import secretsOf
 
     return tuple(secret for _, value in fields for secret in secretsOf(value))

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 
 from ptunnel.auth import SCHEMES
-from ptunnel.connect.excerpts import MASK, maskedHead
 from ptunnel.connect.request import USER_AGENT
 from ptunnel.log import Trace
+from ptunnel.log.excerpts import MASK, maskedHead
 
 # How many lines of an answer's head are shown, and how many characters of each.
 MAX_LINES = 50

@@ -371,7 +371,7 @@ class Visit:
         return self._masked(str(error))
 
     def _masked(self, text: str) -> str:
-        from ptunnel.connect.excerpts import oneLine
+        from ptunnel.log.excerpts import oneLine
 
         return oneLine(text.encode("utf-8", "replace"), self.secrets())
 

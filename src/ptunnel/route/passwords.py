@@ -237,7 +237,7 @@ class _Command(ProcessProtocol):
 
     def _lastWords(self, printed: str) -> str:
         """Return the last line of standard error, without any part of the output."""
-        from ptunnel.connect.excerpts import masked
+        from ptunnel.log.excerpts import masked
 
         lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
         last = lines[-1].strip() if lines else ""

@@ -1,4 +1,4 @@
-"""What strangers say, in a log line: `ptunnel.connect.excerpts`."""
+"""What strangers say, in a log line: `ptunnel.log.excerpts`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.auth import Credentials
-from ptunnel.connect.excerpts import (
+from ptunnel.log.excerpts import (
     MAX_EXCERPT,
     MIN_SECRET,
     excerpt,
