@@ -69,7 +69,7 @@ INSIDE = {
         ("attempt", "visit"),
         ("login",),
         ("handshake",),
-        ("framing", "hops", "refusals", "trace"),
+        ("framing", "refusals", "trace"),
         ("request",),
         ("connect",),
     ),

@@ -18,7 +18,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import ConnectEndpoint, Credentials, Login, TlsEndpoint, TlsSettings
-from ptunnel.connect.hops import hopOf
+from ptunnel.connect.endpoint import hopOf
 from ptunnel.errors import CredentialsRefused, ProxyRefused, Unreachable
 from tests.support.fakes import Builder, Endpoint
 

@@ -6,6 +6,7 @@ A ConnectEndpoint is an endpoint over an endpoint, so a chain of proxies is one 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.internet.address import HostnameAddress
 from twisted.internet.defer import Deferred
@@ -20,10 +21,14 @@ from zope.interface import implementer
 from ptunnel.auth import Credentials
 from ptunnel.connect.answering import AnsweringAttempt
 from ptunnel.connect.attempt import ConnectAttempt, Hop
-from ptunnel.connect.hops import hopOf
 from ptunnel.connect.login import Login
 from ptunnel.connect.request import ConnectRequest
+from ptunnel.net.addresses import hostPort
 from ptunnel.net.deadlines import Sweep
+from ptunnel.twisted_private import hostAndPortOf, innerOf, pathOf
+
+# A chain of endpoints is as long as people write it; an endpoint that wraps itself has no end.
+_DEEPEST = 20
 
 
 @implementer(IStreamClientEndpoint)
@@ -92,3 +97,19 @@ class ConnectEndpoint:
         """Connect; see the class for how it ends. Cancelling aborts the connection."""
         kind = ConnectAttempt if self.login is None else AnsweringAttempt
         return kind(self._attempts, protocolFactory).start()
+
+
+def hopOf(endpoint: IStreamClientEndpoint) -> str:
+    """Where an endpoint leads: `host:port`, `unix:path`, or "" where it does not say."""
+    inner: Any = endpoint
+    for _ in range(_DEEPEST):
+        host, port = hostAndPortOf(inner)
+        if isinstance(host, bytes):
+            host = host.decode("ascii", "replace")
+        if isinstance(host, str) and isinstance(port, int):
+            return hostPort(host, port)
+        path = pathOf(inner)
+        if path is not None:
+            return f"unix:{path}"
+        inner = innerOf(inner)
+    return ""
