@@ -253,7 +253,7 @@ class ArchitectureTests(SynchronousTestCase):
         rows = tables(ARCHITECTURE, "### Booleans of a leg")[1:]
         self.assertEqual({name for row in rows for name in code(row[0])}, legs)
         _, _, section = text.partition("\n### Booleans of a splice\n")
-        self.assertEqual(booleans("relay/splice.py"), {"_mayBeFaster"})
+        self.assertEqual(booleans("relay/splice.py"), {"_mayBeFaster", "_probes"})
         self.assertIn("`_mayBeFaster`", section)
 
     def test_theStatesOfALegAreNamedByItsBooleans(self) -> None:

@@ -29,6 +29,8 @@ def takeUnsent(transport: Any) -> bytes:
 
     @raise AttributeError: where L{canTakeUnsent} is False, before anything is taken.
     """
+    if not transport._tempDataLen and not transport.dataBuffer:
+        return b""
     held = b"".join((transport.dataBuffer[transport.offset :], *transport._tempDataBuffer))
     transport.dataBuffer, transport.offset = b"", 0
     transport._tempDataBuffer.clear()

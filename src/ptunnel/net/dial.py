@@ -30,7 +30,7 @@ from ptunnel.net import epoll
 from ptunnel.net.deadlines import Patient
 from ptunnel.net.names import lookUp
 from ptunnel.net.sockets import SocketEndpoint
-from ptunnel.net.transports import KEEP_ALIVE, abort
+from ptunnel.net.transports import abort
 
 # Seconds for which the address that won is used without another look-up. Long enough to spare a
 # resolver under load, short enough to follow a laptop from one network to the next.
@@ -47,25 +47,22 @@ def tcpEndpoint(
     port: int,
     timeout: float | None = 30.0,
     isOwn: Callable[[str, int], bool] = lambda host, port: False,
-    keepAlive: float | None = KEEP_ALIVE,
 ) -> IStreamClientEndpoint:
     """Return an endpoint for TCP to `host`, a name or an address literal without brackets.
 
     @param timeout: seconds for the whole attempt; None: the caller has a limit of its own.
     @param isOwn: returns whether ptunnel itself listens at an address and port. A name that leads
         there, for example by a line in the hosts file, would connect ptunnel to itself.
-    @param keepAlive: seconds of silence before the peer is probed; None: never. On Twisted's own
-        connections, as in a program that embeds this, the caller has to set it.
     """
     if epoll.applies(reactor) and (isIPAddress(host) or isIPv6Address(host)):
-        return SocketEndpoint(reactor, host, port, timeout, keepAlive)
+        return SocketEndpoint(reactor, host, port, timeout)
     from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 
     if isIPAddress(host):
         return TCP4ClientEndpoint(reactor, host, port, cast(float, timeout))
     if isIPv6Address(host):
         return TCP6ClientEndpoint(reactor, host, port, timeout)
-    return NamedEndpoint(reactor, host, port, timeout, isOwn, keepAlive)
+    return NamedEndpoint(reactor, host, port, timeout, isOwn)
 
 
 @implementer(IStreamClientEndpoint)
@@ -85,10 +82,8 @@ class NamedEndpoint:
         port: int,
         timeout: float | None = 30.0,
         isOwn: Callable[[str, int], bool] = lambda host, port: False,
-        keepAlive: float | None = KEEP_ALIVE,
     ) -> None:
         """The same as for L{tcpEndpoint}."""
-        self._keepAlive = keepAlive
         self._reactor = reactor
         self._address = HostnameAddress(host.encode(), port)
         self._port = port
@@ -130,7 +125,7 @@ class NamedEndpoint:
         return _Race(self._reactor, ends, protocolFactory, self._address).start()
 
     def _to(self, host: str) -> IStreamClientEndpoint:
-        return tcpEndpoint(self._reactor, host, self._port, None, keepAlive=self._keepAlive)
+        return tcpEndpoint(self._reactor, host, self._port, None)
 
     def _notFound(self, reason: Failure) -> Failure:
         # A bare CancelledError would make a Route try its next way.

@@ -30,7 +30,6 @@ from zope.interface import implementer
 
 from ptunnel.log import traceOf
 from ptunnel.net.epoll import IN, OUT, Watch, watchOf
-from ptunnel.net.transports import KEEP_ALIVE, setKeepAlive
 
 
 def _address(sockaddr: tuple[Any, ...]) -> IPv4Address | IPv6Address:
@@ -41,11 +40,9 @@ class Socket(tcp.Connection):
     """A connected socket on a Watch. It starts paused.
 
     @ivar interest: the events that its Watch waits for.
-    @cvar probed: its keep-alive probes were set when the socket was made.
     """
 
     interest = 0
-    probed = True
     # No other process has the descriptor, so closing it is enough.
     _shouldShutdown = False
     logstr = "Socket"
@@ -75,6 +72,14 @@ class Socket(tcp.Connection):
                 data = data[sent:]
         if data:
             super().write(data)
+
+    def stopReading(self) -> None:
+        if self.interest:  # else it is paused, or its Watch has another member for the socket
+            super().stopReading()
+
+    def stopWriting(self) -> None:
+        if self.interest:
+            super().stopWriting()
 
     def hangUp(self) -> None:
         """Close it at once, not in the reactor's next turn. Unsent bytes are dropped."""
@@ -150,19 +155,8 @@ class SocketEndpoint:
     with the exception of a factory that raised. Cancelling it closes the socket.
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        host: str,
-        port: int,
-        timeout: float | None,
-        keepAlive: float | None = KEEP_ALIVE,
-    ) -> None:
-        """
-        @param reactor: one to which L{ptunnel.net.epoll.applies}.
-        @param keepAlive: seconds of silence before the peer is probed; None: never.
-        """
-        self._keepAlive = keepAlive
+    def __init__(self, reactor: Any, host: str, port: int, timeout: float | None) -> None:
+        """@param reactor: one to which L{ptunnel.net.epoll.applies}."""
         numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, numeric)[0]
         self._family: int = found[0]
@@ -171,19 +165,18 @@ class SocketEndpoint:
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        dial = _Dial(self._watch, self._family, self._sockaddr, protocolFactory, self._keepAlive)
+        dial = _Dial(self._watch, self._family, self._sockaddr, protocolFactory)
         if self._timeout is not None:
             dial.done.addTimeout(self._timeout, self._watch, _timedOut)  # type: ignore[arg-type]
         return dial.done
 
 
-def tuneSocket(skt: socket.socket, keepAlive: float | None = KEEP_ALIVE) -> None:
-    """Send small messages without delay, and probe a silent peer.
-
-    @param keepAlive: seconds of silence before the first probe; None: never.
+def tuneSocket(skt: socket.socket) -> None:
+    """Send small messages without delay, and probe a silent peer, after the kernel's two hours as
+    long as nobody sets another time.
     """
     skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    setKeepAlive(skt, keepAlive)
+    skt.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _leadsThere(family: int, sockaddr: tuple[Any, ...]) -> bool:
@@ -219,7 +212,6 @@ class _Dial:
         family: int,
         sockaddr: tuple[Any, ...],
         factory: IProtocolFactory,
-        keepAlive: float | None,
     ) -> None:
         self.done: Deferred[IProtocol] = Deferred(self._cancelled)
         self._watch = watch
@@ -232,7 +224,7 @@ class _Dial:
             return
         self.fileno = skt.fileno
         try:
-            tuneSocket(skt, keepAlive)
+            tuneSocket(skt)
             code = skt.connect_ex(sockaddr)
             if code in (0, errno.EINPROGRESS):
                 watch.want(self, OUT)

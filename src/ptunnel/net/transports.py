@@ -157,23 +157,21 @@ def tune(transport: ITransport) -> None:
 
 
 def probe(transport: Any, seconds: float | None = KEEP_ALIVE) -> None:
-    """Let the kernel find out a peer that has gone, unless that was set when the socket was made.
+    """Let the kernel find out a peer that has gone.
 
     @param seconds: the silence after which it begins to ask; None: it does not ask.
     """
-    if getattr(transport, "probed", False):
-        return  # as that of most, so there is nothing more to be looked at
     while not hasattr(transport, "getHandle") or hasattr(transport, "wrappedProtocol"):
         transport = getattr(transport, "transport", None)
         if transport is None:
             return
     skt = transport.getHandle()
-    if isinstance(skt, socket.socket) and not getattr(transport, "probed", False):
+    if isinstance(skt, socket.socket):
         setKeepAlive(skt, seconds)
 
 
 def setKeepAlive(skt: socket.socket, seconds: float | None) -> None:
-    """The same for a socket. What a socket accepts inherits it."""
+    """The same for a socket."""
     if skt.family in (socket.AF_INET, socket.AF_INET6):
         try:
             for level, option, value in _keepAliveOptions(seconds):

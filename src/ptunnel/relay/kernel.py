@@ -214,7 +214,9 @@ class KernelLeg(Leg):
 
     def _takeUnsent(self) -> None:
         """Take over the unsent bytes of the transport; they are sent first."""
-        self.other._rest = takeUnsent(self._plain) + self.other._rest
+        unsent = takeUnsent(self._plain)
+        if unsent:
+            self.other._rest = unsent + self.other._rest
 
     def fileno(self) -> int:
         return self._fd

@@ -23,6 +23,7 @@ from ptunnel.net.transports import (
     canHalfClose,
     hasSaidGoodbye,
     isSecure,
+    probe,
     receiverOf,
     setReceiver,
     tune,
@@ -187,6 +188,11 @@ class Leg:
 
     def rest(self) -> None:
         """Release what only a busy connection needs; called when nothing came for a while."""
+
+    def probe(self, seconds: float | None) -> None:
+        """Let the kernel ask its peer, after so many seconds of silence, whether it is there."""
+        if not self.lost:
+            probe(self.transport, seconds)
 
     def unsentBytes(self) -> int:
         """Return the number of bytes that its peer has not taken yet."""

@@ -26,7 +26,7 @@ from twisted.internet.interfaces import IReactorTime, ITransport
 
 from ptunnel.log import Trace
 from ptunnel.net.deadlines import Sweep, clockOf
-from ptunnel.net.transports import probe, reactorOf
+from ptunnel.net.transports import KEEP_ALIVE, reactorOf
 from ptunnel.relay.kernel import KernelLeg, isPlain
 from ptunnel.relay.producers import Leg
 from ptunnel.relay.tlsleg import TlsLeg, isTls, isTlsOverPlain
@@ -73,6 +73,7 @@ def splice(
     halfCloseTimeout: float | None = 60.0,
     inKernel: bool = True,
     holdEnd: bool = False,
+    keepAlive: float | None = KEEP_ALIVE,
     reactor: IReactorTime | None = None,
     trace: Trace | None = None,
 ) -> Deferred[Ended]:
@@ -86,16 +87,17 @@ def splice(
     @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
     @param holdEnd: whether the end of the first transport's peer is passed on only after the second
         one's has ended, since a proxy on the way may end both directions at the first end.
+    @param keepAlive: seconds of silence after which the kernel asks a peer whether it is still
+        there; None: it does not ask.
     @param reactor: the clock of the timeouts; None: the reactor.
     @param trace: gets a line for each step; None: none.
     @return: a Deferred that fires with L{Ended} when both transports are closed, and fails only
         where it is cancelled, which aborts both.
     @raise TypeError: for a transport whose protocol cannot be replaced.
     """
-    probe(a)
-    probe(b)
     sweep = Sweep.fine(clockOf(reactor), idleTimeout, halfCloseTimeout)
-    return Splice(a, b, sweep, idleTimeout, halfCloseTimeout, inKernel, holdEnd, trace).done
+    joined = Splice(a, b, sweep, idleTimeout, halfCloseTimeout, inKernel, holdEnd, keepAlive, trace)
+    return joined.done
 
 
 class Splice:
@@ -112,9 +114,11 @@ class Splice:
         "_halfCloseTimeout",
         "_holdEnd",
         "_idleTimeout",
+        "_keepAlive",
         "_left",
         "_legs",
         "_mayBeFaster",
+        "_probes",
         "_seen",
         "_sweep",
         "_trace",
@@ -130,6 +134,7 @@ class Splice:
         halfCloseTimeout: float | None = 60.0,
         inKernel: bool = True,
         holdEnd: bool = False,
+        keepAlive: float | None = KEEP_ALIVE,
         trace: Trace | None = None,
     ) -> None:
         """As L{splice}, with a Sweep that checks the timeouts."""
@@ -138,6 +143,8 @@ class Splice:
         self._idleTimeout = idleTimeout
         self._holdEnd = holdEnd
         self._halfCloseTimeout = halfCloseTimeout
+        self._keepAlive = keepAlive
+        self._probes = False
         self._active = sweep.clock.seconds()
         self._seen = 0
         self._left: int | None = None  # unsent bytes, when nothing had been received for a while
@@ -178,6 +185,10 @@ class Splice:
         if seen != self._seen:
             self._seen, self._active, self._left = seen, now, None
             return
+        if not self._probes:  # most are over before they are silent for the first time
+            self._probes = True
+            one.probe(self._keepAlive)
+            two.probe(self._keepAlive)
         one.rest()
         two.rest()
         limit, cause = self._limit()

@@ -16,7 +16,6 @@ from ptunnel.connect.login import Login
 from ptunnel.log import Log
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.dial import tcpEndpoint
-from ptunnel.net.transports import KEEP_ALIVE
 from ptunnel.route.failover import Route, Way
 from ptunnel.route.health import PROBE_TIMEOUT, Health
 from ptunnel.route.passwords import PasswordReader
@@ -97,22 +96,17 @@ class Routes:
     def _way(self, name: str, tunnel: Tunnel) -> Way:
         host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
         if name == DIRECT:
-            return Way(name, self._tcp(host, port, timeout, tunnel.keepAlive), direct=True)
+            return Way(name, self._tcp(host, port, timeout), direct=True)
         proxy = self._settings.proxies[name]
-        endpoint = self._through(proxy, host, port, timeout, tunnel.keepAlive)
+        endpoint = self._through(proxy, host, port, timeout)
         # Without another way, health would change nothing.
         return Way(name, endpoint, health=self._health(proxy) if len(tunnel.via) > 1 else None)
 
     def _through(
-        self,
-        proxy: Proxy,
-        host: str,
-        port: int,
-        timeout: float | None,
-        keepAlive: float | None,
+        self, proxy: Proxy, host: str, port: int, timeout: float | None
     ) -> IStreamClientEndpoint:
         endpoint = ConnectEndpoint(
-            self._reach(proxy, timeout, keepAlive),
+            self._reach(proxy, timeout),
             host,
             port,
             credentials=self._login(proxy),
@@ -123,10 +117,8 @@ class Routes:
         )
         return self._wrap("connect", host, port, endpoint)
 
-    def _tcp(
-        self, host: str, port: int, timeout: float | None, keepAlive: float | None
-    ) -> IStreamClientEndpoint:
-        endpoint = tcpEndpoint(self._reactor, host, port, timeout, self._isOwn, keepAlive)
+    def _tcp(self, host: str, port: int, timeout: float | None) -> IStreamClientEndpoint:
+        endpoint = tcpEndpoint(self._reactor, host, port, timeout, self._isOwn)
         return self._wrap("tcp", host, port, endpoint)
 
     def _isOwn(self, host: str, port: int) -> bool:
@@ -135,19 +127,17 @@ class Routes:
             ownListen((tunnel.listen for tunnel in self._settings.tunnels), host, port) is not None
         )
 
-    def _reach(
-        self, proxy: Proxy, timeout: float | None, keepAlive: float | None = KEEP_ALIVE
-    ) -> IStreamClientEndpoint:
+    def _reach(self, proxy: Proxy, timeout: float | None) -> IStreamClientEndpoint:
         """Return the endpoint that leads to a proxy. If it goes through another proxy, that one
         has the deadline.
         """
-        key = proxy.name, timeout if proxy.through else None, keepAlive
+        key = proxy.name, timeout if proxy.through else None
         if key not in self._reaches:
             if proxy.through:
                 before = self._settings.proxies[proxy.through]
-                endpoint = self._through(before, proxy.host, proxy.port, timeout, keepAlive)
+                endpoint = self._through(before, proxy.host, proxy.port, timeout)
             else:
-                endpoint = self._tcp(proxy.host, proxy.port, None, keepAlive)
+                endpoint = self._tcp(proxy.host, proxy.port, None)
             if proxy.tls is not None:
                 context = self._context(proxy, proxy.tls)
                 secured = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))

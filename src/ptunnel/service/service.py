@@ -7,7 +7,6 @@ from itertools import zip_longest
 from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
-from twisted.internet import tcp
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
@@ -36,7 +35,6 @@ from ptunnel.net import epoll
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.descriptors import PROCESS, raiseLimit
 from ptunnel.net.sockets import PortEndpoint
-from ptunnel.net.transports import setKeepAlive
 from ptunnel.route.routes import Routes
 from ptunnel.service.accepting import guard
 from ptunnel.service.inherited import Listening, noSocket
@@ -107,8 +105,6 @@ class TunnelService(Service):
         return cast("Deferred[Any] | None", port.stopListening())
 
     def _bound(self, port: IListeningPort) -> None:
-        if isinstance(port, tcp.Port):
-            setKeepAlive(port.socket, self._tunnel.keepAlive)  # accepted sockets inherit it
         guard(port, self._log, self._tunnel.name, self._reactor)
         self._port = port
         PROCESS.used += 1

@@ -23,7 +23,7 @@ from ptunnel.log import Log, Trace
 from ptunnel.net.addresses import clientName
 from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.descriptors import SESSION, Descriptors
-from ptunnel.net.transports import KEEP_ALIVE, abort, canHalfClose, probe, receiverOf
+from ptunnel.net.transports import KEEP_ALIVE, abort, canHalfClose, receiverOf
 from ptunnel.relay.splice import LINGER, Cause, Ended, Splice
 from ptunnel.session.introduce import Prelude, introduce
 from ptunnel.session.leaving import hasLeft
@@ -303,8 +303,6 @@ class Session(Protocol):
     def _join(self, there: Any) -> None:
         tunnel = self._tunnel
         self._introducing = None
-        for transport in self.transport, there:
-            probe(transport, tunnel.keepAlive)
         try:
             self._splice = Splice(
                 cast(Any, self.transport),
@@ -314,6 +312,7 @@ class Session(Protocol):
                 tunnel.halfCloseTimeout,
                 tunnel.inKernel,
                 tunnel.holdEnd,
+                tunnel.keepAlive,
                 self._trace,
             )
         except Exception:
