@@ -43,7 +43,11 @@ INSIDE = {
         ("inherited",),
         ("accepting", "process", "proxyheader", "unixport"),
     ),
-    "session": (("tunnel",), ("introduce", "leaving"), ("session",)),
+    "session": (
+        ("tunnel",),
+        ("admission", "session"),
+        ("account", "introduce", "leaving"),
+    ),
     "route": (
         ("clientstring",),
         ("routes",),
@@ -73,7 +77,15 @@ INSIDE = {
         ("request",),
         ("connect",),
     ),
-    "relay": (("splice",), ("tlsleg",), ("kernel",), ("producers",), ("relay",)),
+    "relay": (
+        ("splice",),
+        ("legs", "timeouts", "trace"),
+        ("tlsleg",),
+        ("kernel",),
+        ("producers",),
+        ("ended", "terms"),
+        ("relay",),
+    ),
     "starttls": (("endpoint",), ("starttls",), ("ldap", "lines", "postgres", "xmpp"), ("upgrade",)),
     "tls": (("tls",), ("endpoint",), ("settings", "verify"), ("failures", "peer")),
     "auth": (

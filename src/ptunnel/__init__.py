@@ -14,7 +14,8 @@ from ptunnel._version import __version__
 from ptunnel.auth import Credentials
 from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.connect.login import Login
-from ptunnel.relay.splice import Ended, splice
+from ptunnel.relay.ended import Ended
+from ptunnel.relay.splice import splice
 from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.tls import TlsEndpoint, TlsSettings
 

@@ -108,7 +108,7 @@ class LegTests(TestCase):
                 await deferLater(self.reactor, 0)
             [session] = sessions
             clock.advance(1)
-            found = [probing(leg.transport.getHandle()) for leg in session._splice._legs]
+            found = [probing(leg.transport.getHandle()) for leg in session._splice.legs]
             client.reset()
             while sessions:
                 await deferLater(self.reactor, 0)

@@ -9,7 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ptunnel.net import epoll
 from ptunnel.net.deadlines import Sweep
-from ptunnel.relay.splice import Ended, Splice
+from ptunnel.relay.ended import Ended
+from ptunnel.relay.splice import Splice
+from ptunnel.relay.terms import Terms
 from tests.support.loopback import Loopback, MemoryTCP, MemoryTransport, Recorder
 
 
@@ -18,7 +20,7 @@ class MemoryTests(SynchronousTestCase):
         self.clock = Clock()
         self.client, self.target = MemoryTCP(Recorder()), target or MemoryTCP(Recorder())
         sweep = Sweep(self.clock, 1.0)
-        self.done = Splice(self.client, self.target, sweep, None, 60.0, holdEnd=True).done
+        self.done = Splice(self.client, self.target, Terms(holdEnd=True), sweep).done
 
     def assertOver(self, ended: Ended) -> None:
         self.assertEqual(self.successResultOf(self.done), ended)
@@ -86,7 +88,9 @@ class LoopbackTests:
         client, a = loopback.connection()
         target, b = loopback.connection()
         sweep = Sweep(Clock())
-        done = Splice(a.transport, b.transport, sweep, inKernel=self.inKernel, holdEnd=True).done
+        done = Splice(
+            a.transport, b.transport, Terms(inKernel=self.inKernel, holdEnd=True), sweep
+        ).done
         client.send(b"question")
         client.end()
         await target.gets(8)

@@ -28,6 +28,7 @@ from ptunnel.net.dial import tcpEndpoint
 from ptunnel.net.sockets import PortEndpoint
 from ptunnel.relay import kernel
 from ptunnel.relay.splice import Splice
+from ptunnel.relay.terms import Terms
 from ptunnel.session.tunnel import TunnelFactory
 from tests.relay.test_splice import BUFFER, digest, stream
 from tests.support.loopback import Loopback
@@ -52,7 +53,7 @@ class KernelTests(TestCase):
     async def test_bulkGoesThroughThePipeAndSmallMessagesDoNot(self) -> None:
         client, a = self.loopback.connection()
         target, b = self.loopback.connection()
-        done = Splice(a.transport, b.transport, Sweep(Clock())).done
+        done = Splice(a.transport, b.transport, Terms(), Sweep(Clock())).done
         for number in range(1, 100):
             client.send(b".")
             await target.gets(number)
@@ -69,10 +70,10 @@ class KernelTests(TestCase):
     async def test_closeSendsWhatAPipeHoldsThoughItsSourceHasGone(self) -> None:
         client, a = self.loopback.connection()
         target, b = self.loopback.rawConnection(BUFFER)
-        splice = Splice(a.transport, b.transport, Sweep(Clock()))
+        splice = Splice(a.transport, b.transport, Terms(), Sweep(Clock()))
         client.send(bytes(30_000_000))
         received = 0
-        leg = splice._legs[0]
+        leg = splice.legs[0]
         for _ in range(10_000):  # read now and then, so that it becomes bulk and then holds
             if leg._pipe is not None and leg._pipe.filled:  # type: ignore[attr-defined]
                 break
@@ -104,7 +105,7 @@ class KernelTests(TestCase):
         """A bulk transfer arrives whole, and leaves no pipe behind."""
         client, a = self.loopback.connection()
         target, b = self.loopback.connection()
-        done = Splice(a.transport, b.transport, Sweep(Clock())).done
+        done = Splice(a.transport, b.transport, Terms(), Sweep(Clock())).done
         client.send(stream(2, size))
         client.end()
         await target.isEnded()
@@ -151,7 +152,7 @@ class KernelTests(TestCase):
         client, a = self.loopback.connection()
         target, b = self.loopback.rawConnection(BUFFER)
         clock = Clock()
-        done = Splice(a.transport, b.transport, Sweep(clock), 40.0, 40.0).done
+        done = Splice(a.transport, b.transport, Terms(40.0, 40.0), Sweep(clock)).done
         out, received = stream(5, 3_000_000), bytearray()
         client.send(out)
         client.end()
@@ -187,7 +188,7 @@ class KernelTests(TestCase):
             client, a = self.loopback.connection()
             target, b = self.loopback.connection()
             clock = Clock()
-            done = Splice(a.transport, b.transport, Sweep(clock)).done
+            done = Splice(a.transport, b.transport, Terms(), Sweep(clock)).done
             client.send(bytes(50_000_000))
             await target.gets(10_000_000)
             self.assertGreater(kernel.Pipe.used, 0)
@@ -202,7 +203,7 @@ class KernelTests(TestCase):
         client, a = self.loopback.connection()
         target, b = self.loopback.connection()
         clock = Clock()
-        Splice(a.transport, b.transport, Sweep(clock))
+        Splice(a.transport, b.transport, Terms(), Sweep(clock))
         client.send(bytes(20_000_000))
         await target.gets(20_000_000)
         clock.pump([1] * 3)
@@ -211,7 +212,7 @@ class KernelTests(TestCase):
     async def test_whatIsNotToBeSplicedByTheKernelIsNot(self) -> None:
         client, a = self.loopback.connection()
         target, b = self.loopback.connection()
-        Splice(a.transport, b.transport, Sweep(Clock()), inKernel=False)
+        Splice(a.transport, b.transport, Terms(inKernel=False), Sweep(Clock()))
         client.send(bytes(20_000_000))
         await target.gets(20_000_000)
         self.assertEqual(self.calls, 0)
@@ -221,7 +222,7 @@ class KernelTests(TestCase):
         target, b = self.loopback.connection()
         first, then = stream(3, 300_000), stream(4, 8_000_000)
         b.transport.write(first)
-        Splice(a.transport, b.transport, Sweep(Clock()))
+        Splice(a.transport, b.transport, Terms(), Sweep(Clock()))
         client.send(then)
         await target.gets(len(first + then))
         self.assertEqual(digest(target.received), digest(first + then))

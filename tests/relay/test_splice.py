@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
 import hashlib
 import random
 import socket
@@ -27,7 +26,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from ptunnel.net.deadlines import Sweep
-from ptunnel.relay.splice import LINGER, Ended, Splice, splice
+from ptunnel.relay.ended import Ended
+from ptunnel.relay.splice import Splice, splice
+from ptunnel.relay.terms import Terms
+from ptunnel.relay.timeouts import LINGER
 from ptunnel.relay.tlsleg import TlsLeg, isTlsOverPlain
 from ptunnel.tls import TlsContext, TlsSettings
 from tests.support.loopback import (
@@ -66,7 +68,7 @@ class MemoryCase(SynchronousTestCase):
         self.before = self.a.protocol, self.b.protocol
 
     def join(self, idle: float | None = None, halfClose: float | None = 60.0) -> Splice:
-        splice = Splice(self.a, self.b, Sweep(self.clock, 1.0), idle, halfClose)
+        splice = Splice(self.a, self.b, Terms(idle, halfClose), Sweep(self.clock, 1.0))
         self.done = splice.done
         return splice
 
@@ -533,10 +535,10 @@ class LoopbackSpliceTests:
 
     The peer of the first transport is the client, that of the second one the target.
 
-    @cvar spliceClass: called as L{Splice} is.
+    @cvar inKernel: as in L{Terms}.
     """
 
-    spliceClass: Any
+    inKernel: bool
     timeout = 60
 
     def setUp(self) -> None:
@@ -547,8 +549,9 @@ class LoopbackSpliceTests:
         self, a: Any, b: Any, idle: float | None = None, halfClose: float | None = 60.0
     ) -> Deferred[Ended]:
         sweep = Sweep.fine(self.clock, idle, halfClose)
-        self.splice = self.spliceClass(a.transport, b.transport, sweep, idle, halfClose)
-        return self.splice.done  # type: ignore[no-any-return]
+        terms = Terms(idle, halfClose, inKernel=self.inKernel)
+        self.splice = Splice(a.transport, b.transport, terms, sweep)
+        return self.splice.done
 
     def joined(self, **timeouts: float | None) -> tuple[Peer, Peer, Deferred[Ended]]:
         client, a = self.loopback.connection()
@@ -858,11 +861,11 @@ class LoopbackSpliceTests:
 
 
 class KernelLoopbackTests(LoopbackSpliceTests, TestCase):
-    spliceClass = Splice
+    inKernel = True
 
 
 class ProducersLoopbackTests(LoopbackSpliceTests, TestCase):
-    spliceClass = staticmethod(functools.partial(Splice, inKernel=False))
+    inKernel = False
 
     async def test_aSourceThatHasBeenStoppedIsNotRead(self) -> None:
         client, a = self.loopback.rawConnection(BUFFER)

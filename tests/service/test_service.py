@@ -128,7 +128,7 @@ class BindingTests(MemoryCase):
         self.make(tunnel("a", idleTimeout=7.0, halfCloseTimeout=5.0, maxConnections=1))
         self.service.startService()
         factory = self.service.tunnels[0].factory
-        self.assertEqual((factory.idleTimeout, factory.halfCloseTimeout), (7.0, 5.0))
+        self.assertEqual((factory.terms.idleTimeout, factory.terms.halfCloseTimeout), (7.0, 5.0))
         self.client()
         self.assertEqual(self.client().how, ["loseConnection"])
 

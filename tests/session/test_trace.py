@@ -14,6 +14,7 @@ from ptunnel.log import Log, Trace
 from ptunnel.net.deadlines import Sweep
 from ptunnel.net.dial import NamedEndpoint
 from ptunnel.relay.splice import Splice
+from ptunnel.relay.terms import Terms
 from ptunnel.route.failover import Route, Way
 from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.tls import Peer
@@ -91,7 +92,7 @@ class RelayTests(SynchronousTestCase):
         self.lines: list[str] = []
         self.one, self.two = MemoryTCP(Recorder()), MemoryTCP(Recorder())
         sweep = Sweep.fine(Clock(), None, None)
-        Splice(self.one, self.two, sweep, trace=cast(Any, self.lines.append), **how)
+        Splice(self.one, self.two, Terms(**how), sweep, cast(Any, self.lines.append))
 
     def test_halfClosesAreTold(self) -> None:
         self.splice()

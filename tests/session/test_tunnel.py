@@ -21,9 +21,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.errors import Unreachable
 from ptunnel.log import Log
 from ptunnel.net.descriptors import Descriptors
-from ptunnel.relay.splice import LINGER
-from ptunnel.session import tunnel
-from ptunnel.session.tunnel import PRELUDE_WAIT, Session, TunnelFactory
+from ptunnel.relay.timeouts import LINGER
+from ptunnel.session import session as module
+from ptunnel.session.session import PRELUDE_WAIT, Session
+from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.starttls import Prelude
 from tests.support.loopback import (
     FakeEndpoint,
@@ -34,12 +35,14 @@ from tests.support.loopback import (
     lines,
     useReactor,
 )
+from tests.support.phases import holdToTable
 
 ALICE = IPv4Address("TCP", "192.0.2.1", 5001)
 
 
 class TunnelCase(SynchronousTestCase):
     def setUp(self) -> None:
+        holdToTable(self, Session, "a session")
         self.clock = Clock()
         self.endpoint = FakeEndpoint()
         self.events = captureLog(self)
@@ -144,7 +147,7 @@ class LeavingTests(TunnelCase):
     def setUp(self) -> None:
         super().setUp()
         self.left: list[Any] = []
-        self.patch(tunnel, "hasLeft", lambda transport: transport in self.left)
+        self.patch(module, "hasLeft", lambda transport: transport in self.left)
 
     def test_itsAttemptIsCancelled(self) -> None:
         clients = self.client(), self.client()
@@ -155,7 +158,7 @@ class LeavingTests(TunnelCase):
         self.assertEqual(self.logged(), ["info: imap: 192.0.2.1:5001 left before it had a tunnel"])
 
     def test_itIsNotAskedForAtOnceNorOfOneThatIsJoinedOrTurnedAway(self) -> None:
-        self.patch(tunnel, "hasLeft", self.left.append)
+        self.patch(module, "hasLeft", self.left.append)
         self.client()
         self.endpoint.succeed()
         self.client()
@@ -385,7 +388,7 @@ class BugTests(TunnelCase):
             def short(*_: object, number: int = number) -> None:
                 raise OSError(number, "no more")
 
-            patch = self.patch(tunnel, "Splice", short)
+            patch = self.patch(module, "Splice", short)
             client, target = self.connected()
             patch.restore()
             self.assertEqual((client.how, target.how), (["abortConnection"], ["abortConnection"]))

@@ -13,10 +13,9 @@ from ptunnel.cli import stdio
 from ptunnel.config import DIRECT, Settings
 from ptunnel.errors import reasonOf
 from ptunnel.log import Log
-from ptunnel.relay.splice import Ended
+from ptunnel.relay.ended import Ended
 from ptunnel.route.routes import Routes
 from ptunnel.service.process import endBySignals, stop
-from ptunnel.session.tunnel import unanswered
 
 
 class Joining:
@@ -90,7 +89,7 @@ class Joining:
         """Warn if an answer may be lost. That is not a failure: some targets send none."""
         tunnel = self._settings.tunnels[0]
         isAwaited = not (self._left or tunnel.holdEnd)
-        if isAwaited and unanswered(ended) and tunnel.via != (DIRECT,):
+        if isAwaited and ended.unanswered and tunnel.via != (DIRECT,):
             self._log.warning(
                 "",
                 "the far end ended behind ours without a byte: some proxies, such as squid and "

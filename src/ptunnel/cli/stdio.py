@@ -23,7 +23,8 @@ from twisted.python.failure import Failure
 from ptunnel.errors import reasonOf
 from ptunnel.log import Trace
 from ptunnel.net.transports import abort
-from ptunnel.relay.splice import Ended, splice
+from ptunnel.relay.ended import Ended
+from ptunnel.relay.splice import splice
 
 READ = 64 * 1024
 # Errors that say that whoever is at the other end has gone, as it may.

@@ -234,11 +234,7 @@ class PtunnelService(MultiService):
             tunnel.factory.abort()
 
     def _waitedFor(self) -> int:
-        return sum(
-            session.turnedAway is None
-            for tunnel in self.tunnels
-            for session in tunnel.factory.sessions
-        )
+        return sum(tunnel.factory.served for tunnel in self.tunnels)
 
     def _within(self, seconds: float, then: Callable[[], None]) -> None:
         """Call `then` unless the stop ends within `seconds`."""

@@ -1,0 +1,44 @@
+"""Which kind of leg each of two transports gets."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import ITransport
+
+from ptunnel.relay.kernel import KernelLeg, isPlain
+from ptunnel.relay.producers import Joint, Leg
+from ptunnel.relay.tlsleg import TlsLeg, isTls, isTlsOverPlain
+
+
+def firstLegs(joint: Joint, a: ITransport, b: ITransport, inKernel: bool) -> tuple[Leg, Leg]:
+    """Make the legs with which a splice begins."""
+    kind = KernelLeg if inKernel and isPlain(a) and isPlain(b) else Leg
+    return kind(joint, a), kind(joint, b)
+
+
+def mayBeFaster(one: Leg, two: Leg) -> bool:
+    """Return whether these are first legs for which there may be faster ones a turn later: by
+    producers, where one is TLS over a socket.
+    """
+    return type(one) is Leg and (isTls(one.transport) or isTls(two.transport))
+
+
+def fasterLegs(one: Leg, two: Leg) -> tuple[Leg, Leg] | None:
+    """Make legs that continue in place of two by producers; None where a transport does not allow
+    it now, or begins to end.
+    """
+    if any(leg.lost or leg.readEnded or leg.wroteLast for leg in (one, two)):
+        return None
+    for leg in one, two:
+        leg.transport.unregisterProducer()
+    kinds = _fastLeg(one.transport), _fastLeg(two.transport)
+    if kinds[0] is None or kinds[1] is None:
+        for leg in one, two:
+            leg.other.transport.registerProducer(leg, True)
+        return None
+    return kinds[0].inPlaceOf(one), kinds[1].inPlaceOf(two)
+
+
+def _fastLeg(transport: ITransport) -> type[KernelLeg] | None:
+    if isPlain(transport):
+        return KernelLeg
+    return TlsLeg if isTlsOverPlain(transport) else None

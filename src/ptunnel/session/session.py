@@ -1,0 +1,253 @@
+"""One client of a tunnel: pause it, connect, introduce, splice, account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+from typing import Protocol as Interface
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from ptunnel.errors import isShortage, reasonOf, remedyOf
+from ptunnel.log import Log, Trace
+from ptunnel.net.addresses import clientName
+from ptunnel.net.deadlines import Sweep
+from ptunnel.net.transports import abort, canHalfClose, receiverOf
+from ptunnel.relay.ended import Ended
+from ptunnel.relay.splice import Splice
+from ptunnel.relay.terms import Terms
+from ptunnel.relay.timeouts import LINGER
+from ptunnel.session.account import account
+from ptunnel.session.introduce import Prelude, introduce
+from ptunnel.session.leaving import hasLeft
+
+# Seconds after which it is looked, now and then, whether a client that waits is still there.
+PATIENCE = 1.0
+# Seconds for a client to say its first words, where they are awaited. Programs do at once.
+PRELUDE_WAIT = 60.0
+
+
+class Phase(Enum):
+    """Where a session is."""
+
+    CONNECTING = "connecting"  # waits for a connection to the target
+    INTRODUCING = "introducing"  # waits for the first messages of a protocol with STARTTLS
+    JOINED = "joined"  # bytes flow, in a splice
+    TURNED_AWAY = "turned away"  # got no tunnel; its end has not come yet
+    OVER = "over"
+
+
+# Before Python 3.12 an attribute of an Enum is slow, and these are looked up for each connection.
+CONNECTING, INTRODUCING, JOINED, TURNED_AWAY, OVER = Phase
+
+
+class Outgoing(Factory):
+    """What a session gives to the endpoint; its protocol holds the transport to the target until
+    the session takes it over.
+    """
+
+    noisy = False
+    protocol = Protocol
+
+    def __init__(self, trace: Trace | None = None) -> None:
+        self.trace = trace
+
+
+class Tunnel(Interface):
+    """The part of a TunnelFactory that its sessions use."""
+
+    name: str
+    endpoint: IStreamClientEndpoint
+    terms: Terms
+    prelude: Callable[[], Prelude] | None
+    log: Log
+    outgoing: Outgoing
+
+    @property
+    def clock(self) -> IReactorTime: ...
+    @property
+    def sweep(self) -> Sweep: ...
+    def began(self, session: Session) -> None: ...
+    def turnsAway(self, session: Session) -> None: ...
+    def ended(self, session: Session) -> None: ...
+
+
+class Session(Protocol):
+    """One client of a tunnel.
+
+    @ivar phase: changed by `enter` only.
+    """
+
+    transport: Any
+    phase = CONNECTING
+
+    def __init__(self, tunnel: Tunnel, client: IAddress | None) -> None:
+        # All attributes at once: with one set later each session's would take a dictionary.
+        self._tunnel = tunnel
+        self._client = client
+        self._accepted = self._since = tunnel.clock.seconds()
+        self._connecting = 0.0
+        self._early = b""
+        self._pending: Deferred[Any] | None = None
+        self._splice: Splice | None = None
+        self._trace: Trace | None = None
+
+    def __repr__(self) -> str:
+        return f"<Session of {self._name()}: {self.phase.value}>"
+
+    def enter(self, phase: Phase, pending: Deferred[Any] | None = None) -> None:
+        """@param pending: what the phase waits for; it is cancelled if the client leaves in it."""
+        self.phase = phase
+        self._pending = pending
+
+    def connectionMade(self) -> None:
+        tunnel = self._tunnel
+        tunnel.began(self)
+        tunnel.sweep.add(self)
+        outgoing = self._traced() if tunnel.log.debugs else tunnel.outgoing
+        # Not a byte of the client is read before there is somewhere to send it.
+        self.transport.pauseProducing()
+        # It may fire at once, or raise where it should have failed.
+        try:
+            connecting = tunnel.endpoint.connect(outgoing)
+        except Exception:
+            connecting = fail()
+        self.enter(CONNECTING, connecting)
+        connecting.addCallbacks(self._connected, self._failed)
+        connecting.addErrback(self._bug)
+
+    def _traced(self) -> Outgoing:
+        """Begin a trace; what hands it on to the endpoint."""
+        trace = self._trace = self._tunnel.log.trace(self._tunnel.name)
+        if trace is not None:
+            trace(f"{clientName(self._client)} is accepted")
+        return Outgoing(trace)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep what comes although the client is paused: it stood behind a PROXY header, in the
+        same segment.
+        """
+        if self.phase is not TURNED_AWAY:
+            self._early += data
+
+    def abort(self) -> None:
+        """End it at once."""
+        if self._splice is not None:
+            self._splice.abort()
+        else:
+            abort(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._splice is None:  # else that gives account
+            pending = self._pending
+            self._end()
+            self._tunnel.sweep.discard(self)
+            if pending is not None:
+                pending.cancel()
+
+    def _end(self) -> None:
+        self.enter(OVER)
+        self._tunnel.ended(self)
+
+    def _connected(self, outgoing: IProtocol) -> None:
+        tunnel = self._tunnel
+        self._since = tunnel.clock.seconds()
+        self._connecting = self._since - self._accepted
+        there: Any = outgoing.transport  # type: ignore[attr-defined]
+        if tunnel.prelude is None:
+            self._join(there)
+            return
+        try:
+            introducing = introduce(tunnel.prelude(), self.transport, there)
+        except Exception:
+            abort(there)
+            raise
+        self.enter(INTRODUCING, introducing)
+        self._deliver()
+        introducing.addCallbacks(lambda _: self._join(there), self._failed)
+        introducing.addErrback(self._bug)
+
+    def _join(self, there: Any) -> None:
+        tunnel = self._tunnel
+        try:
+            splice = Splice(self.transport, there, tunnel.terms, tunnel.sweep, self._trace)
+        except Exception:
+            abort(there)
+            raise
+        self._splice = splice
+        self.enter(JOINED)
+        tunnel.sweep.discard(self)
+        splice.done.addCallback(self._account)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Give what came early to whoever receives from the client now."""
+        if self._early:
+            early, self._early = self._early, b""
+            receiverOf(self.transport, self).dataReceived(early)
+
+    def _account(self, ended: Ended) -> None:
+        self._end()
+        tunnel = self._tunnel
+        if tunnel.log.sessions:
+            whole = tunnel.clock.seconds() - self._accepted
+            text, fields = account(ended, self._connecting, whole, tunnel.terms.holdEnd)
+            self._say(tunnel.log.info, text, client=clientName(self._client), **fields)
+
+    def _failed(self, reason: Failure) -> None:
+        if self.phase is OVER:
+            return
+        if reason.check(ConnectError, ConnectingCancelledError, OSError):
+            self._say(self._tunnel.log.warning, f"gets no tunnel: {reasonOf(reason.value)}")
+            self._turnAway()
+        else:
+            self._bug(reason)
+
+    def _bug(self, reason: Failure) -> None:
+        log, error = self._tunnel.log, reason.value
+        if isShortage(error):  # of epoll, as the two are joined
+            self._say(log.warning, f"gets no tunnel: {reasonOf(error)} ({remedyOf(error)})")
+        else:
+            trace = reason.getTraceback()
+            log.error(self._tunnel.name, f"a bug: {error!r}", traceback=trace)
+        abort(self.transport)
+
+    def _turnAway(self) -> None:
+        """End the client's connection in order, so that it sees an end and not a reset, which
+        closing over what it has sent would give it."""
+        self.enter(TURNED_AWAY)
+        self._since = self._tunnel.clock.seconds()
+        self._tunnel.turnsAway(self)
+        if canHalfClose(self.transport):
+            self.transport.loseWriteConnection()
+            self.transport.resumeProducing()
+        else:
+            self.transport.loseConnection()
+
+    def check(self, now: float) -> None:
+        """See that a client that is to be joined is still there and begins, and that one that was
+        turned away goes; called by the Sweep.
+        """
+        waits = now - self._since
+        if self.phase is TURNED_AWAY and waits >= LINGER:
+            abort(self.transport)
+        elif self.phase is INTRODUCING and waits >= PRELUDE_WAIT:
+            why = f"its session did not begin within {PRELUDE_WAIT:g} s"
+            self._say(self._tunnel.log.warning, f"is closed: {why}")
+            abort(self.transport)
+        elif self.phase is CONNECTING and waits >= PATIENCE and hasLeft(self.transport):
+            self._say(self._tunnel.log.info, "left before it had a tunnel")
+            abort(self.transport)
+
+    def _say(self, log: Callable[..., None], text: str, **fields: Any) -> None:
+        log(self._tunnel.name, f"{self._name()} {text}", **fields)
+
+    def _name(self) -> str:
+        """The client as log lines name it: behind the session's number where that is traced."""
+        client = clientName(self._client)
+        return client if self._trace is None else f"#{self._trace.number} {client}"
