@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import pickle
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -119,7 +119,6 @@ class CredentialsTests(SynchronousTestCase):
         self.assertNotEqual(credentials, Credentials("alice", "two"))
         self.assertRaises(dataclasses.FrozenInstanceError, setattr, credentials, "password", "x")
 
-    @settings(deadline=None)
     @given(st.text() | anyText, st.text() | anyText)
     def test_whateverIsAcceptedIsCarriedAsItIs(self, username: str, password: str) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -106,7 +106,6 @@ class ParsingTests(SynchronousTestCase):
         found = parseChallenges([b"NTLM", b"Basic realm=a, Digest realm=b"])
         self.assertEqual([challenge.scheme for challenge in found], ["ntlm", "basic", "digest"])
 
-    @settings(deadline=None)
     @given(st.lists(challenges(), min_size=1, max_size=4), spaces, spaces)
     def test_whatIsWrittenIsReadBack(
         self, written: list[tuple[Challenge, str]], before: str, after: str
@@ -220,7 +219,6 @@ class MalformedTests(SynchronousTestCase):
         realm = challenge.parameters["realm"]
         self.assertEqual(realm.encode("utf-8", "surrogateescape"), b"caf\xe9")
 
-    @settings(deadline=None)
     @given(
         st.lists(
             st.binary(max_size=60)

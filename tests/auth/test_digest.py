@@ -6,7 +6,7 @@ import hashlib
 import re
 from itertools import count
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -146,7 +146,6 @@ class HeaderTests(SynchronousTestCase):
         )
         self.assertEqual(given_["username"], hashlib.sha256(both).hexdigest())
 
-    @settings(deadline=None)
     @given(
         st.text(max_size=12).map(lambda t: t.replace(":", "")),
         st.text(max_size=12),

@@ -158,19 +158,17 @@ class LimitTests(SynchronousTestCase):
 class CuttingTests(SynchronousTestCase):
     """The same bytes mean the same, however the network cuts them."""
 
-    @settings(deadline=None, max_examples=400)
+    @settings(max_examples=400)
     @given(answers() | damaged() | st.binary(max_size=60), st.lists(st.integers(0, 2000)))
     @example(b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nforbidden", [41, 41])
     def test_anyCutGivesTheSameOutcome(self, answer: bytes, positions: list[int]) -> None:
         self.assertEqual(outcome(cut(answer, positions)), outcome([answer]))
 
-    @settings(deadline=None)
     @given(answers() | damaged())
     def test_byteByByteGivesTheSameOutcome(self, answer: bytes) -> None:
         pieces = [answer[i : i + 1] for i in range(len(answer))]
         self.assertEqual(outcome(pieces), outcome([answer]))
 
-    @settings(deadline=None)
     @given(st.lists(st.binary(max_size=80), max_size=5))
     def test_arbitraryBytesRaiseNothingButTunnelErrors(self, pieces: list[bytes]) -> None:
         handshake = start()
@@ -181,7 +179,6 @@ class CuttingTests(SynchronousTestCase):
             return
         self.assertIsInstance(handshake.end(), TunnelError)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=120))
     def test_arbitraryBytesBehindARefusalAreARefusal(self, rest: bytes) -> None:
         result = outcome([b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n" + rest])

@@ -118,7 +118,7 @@ class RequestTests(SynchronousTestCase):
         self.assertIn("Proxy-Authorization", str(error))
         self.assertNotIn("s3cret", str(error))
 
-    @settings(deadline=None, max_examples=400)
+    @settings(max_examples=400)
     @given(hosts, ports, headerLists)
     def test_whateverIsAskedForTheRequestIsOneHeadAndNoMore(
         self, host: str, port: int, headers: list[tuple[bytes, bytes]]
@@ -140,7 +140,6 @@ class RequestTests(SynchronousTestCase):
         self.assertNotIn(b"content-length", names)
         self.assertNotIn(b"transfer-encoding", names)
 
-    @settings(deadline=None)
     @given(goodHosts, st.integers(1, 65535))
     def test_everyGoodTargetIsAccepted(self, host: str, port: int) -> None:
         target = hostPort(host, port).encode()

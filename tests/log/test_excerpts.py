@@ -111,7 +111,7 @@ class SpellingTests(SynchronousTestCase):
         ):
             self.assertEqual(masked(b"a " + page + b" z", secrets), "a *** z")
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(
         st.text(st.characters(exclude_categories=["C"]), min_size=MIN_SECRET, max_size=20),
         st.lists(

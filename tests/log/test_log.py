@@ -6,7 +6,7 @@ import io
 import json
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.logger import LogEvent, LogLevel
 from twisted.python.failure import Failure
@@ -117,7 +117,6 @@ class TextTests(LinesTestCase):
     def test_textInAnyLanguageStaysAsItIs(self) -> None:
         self.assertTrue(self.write("imap", "gehört – 日本").endswith("imap: gehört – 日本"))
 
-    @settings(deadline=None)
     @given(st.text(), st.text() | anyText)
     def test_whateverTheTextItIsOneLine(self, subject: str, text: str) -> None:
         line = self.write(subject, text)
@@ -174,7 +173,6 @@ class JSONTests(LinesTestCase):
         value = json.loads(self.line(event, asJSON=True))
         self.assertEqual((value["level"], value["message"]), ("warning", "7"))
 
-    @settings(deadline=None)
     @given(
         st.text(),
         st.text(),

@@ -129,7 +129,7 @@ class LdapTests(SynchronousTestCase):
         within = b"0\x84" + (MAX_EXCHANGE - 6).to_bytes(4, "big")
         self.assertEqual(talk("ldap", within).ending, None)
 
-    @settings(deadline=None, max_examples=400)
+    @settings(max_examples=400)
     @given(st.binary(max_size=40))
     def test_onlySuccessIsSuccess(self, contents: bytes) -> None:
         for message in (

@@ -146,7 +146,7 @@ class ClientTests(SynchronousTestCase):
         self.assertIsInstance(error, UpgradeRefused)
         self.assertEqual(str(error), "closed the connection before it began a session")
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(
         st.lists(st.sampled_from([SSL, GSSENC, STARTUP, CANCEL]) | st.binary(max_size=9)),
         st.lists(st.integers(0, 200)),
@@ -217,7 +217,6 @@ class AnswerTests(SynchronousTestCase):
         for answer in sasl(b"A-PLUS", b"A")[:-1], OK[:4], NEGOTIATE, b"":
             self.assertEqual(shown([answer]), None)
 
-    @settings(deadline=None)
     @given(
         st.lists(
             st.sampled_from([sasl(b"A-PLUS", b"A"), OK, NEGOTIATE]) | st.binary(max_size=9),

@@ -264,7 +264,7 @@ class PlaintextTests(SynchronousTestCase):
 
     GREETINGS: ClassVar = {script.name: script.greeting for script in SCRIPTS}
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(damaged())
     def test_nothingOfItReachesTheClient(self, script: tuple[Script, list[bytes]]) -> None:
         outcome = talk(script[0].name, *script[1])
@@ -308,7 +308,7 @@ class CuttingTests(SynchronousTestCase):
             # What is refused together with what led to an answer is not answered.
             self.assertEqual(cut, whole)
 
-    @settings(deadline=None, max_examples=400)
+    @settings(max_examples=400)
     @given(damaged(), st.lists(st.integers(0, 500), max_size=5))
     def test_anyCutOfADamagedScriptGivesTheSameOutcome(
         self, script: tuple[Script, list[bytes]], positions: list[int]
@@ -316,12 +316,11 @@ class CuttingTests(SynchronousTestCase):
         turns = script[1]
         self.assertSame(script[0].name, turns, [cut(turn, positions) for turn in turns])
 
-    @settings(deadline=None, max_examples=400)
+    @settings(max_examples=400)
     @given(names, st.lists(words | st.binary(max_size=20), max_size=5))
     def test_anyTurnsByteByByteGiveTheSameOutcome(self, name: str, turns: list[bytes]) -> None:
         self.assertSame(name, turns, [bytewise(turn) for turn in turns])
 
-    @settings(deadline=None)
     @given(scripts, st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))
     def test_garbageInAnyPlaceGivesTheSameOutcome(
         self, script: Script, garbage: bytes, positions: list[int]
@@ -333,12 +332,11 @@ class CuttingTests(SynchronousTestCase):
 
 
 class GarbageTests(SynchronousTestCase):
-    @settings(deadline=None, max_examples=400)
+    @settings(max_examples=400)
     @given(names, st.lists(st.binary(max_size=80) | words, max_size=8))
     def test_nothingButRefusalsIsEverRaised(self, name: str, pieces: list[bytes]) -> None:
         talk(name, pieces)
 
-    @settings(deadline=None)
     @given(scripts, st.binary(max_size=60))
     def test_garbageInsteadOfTheLastAnswerNeverLeadsToTLS(
         self, script: Script, garbage: bytes
@@ -347,7 +345,7 @@ class GarbageTests(SynchronousTestCase):
             outcome = talk(script.name, *script.turns[:-1], garbage)
             self.assertNotEqual(outcome.ending, Ready())
 
-    @settings(deadline=None, max_examples=400)
+    @settings(max_examples=400)
     @given(names, st.lists(words | st.binary(max_size=20), max_size=8))
     def test_nobodyIsReadyBeforeEverythingWasSaid(self, name: str, turns: list[bytes]) -> None:
         outcome = talk(name, turns)
