@@ -25,7 +25,7 @@ from ptunnel.errors import ListenError, Unreachable
 from ptunnel.log import Lines
 from ptunnel.relay.ended import Ended
 from ptunnel.service import service
-from tests.support.loopback import MemoryTCP, captureLog, lines, takenPort, useReactor
+from tests.support.loopback import MemoryTCP, captureLog, freePort, lines, takenPort, useReactor
 
 TUNNEL = "9993:192.0.2.9:993"
 
@@ -491,6 +491,19 @@ class ProcessTests(SynchronousTestCase):
     def port(self, process: subprocess.Popen[str]) -> int:
         line = self.lineFrom(process, "listening on 127.0.0.1:")
         return int(line.partition("127.0.0.1:")[2].partition(",")[0])
+
+    def test_connectImportsNothingThatFewNeed(self) -> None:
+        """ssh starts it anew for each connection."""
+        few = [
+            *("ptunnel.check", "ptunnel.demo", "ptunnel.service.service", "ptunnel.starttls"),
+            *("difflib", "getpass", "h11", "pyexpat", "spnego", "twisted.internet.endpoints"),
+        ]
+        program = (
+            "import sys; from ptunnel.cli import main; "
+            f"code = main(['connect', '-q', '-p', '127.0.0.1:{freePort()}', 'target.example:25']); "
+            f"print(code, [name for name in {few} if name in sys.modules])"
+        )
+        self.assertEqual(self.ended(self.start("-c", program)), (0, "1 []\n", ""))
 
     def test_itListensUntilASignalAndExitsWith0(self) -> None:
         process = self.start(*self.ptunnel, "-p", "127.0.0.1:1", "0:a.example:1")

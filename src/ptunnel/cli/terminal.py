@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import signal
 import termios
@@ -18,6 +17,8 @@ def askPassword(prompt: str) -> str:
     """
     if not _isOurs():
         return ""
+    import getpass  # rarely needed
+
     with orderlyEnd():
         try:
             return getpass.getpass(prompt)

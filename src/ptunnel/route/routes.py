@@ -19,8 +19,6 @@ from ptunnel.net.dial import tcpEndpoint
 from ptunnel.route.failover import Route, Way
 from ptunnel.route.health import PROBE_TIMEOUT, Health
 from ptunnel.route.passwords import PasswordReader
-from ptunnel.starttls import UPGRADES
-from ptunnel.starttls.endpoint import StartTlsEndpoint
 from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
@@ -68,6 +66,10 @@ class Routes:
                 reactor=self._reactor,
             )
             return self._wrap("tls", host, tunnel.targetPort, secured)
+        # Rarely used, and several modules; `ptunnel connect` starts for each connection.
+        from ptunnel.starttls import UPGRADES
+        from ptunnel.starttls.endpoint import StartTlsEndpoint
+
         led = StartTlsEndpoint(
             route,
             UPGRADES[tunnel.starttls],
