@@ -155,30 +155,31 @@ class Routes:
 
     def _login(self, proxy: Proxy) -> Login | None:
         if proxy.name not in self._logins:
-            self._logins[proxy.name] = self._newLogin(proxy)
+            self._logins[proxy.name] = _newLogin(proxy, self._log, self._reactor)
         return self._logins[proxy.name]
-
-    def _newLogin(self, proxy: Proxy) -> Login | None:
-        if proxy.auth == "none":
-            return None
-        reader = None
-        if proxy.username is not None and proxy.password is not None:
-            where = f"the proxy {_hop(proxy)}"
-            reader = PasswordReader(self._reactor, proxy.password, proxy.username, where)
-        return Login(
-            reader,
-            scheme=proxy.auth,
-            host=proxy.host,
-            hop=_hop(proxy),
-            warn=partial(self._log.warning, f"proxy {proxy.name}"),
-            reactor=self._reactor,
-        )
 
     def _health(self, proxy: Proxy) -> Health:
         if proxy.name not in self._healths:
             endpoint = self._reach(proxy, PROBE_TIMEOUT)
             self._healths[proxy.name] = Health(proxy.name, endpoint, self._reactor, self._log)
         return self._healths[proxy.name]
+
+
+def _newLogin(proxy: Proxy, log: Log, reactor: Any) -> Login | None:
+    if proxy.auth == "none":
+        return None
+    reader = None
+    if proxy.username is not None and proxy.password is not None:
+        where = f"the proxy {_hop(proxy)}"
+        reader = PasswordReader(reactor, proxy.password, proxy.username, where)
+    return Login(
+        reader,
+        scheme=proxy.auth,
+        host=proxy.host,
+        hop=_hop(proxy),
+        warn=partial(log.warning, f"proxy {proxy.name}"),
+        reactor=reactor,
+    )
 
 
 def _hop(proxy: Proxy) -> str:
