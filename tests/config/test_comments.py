@@ -1,4 +1,4 @@
-"""Comments behind values, and secrets that look as if they had one: `ptunnel.config.comments`."""
+"""Comments behind values, and secrets that look as if they had one: `ptunnel.config.ini`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.auth import Secret
 from ptunnel.config import PasswordCommand, PasswordEnv
-from ptunnel.config.comments import commentsLast, withoutComment
+from ptunnel.config.ini import commentsLast, withoutComment
 from ptunnel.errors import ConfigError
 from tests.config.test_ini import CANARY, IniTestCase
 

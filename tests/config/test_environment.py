@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.config.bypass import bypassWarnings, isBypassed
-from ptunnel.config.environment import environmentProxy
+from ptunnel.config.environment import bypassWarnings, environmentProxy, isBypassed
 from ptunnel.errors import ConfigError
 
 

@@ -2,16 +2,13 @@
 
     values         the results, as frozen dataclasses
     addresses      targets, tunnels, proxies, where to listen, who may connect
-    slips          text around an address that is not part of it, with a message for each kind
     words          durations, numbers, names, headers; and the quoting of mistakes
-    comments       comments behind values, and secrets that look as if they had one
     files          config and password files as text
     tls            TLS to a proxy or a target
     proxies        a [proxy] of the config file: credentials, their source, chains
     ini            the config file
     listens        `auto`, addresses in use, ways that lead back to one of them
-    environment    https_proxy, as curl reads it
-    bypass         no_proxy, as curl reads it
+    environment    https_proxy and no_proxy, as curl reads them
     options        the proxies of -p, -H, -U and its password
     settings       all of them together
 

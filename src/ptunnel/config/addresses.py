@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from ptunnel.auth import Credentials, Secret
-from ptunnel.config.slips import BLANKS, QUOTES, addressing, checkAround, checkNoScheme
 from ptunnel.config.values import (
     EndpointListen,
     Listen,
@@ -23,7 +22,7 @@ from ptunnel.config.values import (
     TcpListen,
     UnixListen,
 )
-from ptunnel.config.words import show
+from ptunnel.config.words import BLANKS, QUOTES, addressing, checkAround, checkNoScheme, show
 from ptunnel.errors import ConfigError
 from ptunnel.net.addresses import hostPort
 from ptunnel.tls import TlsSettings

@@ -1,14 +1,22 @@
-"""The proxy that the environment names, as curl reads it for an https target."""
+"""The proxy that the environment names, and the targets reached without it, as curl reads them."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from ptunnel.config.addresses import PROXY_PORT, parseProxy
-from ptunnel.config.values import Proxy
+from ptunnel.config.addresses import PROXY_PORT, parseHost, parseProxy
+from ptunnel.config.values import Network, Proxy
+from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
 
 _PROXY_VARIABLES = "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"
+
+# A name, an address or a network, in brackets or not, and a port; brackets end before the mask or
+# behind it.
+_ENTRY = re.compile(r"(\[[^\[\]]*\](?:/[0-9]+)?|[^:\[\]]*)(?::([0-9]{1,5}))?")
 
 
 def environmentProxy(environ: Mapping[str, str]) -> Proxy | None:
@@ -22,3 +30,73 @@ def environmentProxy(environ: Mapping[str, str]) -> Proxy | None:
             except ConfigError as e:
                 raise ConfigError(f"{variable}: {e}") from None
     return None
+
+
+class _Entry(NamedTuple):
+    """
+    @ivar where: a name, and all below it; a network; or None for every target.
+    @ivar port: None for every port.
+    """
+
+    where: str | Network | None
+    port: int | None
+
+
+def isBypassed(environ: Mapping[str, str], host: str, port: int) -> bool:
+    """Return whether no_proxy (or NO_PROXY) exempts this target from the proxy.
+
+    @param host: a name in ASCII, or an address without brackets.
+    """
+    host = host.lower().removesuffix(".")
+    entries = map(_parsed, _entries(environ)[1])
+    return any(entry is not None and _matches(entry, host, port) for entry in entries)
+
+
+def bypassWarnings(environ: Mapping[str, str]) -> list[str]:
+    """Return a warning for each entry of no_proxy that can match no target."""
+    variable, entries = _entries(environ)
+    return [
+        f"{variable}: {show(entry)} matches nothing; write a name, an address, a network such as "
+        "10.0.0.0/8, or one of them with :PORT"
+        for entry in entries
+        if _parsed(entry) is None
+    ]
+
+
+def _entries(environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """@return: the name of the variable in effect, and its entries."""
+    variable = "no_proxy" if environ.get("no_proxy") else "NO_PROXY"
+    entries = re.split(r"[,\s]+", environ.get(variable, "").lower())
+    return variable, [entry for entry in entries if entry]
+
+
+def _parsed(entry: str) -> _Entry | None:
+    """@return: None for an entry that can match nothing."""
+    if entry == "*":
+        return _Entry(None, None)
+    match = _ENTRY.fullmatch(entry)
+    text, digits = (re.sub(r"[\[\]]", "", match[1]), match[2]) if match else (entry, None)
+    port = None if digits is None else int(digits)
+    if "%" in text or (port is not None and not 1 <= port <= 65535):  # no target has a zone
+        return None
+    try:
+        return _Entry(ipaddress.ip_network(text, strict=False), port)
+    except ValueError:
+        pass
+    suffix = text.removeprefix("*").removeprefix(".").removesuffix(".")
+    try:
+        return _Entry(parseHost(suffix).lower(), port)
+    except ConfigError:
+        return None
+
+
+def _matches(entry: _Entry, host: str, port: int) -> bool:
+    if entry.port not in (None, port):
+        return False
+    if entry.where is None:
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return isinstance(entry.where, str) and f".{host}".endswith(f".{entry.where}")
+    return not isinstance(entry.where, str) and address in entry.where

@@ -12,8 +12,7 @@ from ptunnel.config.addresses import (
     parseListenHost,
     parseTunnel,
 )
-from ptunnel.config.bypass import bypassWarnings, isBypassed
-from ptunnel.config.environment import environmentProxy
+from ptunnel.config.environment import bypassWarnings, environmentProxy, isBypassed
 from ptunnel.config.ini import (
     SERVICE_KEYS,
     TUNNEL_KEYS,

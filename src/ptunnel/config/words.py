@@ -26,9 +26,14 @@ MAX_SHOWN = 80
 MAX_ALPN_NAME = 255
 MAX_ALPN = 65535
 
+# For a regular expression's [...]: the white space of str.strip(), and invisible marks.
+BLANKS = r"\s\u200b\u2060\ufeff"
+QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _SCHEME = r"\W*[A-Za-z][A-Za-z0-9+.-]*://"
 _PASSWORD = re.compile(rf"(?s)^((?:{_SCHEME}|(?!{_SCHEME}))[^:]*:).*@")
+_URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 _REFUSED_HEADERS = {
@@ -76,6 +81,44 @@ def quoting(parse: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str
             return parse(text, *args, **kwargs)
         except ConfigError as e:
             raise ConfigError(f"{show(text)}: {e}") from None
+
+    return call
+
+
+def checkAround(text: str) -> None:
+    """@raise ConfigError: for text around or after an address that is not part of it."""
+    before, behind = re.match(f"[{BLANKS}]+", text), re.search(rf"[{BLANKS}]+\Z", text)
+    if behind is not None and behind[0].startswith("\r"):
+        what = "a carriage return stands behind it, as in files from Windows; take it out"
+        raise ConfigError(what)
+    for blanks, where in (before, "before"), (behind, "behind"):
+        if blanks is not None:
+            what = "a line break" if "\n" in blanks[0] else "white space"
+            raise ConfigError(f"{what} stands {where} it; take it out")
+    # With a user and password it may be part of these.
+    if text.endswith(tuple(QUOTES)) or (text.startswith(tuple(QUOTES)) and "@" not in text):
+        raise ConfigError("quotes stand around it, and are read as part of it; take them out")
+    if "@" not in text and (comment := re.search(r"\s([#;])", text)):
+        what = f"a {comment[1]} and what stands behind it are read as part of it; take it out"
+        raise ConfigError(what)
+
+
+def checkNoScheme(text: str, form: str) -> None:
+    """@param form: the right form, for the message.
+    @raise ConfigError: for a URL in place of an address.
+    """
+    if scheme := _URL_SCHEME.search(text):
+        raise ConfigError(f"{scheme[0]} does not belong here; write {form}")
+
+
+def addressing(parse: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
+    """Like `quoting`, for a parser of an address."""
+
+    @quoting
+    @functools.wraps(parse)
+    def call(text: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        checkAround(text)
+        return parse(text, *args, **kwargs)
 
     return call
 
