@@ -114,38 +114,48 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
     folder = "" if isPipe else os.path.dirname(path)
     service: Mapping[str, Any] = {}
     proxies: dict[str, Proxy] = {}
-    tunnels: dict[str, Draft] = {}
+    tunnels: list[Draft] = []
     warnings: list[str] = []
     if isShared:
         warnings.append(f"{file}: others than its owner can change it; chmod go-w helps")
-    for header, section in _sections(file, text).items():
+    for header, written in _sections(file, text).items():
         kind, _, name = header.partition(" ")
         where = f"{file}: [{printable(header)}]"
         _checkSection(where, kind, name)
-        values = _values(where, kind, section)
+        values = _values(where, kind, written)
         if kind == "ptunnel":
             service = tunnelValues(where, values, folder)
         elif kind == "proxy":
-            _require(where, values, "url")
-            proxies[name] = makeProxy(Section(where, name, values, folder, environ, warnings))
-            secret = _secretOf(values)
-            if isOpen and secret:
-                what = f"the {secret} can be read by others than the file's owner"
-                warnings.append(f"{where}: {what}; chmod 600 helps")
+            section = Section(where, name, values, folder, environ, warnings)
+            proxies[name] = _proxy(section, isOpen)
         else:
-            _require(where, values, "listen", "target")
-            listen, target = values.pop("listen"), values.pop("target")
-            own = tunnelValues(where, values, folder)
-            tunnels[name] = Draft(where, name, listen, target, own)
+            tunnels.append(_draft(where, name, values, folder))
     checkThrough(file, proxies)
     _checkVia(f"{file}: [ptunnel]", service, proxies)
-    for draft in tunnels.values():
+    for draft in tunnels:
         _checkVia(draft.where, draft.values, proxies)
-    return ConfigFile(service, proxies, tuple(tunnels.values()), tuple(warnings))
+    return ConfigFile(service, proxies, tuple(tunnels), tuple(warnings))
+
+
+def _proxy(section: Section, isOpen: bool) -> Proxy:
+    """@param isOpen: whether others than the owner may read the config file."""
+    _require(section.where, section.values, "url")
+    proxy = makeProxy(section)
+    secret = _secretOf(section.values)
+    if isOpen and secret:
+        what = f"the {secret} can be read by others than the file's owner"
+        section.warnings.append(f"{section.where}: {what}; chmod 600 helps")
+    return proxy
+
+
+def _draft(where: str, name: str, values: dict[str, Any], folder: str) -> Draft:
+    _require(where, values, "listen", "target")
+    listen, target = values.pop("listen"), values.pop("target")
+    return Draft(where, name, listen, target, tunnelValues(where, values, folder))
 
 
 def _sections(file: str, text: str) -> dict[str, Mapping[str, str]]:
-    """The sections by their header, in order. No error quotes a line, which may be a password."""
+    """Return the sections by header, in order. No error quotes a line: it may be a password."""
     parser = _Parser(
         delimiters=("=",),
         empty_lines_in_values=False,
@@ -175,7 +185,7 @@ def _sections(file: str, text: str) -> dict[str, Mapping[str, str]]:
 
 
 def _key(text: str) -> str:
-    """A key as an error names it: of `password: x=`, where x is secret, no more than `password`."""
+    """Return a key as errors name it: of `password: x=`, whose x is secret, only `password`."""
     key = re.match(r"[\w-]*", text)
     return key[0] if key and key[0] == text else f"{key[0] if key else ''}..."
 
@@ -214,7 +224,7 @@ def _values(where: str, kind: str, section: Mapping[str, str]) -> dict[str, Any]
 
 
 def _secretOf(values: Mapping[str, Any]) -> str:
-    """What a [proxy] holds that nobody else is to read; "" where there is nothing."""
+    """Return the name of a secret in a [proxy]; "" if it holds none."""
     if "password" in values or values["url"].password:
         return "password"
     names = [name for name, _ in values.get("headers", ()) if _SECRET_HEADER.search(name)]
