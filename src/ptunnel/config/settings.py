@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ptunnel.config.addresses import (
     parseHostAndPort,
@@ -127,6 +127,19 @@ def _tunnelWords(commandLine: CommandLine, names: set[str]) -> Iterable[Draft]:
         yield Draft(f"TUNNEL: {show(word)}", name, listen, (host, port), {})
 
 
+class _Proxies(NamedTuple):
+    """The proxies of all sources.
+
+    @ivar byName: those of the file, and those of -p or else the environment's.
+    @ivar default: the via of a tunnel that has none of its own; empty: the environment decides.
+    @ivar fromEnvironment: the environment's proxy, where it decides; else None.
+    """
+
+    byName: Mapping[str, Proxy]
+    default: tuple[str, ...]
+    fromEnvironment: Proxy | None
+
+
 def _settings(
     commandLine: CommandLine,
     environ: Mapping[str, str],
@@ -135,43 +148,16 @@ def _settings(
     ask: Ask,
 ) -> Settings:
     warnings = list(file.warnings)
-    user = credentials(commandLine, environ, warnings)
-    own = optionProxies(commandLine, file)
-    warnOfUrls(own.values(), warnings)
-    fromEnvironment = None
-    default = tuple(own) or file.service.get("via") or tuple(file.proxies)
-    if not default and not all("via" in draft.values for draft in drafts):
-        fromEnvironment = environmentProxy(environ)
-        if fromEnvironment is None and not commandLine.direct:
-            raise ConfigError(_NO_PROXY)
-    if fromEnvironment is not None:
-        warnings += bypassWarnings(environ)
-    if own and all("via" in draft.values for draft in drafts):
-        warnings.append("-p is not used: every tunnel has a via of its own")
-    others: Mapping[str, Proxy] = (
-        {fromEnvironment.name: fromEnvironment} if fromEnvironment else own
-    )
-    others = withHeaders(others, commandLine.headers)
-    if user:
-        others = withCredentials(others, *user, ask)
-    proxies = {**file.proxies, **others}
-
-    def via(draft: Draft) -> tuple[str, ...]:
-        names: tuple[str, ...] = draft.values.get("via") or default
-        if not names and fromEnvironment:
-            bypassed = isBypassed(environ, *draft.target)
-            names = (DIRECT,) if bypassed else (fromEnvironment.name,)
-        return (*names, DIRECT) if commandLine.direct and DIRECT not in names else names
-
+    known = _proxies(commandLine, environ, file, drafts, ask, warnings)
     defaults = _fields(file.service, TUNNEL_KEYS)
     if commandLine.holdEnd:
         defaults["holdEnd"] = True
     tunnels = tuple(
-        _tunnel(draft, listen, via(draft), defaults, warnings)
+        _tunnel(draft, listen, _via(draft, known, commandLine, environ), defaults, warnings)
         for draft, listen in zip(drafts, listensOf(drafts), strict=True)
     )
-    used = _withThose(proxies, {name for tunnel in tunnels for name in tunnel.via})
-    proxies = {name: proxy for name, proxy in proxies.items() if name in used}
+    used = _withThose(known.byName, {name for tunnel in tunnels for name in tunnel.via})
+    proxies = {name: proxy for name, proxy in known.byName.items() if name in used}
     checkLoops(
         zip((draft.where for draft in drafts), tunnels, strict=True),
         ((_place(proxy, commandLine, file), proxy) for proxy in proxies.values()),
@@ -181,17 +167,59 @@ def _settings(
         for draft, tunnel in zip(drafts, tunnels, strict=True)
         if (warning := openListen(tunnel, proxies))
     )
+    return Settings(tunnels, proxies, warnings=tuple(warnings), **_service(commandLine, file))
+
+
+def _proxies(
+    commandLine: CommandLine,
+    environ: Mapping[str, str],
+    file: ConfigFile,
+    drafts: tuple[Draft, ...],
+    ask: Ask,
+    warnings: list[str],
+) -> _Proxies:
+    """@param warnings: gets further warnings."""
+    user = credentials(commandLine, environ, warnings)
+    own = optionProxies(commandLine, file)
+    warnOfUrls(own.values(), warnings)
+    fromEnvironment = None
+    default = tuple(own) or file.service.get("via") or tuple(file.proxies)
+    needsNoDefault = all("via" in draft.values for draft in drafts)
+    if not default and not needsNoDefault:
+        fromEnvironment = environmentProxy(environ)
+        if fromEnvironment is None and not commandLine.direct:
+            raise ConfigError(_NO_PROXY)
+    if fromEnvironment is not None:
+        warnings += bypassWarnings(environ)
+    if own and needsNoDefault:
+        warnings.append("-p is not used: every tunnel has a via of its own")
+    others: Mapping[str, Proxy] = (
+        {fromEnvironment.name: fromEnvironment} if fromEnvironment else own
+    )
+    others = withHeaders(others, commandLine.headers)
+    if user:
+        others = withCredentials(others, *user, ask)
+    return _Proxies({**file.proxies, **others}, default, fromEnvironment)
+
+
+def _via(
+    draft: Draft, known: _Proxies, commandLine: CommandLine, environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    names: tuple[str, ...] = draft.values.get("via") or known.default
+    if not names and known.fromEnvironment:
+        bypassed = isBypassed(environ, *draft.target)
+        names = (DIRECT,) if bypassed else (known.fromEnvironment.name,)
+    return (*names, DIRECT) if commandLine.direct and DIRECT not in names else names
+
+
+def _service(commandLine: CommandLine, file: ConfigFile) -> dict[str, Any]:
+    """Return the settings of the whole service, by field."""
     service = _fields(file.service, SERVICE_KEYS)
     if commandLine.verbosity:
         service["logLevel"] = {-1: "none", 1: "info"}.get(commandLine.verbosity, "debug")
     if commandLine.multithreaded:
         service["workers"] = os.cpu_count() or 1
-    return Settings(
-        tunnels,
-        proxies,
-        warnings=tuple(warnings),
-        **service,
-    )
+    return service
 
 
 def _tunnel(
