@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TextIO, cast
 
@@ -34,6 +34,8 @@ class Spool(io.TextIOBase):
 
     Lines beyond L{LIMIT}, and those that cannot be written, are dropped and counted. A line with
     their number follows as soon as it can be written.
+
+    @ivar writer: what the thread writes with.
     """
 
     def __init__(
@@ -48,9 +50,8 @@ class Spool(io.TextIOBase):
         @param write: as C{os.write}.
         """
         self._descriptor = descriptor
-        self._describe = describe
+        self.writer = _Writer(descriptor, describe, encoding, write, self._advanced)
         self._encoding = encoding
-        self._write = write
         self._partial = ""
         # Re-entrant: a signal handler may write in the middle of a write.
         self._changed = threading.Condition(threading.RLock())
@@ -59,10 +60,6 @@ class Spool(io.TextIOBase):
         self._thread: threading.Thread | None = None
         self._busy = False
         self._progress = 0
-        # The thread's own
-        self._lost = 0
-        self._why = UNREAD
-        self._cut = False
 
     # As a text stream
 
@@ -128,9 +125,8 @@ class Spool(io.TextIOBase):
             self._thread = thread
         return True
 
-    # In the thread
-
     def _run(self) -> None:
+        """In the thread: write whatever waits, for ever."""
         while True:
             with self._changed:
                 self._busy = False
@@ -140,9 +136,41 @@ class Spool(io.TextIOBase):
                 items, self._waiting = self._waiting, deque()
                 self._size = 0
                 self._busy = True
-            self._writeAll(items)
+            self.writer.writeAll(items)
 
-    def _writeAll(self, items: deque[bytes | int]) -> None:
+    def _advanced(self) -> None:
+        """In the thread: note that the reader has taken some bytes."""
+        with self._changed:
+            self._progress += 1
+            self._changed.notify_all()
+
+
+class _Writer:
+    """Writes lines to a descriptor, and counts those that are lost. All in the thread of a Spool.
+
+    @ivar describe: makes the line about lost lines, from their number and the reason.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        describe: Describe,
+        encoding: str,
+        write: Callable[[int, bytes], int],
+        advanced: Callable[[], None],
+    ) -> None:
+        """@param advanced: called after each write."""
+        self.describe = describe
+        self._descriptor = descriptor
+        self._encoding = encoding
+        self._write = write
+        self._advanced = advanced
+        self._lost = 0
+        self._why = UNREAD
+        self._cut = False
+
+    def writeAll(self, items: Iterable[bytes | int]) -> None:
+        """@param items: lines, and numbers of lines that were dropped between them."""
         fine, lines = True, []
         for item in items:
             if isinstance(item, bytes):
@@ -160,15 +188,13 @@ class Spool(io.TextIOBase):
         """Write lines, after the one about lines lost before them."""
         start = b"\n" if self._cut else b""
         if self._lost:
-            line = self._describe(self._lost, self._why) + "\n"
+            line = self.describe(self._lost, self._why) + "\n"
             start += line.encode(self._encoding, "backslashreplace")
         whole, sent = start + data, 0
         try:
             while sent < len(whole):
                 sent += self._some(whole[sent : sent + 65536])
-                with self._changed:
-                    self._progress += 1
-                    self._changed.notify_all()
+                self._advanced()
         except OSError as e:  # a full disk may have room again later
             if sent:
                 self._cut = whole[sent - 1 : sent] != b"\n"
@@ -208,7 +234,7 @@ def unblock(name: str, describe: Describe) -> TextIO:
             setattr(sys, name, stream)
         return cast(TextIO, stream)
     if isinstance(stream, Spool):
-        stream._describe = describe
+        stream.writer.describe = describe
         return cast(TextIO, stream)
     with contextlib.suppress(OSError, ValueError):
         stream.flush()
