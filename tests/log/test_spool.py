@@ -148,6 +148,11 @@ class SpoolTests(SynchronousTestCase):
             spool.finish()
             self.assertEqual(sink.got, text + b"\n")
 
+    def test_itIsAStreamToWriteToAndNotToRead(self) -> None:
+        self.assertTrue(self.spool.writable())
+        self.assertFalse(self.spool.readable())
+        self.assertEqual(self.spool.encoding, "utf-8")
+
 
 class DescriptorTests(SynchronousTestCase):
     """What the kernel does."""

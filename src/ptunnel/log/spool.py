@@ -73,7 +73,7 @@ class Spool(io.TextIOBase):
     def isatty(self) -> bool:
         return os.isatty(self._descriptor)
 
-    def writable(self) -> bool:
+    def writable(self) -> bool:  # for others that get the standard stream; io's default is False
         return True
 
     def write(self, text: str) -> int:
