@@ -126,14 +126,12 @@ def handleSignals(
 def endBySignals(
     reactor: Any, end: Callable[[], None], restore: Callable[[], None] = lambda: None
 ) -> list[int]:
-    """Make SIGINT, SIGTERM and SIGHUP end a command that runs once, in place of Twisted's
-    handlers.
+    """Make SIGINT, SIGTERM and SIGHUP end a command, in place of Twisted's handlers.
 
     Signals that were ignored at the start stay ignored.
 
     @param end: called in the reactor for the first signal.
-    @param restore: called before the process is left without waiting for `end`, at a second signal
-        or after LAST_RESORT seconds.
+    @param restore: called before a second signal or LAST_RESORT seconds end the process at once.
     @return: a list, empty until the first signal; then it holds the exit code of a shell for it.
     """
     codes: list[int] = []
@@ -162,14 +160,25 @@ def endBySignals(
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
-    def ignore() -> None:  # as Ending does
+    _keep(install, reactor, numbers)
+    return codes
+
+
+def _keep(install: Callable[[], None], reactor: Any, numbers: Iterable[int]) -> None:
+    """Install handlers now and once more when the reactor has installed its own; ignore these
+    signals after its loop.
+
+    Python and Twisted restore the default handlers as they end, so a late signal would replace the
+    exit code.
+    """
+
+    def ignore() -> None:
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
 
     install()
-    reactor.callWhenRunning(install)  # again: the reactor has installed its own handlers
+    reactor.callWhenRunning(install)
     reactor.addSystemEventTrigger("after", "shutdown", ignore)
-    return codes
 
 
 class Ending:
@@ -192,9 +201,9 @@ class Ending:
         self._asked = 0  # how often, by SIGTERM and SIGINT
 
     def install(self) -> None:
-        self._handle()  # a signal may come right after a listening line
-        self._reactor.callWhenRunning(self._handle)  # again: the reactor has installed its own
-        self._reactor.addSystemEventTrigger("after", "shutdown", self._ignore)
+        """Install the handlers. A signal may come right after a listening line."""
+        user = signal.SIGUSR1, signal.SIGUSR2
+        _keep(self._handle, self._reactor, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *user))
 
     def _handle(self) -> None:
         ends = self._drain if self._isWorker else self._end
@@ -207,13 +216,6 @@ class Ending:
     def _unlessIgnored(self, number: signal.Signals, handler: Any) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
-
-    def _ignore(self) -> None:
-        """Ignore signals from now on. Python and Twisted restore the default handlers as they
-        end, so a late signal would replace the exit code.
-        """
-        for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2:
-            signal.signal(number, signal.SIG_IGN)
 
     # The handlers
 
