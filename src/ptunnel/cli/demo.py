@@ -78,11 +78,19 @@ def main(words: Sequence[str], *, size: int = SIZE) -> int:
     reactor: Any = installed
     adopt(reactor)
     log = Log("none")
-    tour = Tour(reactor, size, log)
+    return 0 if run(Tour(reactor, size, log), reactor, log if keep else None) else 1
+
+
+def run(tour: Tour, reactor: Any, log: Log | None) -> bool:
+    """Run the reactor until the tour has ended, or a signal ends it.
+
+    @param log: as of L{lead}.
+    @return: whether all steps passed.
+    """
     results: list[bool | Failure] = []
 
     def start() -> None:
-        leading = Deferred.fromCoroutine(lead(tour, reactor, log if keep else None))
+        leading = Deferred.fromCoroutine(lead(tour, reactor, log))
         leading.addBoth(results.append).addCallback(stopReactor)
 
         def stop() -> Deferred[Any]:
@@ -100,7 +108,7 @@ def main(words: Sequence[str], *, size: int = SIZE) -> int:
     (result,) = results
     if isinstance(result, Failure):
         result.raiseException()
-    return 0 if result is True else 1
+    return result is True
 
 
 async def lead(tour: Tour, reactor: Any, log: Log | None) -> bool:

@@ -221,10 +221,18 @@ def relay(
     factory = Factory.forProtocol(Protocol)
     cast(Any, factory).trace = trace
     connecting = endpoint.connect(factory)
-    # Nothing is read until then, so that nothing else tells of a reader who has left. One who had
-    # a socket for both may have sent something before, which is still to be delivered.
+    _cancelWhenLeft(connecting, reactor, stdin, stdout)
+    return connecting.addCallback(joined)
+
+
+def _cancelWhenLeft(connecting: Deferred[Any], reactor: Any, stdin: int, stdout: int) -> None:
+    """Cancel an attempt to connect when the reader of the output leaves.
+
+    Nothing is read until the connection stands, so nothing else would notice it. If both are one
+    socket, bytes that came before its end are still to be delivered, so it is not watched.
+    """
     isOne = False
-    with contextlib.suppress(OSError):  # one of them is not open, as will be said when it is used
+    with contextlib.suppress(OSError):  # one of them is closed; the error comes when it is used
         isOne = os.path.sameopenfile(stdin, stdout)
     watch = _HangUp(None if isOne else stdout, reactor, connecting.cancel)
 
@@ -232,7 +240,7 @@ def relay(
         watch.stop()
         return result
 
-    return connecting.addBoth(unwatch).addCallback(joined)
+    connecting.addBoth(unwatch)
 
 
 def _join(
