@@ -36,7 +36,13 @@ INSIDE = {
         ("argv", "hosts", "output", "stdio", "terminal"),
     ),
     "demo": (("tour",), ("littleproxy", "peers"), ("demo",)),
-    "check": (("check",), ("walk",), ("ends",), ("listening", "steps"), ("report",)),
+    "check": (
+        ("check",),
+        ("walk",),
+        ("ends", "findings"),
+        ("listening", "steps"),
+        ("report",),
+    ),
     "service": (
         ("workers",),
         ("service",),

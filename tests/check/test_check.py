@@ -25,9 +25,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ptunnel.auth import Credentials, Secret
 from ptunnel.check import Check, TunnelReport, asDocument, asText, summary, wantsColour
+from ptunnel.check.findings import Findings
 from ptunnel.check.report import Fault, Step, WayReport
 from ptunnel.check.steps import MAX_BANNER, StepEndpoint, shown
-from ptunnel.check.walk import Walk
 from ptunnel.config import DIRECT, Proxy, Settings, TcpListen, Tunnel
 from ptunnel.connect.handshake import Handshake
 from ptunnel.demo.littleproxy import LOOPBACK, LittleProxy
@@ -380,14 +380,16 @@ class BugTests(MemoryCase):
         self.assertFound("connect t.example:25", "ZeroDivisionError")
 
     def test_theWordsForWhatHangs(self) -> None:
-        self.patch(Walk, "_hung", lambda self: dict[str, str]()["x"])
+        self.patch(Findings, "expire", lambda self, limit: dict[str, str]()["x"])
         self.two()
         self.assertFound("tcp 192.0.2.1:1", "KeyError")
 
     def test_theReportItself(self) -> None:
-        original = Walk._report
+        original = Findings.report
         self.patch(
-            Walk, "_report", lambda self, fault: original(self, fault) if not fault else 1 // 0
+            Findings,
+            "report",
+            lambda self, fault, advice: original(self, fault) if not fault else 1 // 0,
         )
         self.two()
         refuseTCP(self.reactor, ConnectionRefusedError(111), 0)

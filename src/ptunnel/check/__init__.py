@@ -4,7 +4,8 @@
     listening which process listens on a tunnel's address
     report    the findings: values, text, JSON
     steps     endpoints that note their time and result
-    walk      one way
+    findings  what one way has shown: its steps, its fault, its report
+    walk      one way, walked once
 
 It listens nowhere, and sends a target only TLS and the request for it.
 """
