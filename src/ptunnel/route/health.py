@@ -1,8 +1,8 @@
-"""Whether a proxy can be reached, as far as all tunnels through it know.
+"""The health of proxies, shared by all tunnels: whether each can be reached.
 
-A proxy that cannot be reached is ill: tunnels that have another way pass it over. Behind a
-back-off that grows, one connection finds out whether it is well again; it carries no tunnel, so
-nobody waits for it. What a proxy answers, even a refusal, makes it well.
+A proxy that cannot be reached is ill: tunnels with another way skip it. After a growing back-off,
+one connection tests whether it is well again; it carries no tunnel, so nothing waits for it. Any
+answer of a proxy, even a refusal, makes it well.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ptunnel.log import Log
 from ptunnel.net.backoff import BackOff
 from ptunnel.net.transports import abort
 
-# Seconds until an ill proxy is tried again, doubled each time. The first is short enough for one
-# that is just restarted, the last for people who wait for theirs to come back.
+# Seconds until an ill proxy is tested again: the first and the longest, doubled in between. The
+# first suits a restart, the longest a person who waits for the proxy.
 BACK_OFF = (1.0, 30.0)
-# Seconds for that try: a proxy that takes longer is not well.
+# Seconds for that test; a slower proxy stays ill.
 PROBE_TIMEOUT = 10.0
 
 
 class Health:
-    """One proxy's.
+    """The health of one proxy.
 
     @ivar trouble: why it could not be reached; None while it is well.
     """
@@ -42,10 +42,10 @@ class Health:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """
-        @param name: the proxy, as logs call it.
+        @param name: the proxy's name in logs.
         @param endpoint: leads to the proxy.
-        @param jitter: a part of the back-off, 0 to 1, by which one is shorter than another, so
-            that many processes do not all come back at once.
+        @param jitter: returns a number from 0 to 1. It shortens a back-off by up to half, so that
+            many processes do not test a proxy at once.
         """
         self.trouble: TunnelError | None = None
         self._name = name
@@ -69,10 +69,10 @@ class Health:
         return self.trouble is not None
 
     def note(self, outcome: BaseException | None, *, quiet: bool = False) -> None:
-        """What came of a connection to the proxy.
+        """Note the result of a connection to the proxy.
 
-        @param outcome: None: a tunnel.
-        @param quiet: whether somebody else says what follows from it.
+        @param outcome: its error; None: a tunnel.
+        @param quiet: whether the caller logs the consequence.
         """
         if not isinstance(outcome, Unreachable):
             if getattr(outcome, "reached", True):
@@ -97,7 +97,7 @@ class Health:
         self._again()
 
     def _again(self) -> None:
-        """Let the back-off begin."""
+        """Begin the back-off."""
         self._until = self._clock.seconds() + self._backOff.seconds * (1 - self._jitter() / 2)
 
     def _probe(self) -> None:
@@ -121,13 +121,13 @@ class Health:
     def _notReached(self, reason: Failure) -> None:
         self._probing = False
         if self.trouble is None:
-            return  # a tunnel was faster
+            return  # a tunnel has reached it meanwhile
         error = reason.value
         if not isinstance(error, TunnelError):
             error = cannotReach(cast(BaseException, error), self._name)
         if isinstance(error, Unreachable):
             self._ill(error)
         elif error.reached:
-            self._well()  # it answered, if only to refuse
+            self._well()  # a refusal is an answer too
         else:
-            self._again()  # nothing was found out about it
+            self._again()  # the test has shown nothing about the proxy
