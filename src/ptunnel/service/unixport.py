@@ -1,4 +1,4 @@
-"""Unix sockets that listen: private from their first moment, and taken over from the dead only."""
+"""Listening Unix sockets: with the right mode from the start, and replacing only stale ones."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from zope.interface import implementer
 
 from ptunnel.twisted_private import reserveDescriptor
 
-# What the name of a socket's lock ends with.
+# The suffix of the name of a socket's lock.
 LOCK = ".lock"
 
 
 class Unusable(Exception):
-    """Why there can be no socket to listen with, in words."""
+    """The reason, in words, why no socket can listen at a path."""
 
 
 class UnixPort(unix.Port):
-    """A Unix socket that listens already.
+    """The port of a Unix socket that already listens.
 
-    Unlike Twisted's it changes no mode, and removes no file that is not its own.
+    Unlike Twisted's, it changes no mode and removes only its own files.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class UnixPort(unix.Port):
         reactor: Any,
         files: _Files | None = None,
     ) -> None:
-        """@param files: those that are its own; None: none."""
+        """@param files: its own files, removed at the end; None: none."""
         super().__init__(skt.getsockname(), factory, reactor=reactor)
         self._listening = skt
         self._files = files
@@ -57,25 +57,23 @@ class UnixPort(unix.Port):
     def connectionLost(self, reason: Failure) -> None:
         files, self._files = self._files, None
         if files is not None:
-            files.remove()  # while the socket is open, so that no other file has its inode
+            files.remove()  # while the open socket keeps its inode from being reused
         tcp.Port.connectionLost(self, reason)
 
 
 class _Files:
-    """The file of a socket, and the lock beside it.
-
-    @ivar lock: the descriptor that is the lock.
-    """
+    """The file of a socket, and the lock beside it."""
 
     def __init__(self, path: str, lock: int) -> None:
+        """@param lock: the descriptor that holds the lock."""
         self._path = path
         self._socket = os.lstat(path)
         self._lock = lock
 
     def remove(self) -> None:
-        """Remove both unless others have taken their places, and let the lock go."""
+        """Remove both, unless others have taken their places, and release the lock."""
         _remove(self._path, self._socket)
-        _letGo(self._path, self._lock)
+        _release(self._path, self._lock)
 
 
 @implementer(IStreamServerEndpoint)
@@ -104,7 +102,7 @@ def listenUnix(
 ) -> UnixPort:
     """Listen at a path.
 
-    A socket there to which nobody listens is replaced. Anything else that is there stays.
+    A stale socket at the path is replaced. Any other file stays.
 
     @param mode: the permission bits of the socket's file, whatever the umask.
     @raise CannotListenError: its C{socketError} is an OSError, or L{Unusable}.
@@ -119,12 +117,12 @@ def listenUnix(
 
 
 def _listening(path: str, mode: int, backlog: int) -> tuple[socket.socket, _Files]:
-    """A socket that listens, and the files that go with it."""
+    """Return a listening socket and its files."""
     with contextlib.ExitStack() as undoing:
         skt = undoing.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         skt.setblocking(False)
         lock = _claim(path)
-        undoing.callback(_letGo, path, lock)
+        undoing.callback(_release, path, lock)
         try:
             _bind(skt, path, mode)
         except OSError as e:
@@ -139,8 +137,8 @@ def _listening(path: str, mode: int, backlog: int) -> tuple[socket.socket, _File
 
 
 def _bind(skt: socket.socket, path: str, mode: int) -> None:
-    """Bind, with a file that has never more permissions than the mode."""
-    # The umask is that of all threads, so others are only ever shut out by it.
+    """Bind. The file never has more permissions than the mode."""
+    # The umask applies to all threads, so it is only tightened.
     before = os.umask(0o077)
     try:
         os.umask(before | (0o777 & ~mode))
@@ -152,15 +150,15 @@ def _bind(skt: socket.socket, path: str, mode: int) -> None:
 
 
 def _removeStale(path: str) -> None:
-    """Remove a socket to which nobody listens.
+    """Remove a socket on which no process listens.
 
-    @raise OSError: EADDRINUSE where somebody does.
-    @raise Unusable: for anything else, which stays as it is.
+    @raise OSError: EADDRINUSE if one does.
+    @raise Unusable: for any other file, which stays.
     """
     try:
         status = os.lstat(path)
     except FileNotFoundError:
-        return  # it has gone by itself
+        return  # it was removed meanwhile
     if not stat.S_ISSOCK(status.st_mode):
         raise Unusable(f"a {_kind(status.st_mode)} is there, and no socket; it stays as it is")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -183,11 +181,11 @@ def _removeStale(path: str) -> None:
 
 
 def _claim(path: str) -> int:
-    """Take the lock that lies beside a socket. It dies with its holder.
+    """Take the lock beside a socket. The kernel releases it when its holder ends.
 
-    @return: a descriptor that is the lock.
-    @raise OSError: EADDRINUSE where another process has it.
-    @raise Unusable: where there can be none.
+    @return: the descriptor that holds the lock.
+    @raise OSError: EADDRINUSE if another process holds it.
+    @raise Unusable: if there can be no lock.
     """
     lock = path + LOCK
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -199,7 +197,7 @@ def _claim(path: str) -> int:
                 raise Unusable(f"{os.strerror(e.errno).lower()}: {os.path.dirname(path)}") from None
             if e.errno != errno.ELOOP:
                 raise Unusable(f"{lock}: {os.strerror(e.errno or 0).lower()}") from None
-            os.unlink(lock)  # Twisted's lock: a link to a process number, which proves nothing
+            os.unlink(lock)  # Twisted's lock, a link to a process number, proves nothing
             continue
         if _lock(descriptor, lock):
             return descriptor
@@ -207,7 +205,7 @@ def _claim(path: str) -> int:
 
 
 def _lock(descriptor: int, lock: str) -> bool:
-    """@return: False where the file is not the one of that name any more."""
+    """Lock an open file. @return: False if the file no longer has that name."""
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Unusable(f"{lock} is not a regular file")
@@ -216,7 +214,7 @@ def _lock(descriptor: int, lock: str) -> bool:
         except BlockingIOError:
             raise _inUse() from None
         except OSError:
-            pass  # a file system without locks: the socket is tried all the same
+            pass  # a file system without locks: the socket alone decides
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.lstat(lock)):
                 return True
@@ -226,8 +224,8 @@ def _lock(descriptor: int, lock: str) -> bool:
         raise
 
 
-def _letGo(path: str, lock: int) -> None:
-    """Remove a lock and its file."""
+def _release(path: str, lock: int) -> None:
+    """Release a lock and remove its file."""
     _remove(path + LOCK, os.fstat(lock))
     os.close(lock)
 

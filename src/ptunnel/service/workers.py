@@ -1,8 +1,8 @@
-"""The same service in several processes that accept on the same ports.
+"""One service in several processes that accept on the same ports.
 
-The parent binds the ports and hands them to its workers, so that a connection waits in one queue
-for whichever worker is free, and none is lost with a worker that stops or dies, as it would be with
-a queue for each. A worker that dies is started again. Each worker runs `main` of this module.
+The parent binds the ports, and its workers inherit them. Connections wait in one queue, so none is
+lost when a worker stops or dies, as it would be with a queue for each. A worker that dies is
+started again. Each worker runs `main` of this module.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from ptunnel.net.backoff import BackOff
 from ptunnel.service.process import Ending, adopt, handleSignals, stop, withoutCurrentFolder
 from ptunnel.service.service import GRACE, PtunnelService
 
-# Seconds before a worker that died is started again: from the first to the last of them, doubled
-# each time, and from the first again after one that lived for a while.
+# Seconds until a worker that died is started again: the first and the longest, doubled in between.
+# The first applies again after a worker that lived for LIVED seconds.
 BACK_OFF = (1.0, 30.0)
 LIVED = 60.0
 
-# What the parent says on a worker's standard input, behind the work; and the line with which a
-# worker says that it serves. No line of a log has a NUL.
+# The parent writes these to a worker's standard input, after the work. A worker that accepts
+# connections prints READY; no line of a log contains a NUL.
 DRAIN, ABORT = b"d", b"a"
 READY = b"\0ready"
 _LENGTH = 8  # bytes of the work's length
-# What a worker says without a line's end is not kept for longer.
+# A longer line of a worker is cut, in bytes.
 MAX_LINE = 64 * 1024
 
 # The path is set before anything is imported.
@@ -58,9 +58,9 @@ _BEGIN = (
 def serviceFor(
     reactor: Any, settings: Settings, log: Log, emit: Callable[[str], None]
 ) -> PtunnelService:
-    """The service of some settings, in this process or in workers.
+    """Return the service of some settings, in this process or in workers.
 
-    @param emit: is given each line that a worker logs.
+    @param emit: called with each line that a worker logs.
     @raise ConfigError: for tunnels whose ports cannot be shared.
     """
     if settings.workers == 1:
@@ -77,7 +77,7 @@ def serviceFor(
 
 
 class Supervisor(PtunnelService):
-    """Binds the ports of all tunnels, and lets workers serve them."""
+    """Binds the ports of all tunnels; its workers accept on them."""
 
     def __init__(
         self, reactor: Any, settings: Settings, log: Log, emit: Callable[[str], None]
@@ -85,8 +85,8 @@ class Supervisor(PtunnelService):
         super().__init__(reactor, settings, log)
         self.emit = emit
         self._workers = [_Worker(self, number) for number in range(1, settings.workers + 1)]
-        self._served = False  # by any of them, ever
-        self._failed: list[tuple[_Worker, str]] = []  # before that
+        self._served = False  # whether any of them was ever ready
+        self._failed: list[tuple[_Worker, str]] = []  # deaths before that
 
     def startService(self) -> None:
         super().startService()
@@ -96,7 +96,7 @@ class Supervisor(PtunnelService):
             worker.start()
 
     def announce(self) -> None:
-        """Not before a worker is ready."""
+        """Write the listening lines, if a worker is ready."""
         if self._served:
             super().announce()
 
@@ -124,13 +124,13 @@ class Supervisor(PtunnelService):
         process = self._reactor.spawnProcess(
             worker, sys.executable, _command(), os.environ, childFDs=inherited
         )
-        # Not on the command line nor in the environment, where others could read passwords.
+        # Other users could read passwords in the command line or the environment.
         work = pickle.dumps((worker.number, settings, descriptors))
         process.write(len(work).to_bytes(_LENGTH, "big") + work)
         return process
 
     def ready(self) -> None:
-        """A worker serves."""
+        """Note that a worker is ready."""
         if self._served:
             return
         self._served = True
@@ -140,7 +140,7 @@ class Supervisor(PtunnelService):
                 self.died(worker, how)
 
     def died(self, worker: _Worker, how: str) -> None:
-        """Start another one in the place of a worker, unless none of them has ever served."""
+        """Start a worker again, if any was ever ready; end the service if all died before."""
         name = f"worker {worker.number}"
         if self._served:
             delay = worker.startLater()
@@ -160,12 +160,12 @@ class Supervisor(PtunnelService):
         return call
 
     def _killLater(self, delay: float) -> None:
-        """Kill the workers that are still there when they should long have ended."""
+        """Kill the workers that still run well after this delay."""
         for worker in self._workers:
             worker.killLater(delay + 2 * GRACE)
 
     def _share(self, tunnel: Any) -> Any:
-        """A worker's share of a limit."""
+        """Return a tunnel with one worker's share of its limit."""
         if tunnel.maxConnections is None:
             return tunnel
         share = -(-tunnel.maxConnections // self._settings.workers)
@@ -173,8 +173,8 @@ class Supervisor(PtunnelService):
 
 
 def _command() -> list[str]:
-    """What starts an interpreter that finds its modules where this one does, but for the current
-    folder, with the same options.
+    """Return the command for a worker: a Python with this one's options and module path, except
+    the current folder.
     """
     path = withoutCurrentFolder(sys.path, os.path.dirname(__file__))
     options = cast(Any, subprocess)._args_from_interpreter_flags()
@@ -182,9 +182,9 @@ def _command() -> list[str]:
 
 
 class _Worker(ProcessProtocol):
-    """One worker, and the process that is it now.
+    """One worker: its present process, and its next ones.
 
-    @ivar number: 1 for the first one.
+    @ivar number: from 1 on.
     """
 
     def __init__(self, supervisor: Supervisor, number: int) -> None:
@@ -210,7 +210,7 @@ class _Worker(ProcessProtocol):
             self._supervisor.died(self, f"cannot be started: {reasonOf(e)}")
 
     def startLater(self) -> float:
-        """Start again behind the back-off, and give that in seconds."""
+        """Start again after the back-off. @return: its seconds."""
         delay = self._backOff.grow(*BACK_OFF)
         self._waiting = self._supervisor.later(delay, self.start)
         return delay
@@ -228,7 +228,7 @@ class _Worker(ProcessProtocol):
         return stopped
 
     def tell(self, word: bytes) -> None:
-        """Let it drain or abort. Not by a signal, which others send to it as well."""
+        """Make it drain or abort. Signals would not do: others send them to it too."""
         if self._process is not None:
             self._process.write(word)
 
@@ -258,7 +258,7 @@ class _Worker(ProcessProtocol):
             self._supervisor.ready()
         elif childFD == 1 or self._ready:
             self._supervisor.emit(text)
-        else:  # a traceback, of which the last line says what it is
+        else:  # a traceback; its last line names the error
             self._lastWords = text
 
     def processEnded(self, reason: Failure) -> None:
@@ -283,7 +283,7 @@ def _cancel(call: IDelayedCall | None) -> None:
 
 
 class _Lifeline(FileDescriptor):
-    """Standard input, on which the parent says what to do, and which ends when it has died."""
+    """Reads orders of the parent on standard input, which ends when the parent dies."""
 
     def __init__(self, reactor: Any, ending: Ending) -> None:
         super().__init__(reactor)
@@ -307,13 +307,13 @@ class _Lifeline(FileDescriptor):
 
 
 def _work() -> Any:
-    """What the parent writes first: how long it is, and what it is."""
+    """Read the work, which the parent writes first, behind its length."""
     length = int.from_bytes(_exactly(_LENGTH), "big")
     return pickle.loads(_exactly(length))
 
 
 def _exactly(size: int) -> bytes:
-    """So much of standard input, and nothing of what comes behind it."""
+    """Read exactly so many bytes of standard input."""
     data = b""
     while len(data) < size:
         more = os.read(0, size - len(data))
@@ -324,7 +324,7 @@ def _exactly(size: int) -> bytes:
 
 
 def main() -> None:
-    """A worker: what it is to do comes on its standard input."""
+    """Run a worker. It reads its work from standard input."""
     for each in signal.SIGINT, signal.SIGHUP:  # a terminal sends them to all; the parent decides
         signal.signal(each, lambda *_: None)
     number, settings, descriptors = _work()
