@@ -1,4 +1,4 @@
-"""Standard input and output through the proxy: what `ptunnel connect` does (ssh's ProxyCommand)."""
+"""Carries standard input and output through the proxy: `ptunnel connect`, ssh's ProxyCommand."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ from ptunnel.relay.ended import Ended
 from ptunnel.relay.splice import splice
 
 READ = 64 * 1024
-# Errors that say that whoever is at the other end has gone, as it may.
+# The other end has gone. That is not a failure.
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT)
 
 
 class _Pipes(StandardIO):
-    """StandardIO that can be aborted, and closed after both of its halves have ended; that closes
-    its output, so that whoever reads it sees an end; and that notices when nobody does any more.
+    """Twisted's StandardIO, with other ends.
 
-    @ivar closesOverInput: closing it over input that was not read harms nobody.
-    @ivar failure: what went wrong here, and is nobody's who was at the other end; else None.
+    It can be aborted, and closed after both halves have ended. It closes the output, so that the
+    reader sees an end, and it ends when the reader leaves.
+
+    @ivar closesOverInput: whether closing with unread input is harmless. A socket would be reset.
+    @ivar failure: an error of standard input or output itself, such as a full disk; else None.
     """
 
     failure: OSError | None = None
@@ -51,11 +53,11 @@ class _Pipes(StandardIO):
         posix = cast(Any, self)  # checkers see the class for Windows
         posix._reader.doRead = self._read
         posix._writer.writeSomeData = self._write
-        # A pipe's writer has a way of its own to notice it.
+        # Twisted's writer notices it itself on a pipe.
         watched = None if posix._writer.enableReadHack else stdout
         self._watch = _HangUp(watched, reactor, self._outputHungUp)
 
-    # Reading and writing: as Twisted does, but that it is remembered what went wrong.
+    # Reading and writing: as in Twisted, except that a failure is kept
 
     def _read(self) -> Exception | None:
         try:
@@ -63,7 +65,7 @@ class _Pipes(StandardIO):
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as e:
-            isTerminal = e.errno == errno.EIO and os.isatty(self._stdin)  # which has hung up
+            isTerminal = e.errno == errno.EIO and os.isatty(self._stdin)  # that has hung up
             if e.errno not in _GONE and not isTerminal:
                 self.failure = OSError(f"cannot read standard input: {reasonOf(e)}")
             return CONNECTION_LOST
@@ -86,15 +88,15 @@ class _Pipes(StandardIO):
             writer.startReading()
         return count
 
-    # What becomes of them
+    # The ends of both halves
 
     def childConnectionLost(self, fd: str, reason: Failure) -> None:
         if fd == "read" and not reason.check(ConnectionDone):
-            self._lose(ConnectionLost())  # input that was cut is no input that has ended
+            self._lose(ConnectionLost())  # a cut must not pass for an end
             return
         if fd == "write":
             self._watch.stop()
-            self._letGo(isEnd=bool(reason.check(ConnectionDone)))
+            self._endOutput(isEnd=bool(reason.check(ConnectionDone)))
         cast(Any, super()).childConnectionLost(fd, reason)
         if fd == "read" and self._hungUp:
             self._lose(ConnectionDone())
@@ -111,26 +113,27 @@ class _Pipes(StandardIO):
         if posix._reader is None:
             self._lose(ConnectionDone())
         else:
-            self._hungUp = True  # what was sent before is still to be read, up to its end
+            self._hungUp = True  # the input that was sent before is read first
 
-    def _letGo(self, *, isEnd: bool) -> None:
-        """End the output, or cut it off, and close what its descriptor leads to.
+    def _endOutput(self, *, isEnd: bool) -> None:
+        """End or cut the output, and let its descriptor lead to /dev/null.
 
-        The descriptor itself stays: the next file that is opened would get its number, and all that
-        the program prints. Of a socket there may be another descriptor, such as standard input.
+        A closed descriptor would leave its number to the next file that is opened, and with it all
+        that the program prints. A socket may have another descriptor, such as standard input, so it
+        is shut down as well.
         """
         if stat.S_ISSOCK(os.fstat(self._stdout).st_mode):
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._stdout)) as output:
                 if isEnd:
                     output.shutdown(socket.SHUT_WR)
-                else:  # the last one to be closed resets the connection
+                else:  # closing its last descriptor resets the connection
                     output.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         os.set_blocking(self._stdout, self._blocking)
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, self._stdout)
         os.close(nowhere)
         if self._isOne and cast(Any, self)._reader is not None:
-            os.set_blocking(self._stdin, False)  # its flags are the same
+            os.set_blocking(self._stdin, False)  # both have the same flags
 
     def loseConnection(self) -> None:
         super().loseConnection()
@@ -148,12 +151,13 @@ class _Pipes(StandardIO):
 
 
 class _HangUp:
-    """Notices that nobody is at the other end of a descriptor any more, whether or not anything is
-    written to it. On Linux; elsewhere it notices nothing.
+    """Calls back when the reader of a descriptor leaves, even if nothing is written to it.
+
+    On Linux only; elsewhere it never does.
     """
 
     def __init__(self, fd: int | None, reactor: Any, hungUp: Callable[[], None]) -> None:
-        """@param fd: None: there is nothing to be noticed."""
+        """@param fd: None: nothing is watched."""
         self._reactor = reactor
         self._hungUp = hungUp
         self._epoll: Any = None
@@ -161,8 +165,8 @@ class _HangUp:
             return
         epoll = select.epoll()
         try:
-            epoll.register(fd, 0)  # EPOLLHUP and EPOLLERR come unasked
-        except OSError:  # a file, which nobody can leave
+            epoll.register(fd, 0)  # EPOLLHUP and EPOLLERR are always reported
+        except OSError:  # a file, which has no reader
             epoll.close()
             return
         self._epoll = epoll
@@ -199,19 +203,19 @@ def relay(
     left: Callable[[], None] = lambda: None,
     trace: Trace | None = None,
 ) -> Deferred[Ended]:
-    """Connect, then carry standard input there and what comes back to standard output. Nothing is
-    read before the connection stands.
+    """Connect, then carry standard input to the target, and its answer to standard output. Nothing
+    is read before the connection stands.
 
     @param halfCloseTimeout: as of L{splice}.
     @param holdEnd: whether the target sees the end of input only when it has ended itself.
     @param stdin: a descriptor to read from.
-    @param stdout: a descriptor to write to. When the target has ended it leads to /dev/null. Both
+    @param stdout: a descriptor to write to. After the target's end it leads to /dev/null. Both
         may be one socket.
-    @param left: called where that is so, and whoever was at its other end is known to have gone.
+    @param left: called if both are one socket, when its other end has gone.
     @param trace: gets a line for each step; None: none.
-    @return: fires when both directions have ended; fails as the endpoint does, with
-        ConnectingCancelledError where whoever reads the output leaves meanwhile, and with OSError
-        where standard input or output cannot be read or written. Cancelling it aborts both.
+    @return: fires when both directions have ended. Fails as the endpoint does; with
+        ConnectingCancelledError if the reader of the output leaves while it connects; and with
+        OSError if standard input or output cannot be used. Cancelling it aborts both.
     """
 
     def joined(outgoing: IProtocol) -> Deferred[Ended]:
@@ -253,11 +257,11 @@ def _join(
 ) -> Deferred[Ended]:
     there = cast(Any, outgoing).transport
     try:
-        # Twisted makes them non-blocking, which whoever shares them would be left with.
+        # Twisted makes them non-blocking, also for other processes that share them.
         blocking = [(fd, os.get_blocking(fd)) for fd in (stdin, stdout)]
         pipes = _Pipes(stdin, stdout, reactor, left)
         done = splice(cast(Any, pipes), there, reactor=reactor, **how)
-    except Exception:  # one of them is not open
+    except Exception:  # one of them is closed
         abort(there)
         raise
 
