@@ -1,7 +1,7 @@
-"""What ptunnel says: lines about tunnels, from a level on.
+"""Log lines about tunnels, from a level on.
 
-The level is looked at before anything is formatted, because a line that nobody sees must not cost
-a connection anything; and here rather than in an observer, so that it holds under twistd too.
+The level is checked before a line is formatted, so that a hidden line costs a connection nothing;
+and here instead of in an observer, so that it applies under twistd too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ptunnel.twisted_private import isLogUnheard
 
 Level = Literal["debug", "info", "notice", "warning", "error", "none"]
 LEVELS: tuple[Level, ...] = get_args(Level)
-"""From the most talkative on. Sessions are "info", listening lines "notice"."""
+"""From the most verbose on. Sessions are "info", listening lines "notice"."""
 
 _NAMESPACE = "ptunnel"
 
@@ -45,8 +45,8 @@ _TWISTED = {
 
 @implementer(ILogObserver)
 def _publish(event: LogEvent) -> None:
-    """Publish an event. In a program that has set up no logging Twisted shows nothing below
-    critical: as Python's own logging does, warnings and errors then go to standard error.
+    """Publish an event. In a program that has set up no logging, Twisted shows only critical ones;
+    here warnings and errors go to standard error, as with Python's own logging.
     """
     globalLogPublisher(event)
     if event["log_level"] >= LogLevel.warn and isLogUnheard(globalLogBeginner):
@@ -54,10 +54,10 @@ def _publish(event: LogEvent) -> None:
 
 
 class Log:
-    """Lines from a level on, as events of twisted.logger.
+    """Emits lines as events of twisted.logger, from a level on.
 
-    @ivar sessions: whether a line of level "info" would be seen.
-    @ivar debugs: the same of level "debug".
+    @ivar sessions: whether lines of level "info" are shown.
+    @ivar debugs: whether lines of level "debug" are shown.
     """
 
     _traced = 0
@@ -94,7 +94,7 @@ class Log:
         self._emit("error", subject, text, fields)
 
     def _emit(self, level: Level, subject: str, text: str, fields: dict[str, Any]) -> None:
-        """@param subject: the tunnel or proxy that the line is about; "" for the service.
+        """@param subject: the tunnel or proxy of the line; "" for the service.
         @param text: the line, without the subject.
         @param fields: the same for machines, in the JSON format.
         """
@@ -139,7 +139,7 @@ class Lines:
     """Writes events to a stream, each as one line, as text or as JSON."""
 
     def __init__(self, stream: TextIO, *, asJSON: bool = False, worker: str = "") -> None:
-        """@param worker: what the process is called, where there are several."""
+        """@param worker: the name of the process; "" if there is only one."""
         self._stream = stream
         self._format = _asJSON if asJSON else _asText
         self._worker = worker
@@ -149,7 +149,7 @@ class Lines:
 
 
 def standardLines(name: str, *, asJSON: bool = False, worker: str = "") -> Lines:
-    """Lines on a standard stream, which from now on makes nobody wait.
+    """Return Lines on a standard stream, which from now on blocks no writer.
 
     @param name: "stdout" or "stderr".
     """
@@ -158,7 +158,7 @@ def standardLines(name: str, *, asJSON: bool = False, worker: str = "") -> Lines
 
 
 def lostLine(count: int, why: str, *, asJSON: bool = False, worker: str = "") -> str:
-    """The line about lines that were not written."""
+    """Return the line about lines that were lost."""
     lines = "1 line was" if count == 1 else f"{count} lines were"
     event = {
         "log_namespace": _NAMESPACE,
@@ -173,7 +173,7 @@ def lostLine(count: int, why: str, *, asJSON: bool = False, worker: str = "") ->
 
 
 def beginLogging(lines: Lines, level: Level) -> None:
-    """From now on write what ptunnel says, and of what Twisted says the warnings and errors.
+    """Start to write the lines of ptunnel, and the warnings and errors of Twisted.
 
     @param level: one of LEVELS; "none" silences Twisted too.
     """
@@ -198,7 +198,7 @@ def _time(event: LogEvent) -> str:
 def _asText(event: LogEvent, worker: str) -> str:
     text = printable(formatEvent(event))
     failure = event.get("log_failure")
-    if failure is not None:  # a bug: all that helps to find it
+    if failure is not None:  # a bug: the traceback helps to find it
         text = f"{text}\n{failure.getTraceback()}"
     who = f"{worker}: " if worker else ""
     return f"{_time(event)} {_level(event):7} {who}{text}"
@@ -210,12 +210,12 @@ def _asJSON(event: LogEvent, worker: str) -> str:
         line["worker"] = worker
     if event.get("log_namespace") == _NAMESPACE:
         line |= {"tunnel": event["subject"], "message": event["text"]}
-        line = line | event["fields"] | line  # the fields last, but above none of the others
+        line = line | event["fields"] | line  # the fields come last, and replace none of the others
     else:
         line["message"] = formatEvent(event)
     if event.get("log_failure") is not None:
         line["traceback"] = event["log_failure"].getTraceback()
     try:
         return json.dumps(line, default=str, allow_nan=False)
-    except (TypeError, ValueError):  # what JSON cannot say
+    except (TypeError, ValueError):  # a value that JSON cannot express
         return json.dumps({key: str(value) for key, value in line.items()})
