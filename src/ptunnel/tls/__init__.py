@@ -1,6 +1,4 @@
-"""TLS to a hop, a proxy or the target: an endpoint over any other, its settings and files, and the
-words for its failures.
-"""
+"""TLS to a hop, a proxy or the target: the endpoint, its settings and files, and its failures."""
 
 from ptunnel.tls.endpoint import TlsEndpoint
 from ptunnel.tls.failures import noHandshake, tlsFailure

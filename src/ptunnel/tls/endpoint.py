@@ -1,4 +1,4 @@
-"""An endpoint over any other, with TLS between."""
+"""An endpoint that adds TLS to any other."""
 
 from __future__ import annotations
 
@@ -38,16 +38,15 @@ class TlsEndpoint:
     `connect` gives a Deferred that fires with the inner protocol when the handshake is done and
     the protocol is connected. It fails with
 
-     - L{CertificateRefused} when the hop's certificate is wrong, or it does not want ours,
-     - L{Unreachable} when TLS fails otherwise,
-     - L{LocalFailure} when our own files are of no use,
-     - ConnectingCancelledError when it is cancelled,
-     - whatever the other endpoint failed with or the factory raised, or NoProtocol when it built
-       none.
+     - L{CertificateRefused} if the hop's certificate is invalid, or the hop refuses ours,
+     - L{Unreachable} if TLS fails otherwise,
+     - L{LocalFailure} if our own files cannot be used,
+     - ConnectingCancelledError if it is cancelled,
+     - the error of the other endpoint or of the factory, or NoProtocol if the factory builds none.
 
-    Whichever it is, the connection is then aborted. Since TLS 1.3 a server looks at a client's
-    certificate when the client thinks that the handshake is done: its refusal reaches the inner
-    protocol's connectionLost, and L{tlsFailure} has words for it.
+    Each failure aborts the connection. In TLS 1.3 a server checks a client's certificate after the
+    client has finished the handshake: its refusal reaches the inner protocol's connectionLost, and
+    L{tlsFailure} makes the error for it.
     """
 
     def __init__(
@@ -62,13 +61,13 @@ class TlsEndpoint:
         reactor: IReactorTime | None = None,
     ) -> None:
         """
-        @param endpoint: how the hop is reached.
-        @param settings: a TlsContext where several endpoints are to share what was read.
+        @param endpoint: leads to the hop.
+        @param settings: a TlsContext if several endpoints are to share the files read.
         @param host: the hop's name (ASCII) or address literal, without brackets.
         @param hop: what failures call the hop, as a rule its `host:port`; "": the host.
-        @param target: whether the hop is the target, and no proxy; it is for the hints of failures.
-        @param timeout: seconds for the handshake, once there is a connection; None: no limit,
-            where whoever is above has one deadline for all.
+        @param target: whether the hop is the target and not a proxy, for the hints of failures.
+        @param timeout: seconds for the handshake, from the connection on; None: no limit, as under
+            an endpoint with one deadline for all.
         @param reactor: the clock of the timeout; None: the reactor.
         @raise ValueError: for a name that is not ASCII.
         """
@@ -100,8 +99,8 @@ class _Attempt(Attempt):
             return
         creator = _Creator(context, hop.context.settings, hop.name, hop.hop)
         factory = TLSMemoryBIOFactory(creator, True, self)
-        # The one that newer versions take instead holds small writes back until the reactor's
-        # next turn, to join them. What a relay writes are whole reads already.
+        # Newer versions have another, which delays small writes to the reactor's next turn, to
+        # join them. A relay writes whole reads, which need no joining.
         factory.protocol = TLSMemoryBIOProtocol
         self.dial(hop._endpoint, factory)
 
@@ -109,7 +108,7 @@ class _Attempt(Attempt):
         return _Listener(self, address)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return super().buildProtocol(addr) or self.speaker(addr)  # TLS wraps no None
+        return super().buildProtocol(addr) or self.speaker(addr)  # TLS cannot wrap None
 
     def connected(self) -> None:
         self.limit(self._hop.timeout, self._hop.clock)
@@ -125,7 +124,7 @@ class _Attempt(Attempt):
             self.trace(f"TLS with {self._hop.hop}: {described(peer)}")
 
     def broken(self, error: BaseException) -> None:
-        """The connection has ended before TLS stood."""
+        """Fail, because the connection has ended within the handshake."""
         if not isinstance(error, TunnelError):
             error = tlsFailure(error, self._hop.hop, target=self._hop.target)
         self.fail(error)
@@ -133,8 +132,9 @@ class _Attempt(Attempt):
 
 @implementer(IHandshakeListener)
 class _Listener(Speaker):
-    """Waits for the end of the handshake; then the TLS transport has the inner protocol for its
-    own, and gives it directly whatever came behind the handshake."""
+    """Waits for the end of the handshake. Then the inner protocol takes its place, and gets what
+    came behind the handshake directly from the TLS transport.
+    """
 
     attempt: _Attempt | None
 
@@ -152,10 +152,10 @@ class _Listener(Speaker):
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Creator:
-    """Makes OpenSSL's connections, which judge the hop's certificate.
+    """Makes OpenSSL's connections, which verify the hop's certificate.
 
-    They do so while the handshake goes on: nothing that only the right hop may see, not even a
-    client certificate, goes out before.
+    They verify it during the handshake, before anything confidential is sent, even a client
+    certificate.
     """
 
     def __init__(self, context: SSL.Context, settings: TlsSettings, name: str, hop: str) -> None:

@@ -1,4 +1,4 @@
-"""Failures of TLS, in words; OpenSSL's own are for programmers."""
+"""Failures of TLS, worded for users; OpenSSL's own words are for programmers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ptunnel.errors import CertificateRefused, TunnelError, Unreachable, reasonO
 
 F = TypeVar("F", bound=TunnelError)
 
-# What follows "alert" in OpenSSL's words when it is about a client's certificate (RFC 8446
-# section 6.2). Before TLS 1.3 many servers say "bad certificate" when they got none.
+# Alerts about a client's certificate, in OpenSSL's words (RFC 8446 section 6.2). Before TLS 1.3
+# many servers send "bad certificate" if they got none.
 _ABOUT_OURS = {
     "access denied",
     "bad certificate",
@@ -28,7 +28,7 @@ _NO_TLS = {"wrong version number", "packet length too long"}
 
 _TOO_OLD = "it speaks no version of TLS that is safe, 1.2 or later", causes.TLS_VERSION
 
-# Other words of OpenSSL's, and what they mean.
+# Other words of OpenSSL's, each with ours and the cause.
 _FAILURES: dict[str, tuple[str, Cause]] = {
     "protocol version": _TOO_OLD,
     "unsupported protocol": _TOO_OLD,
@@ -45,12 +45,13 @@ _FAILURES: dict[str, tuple[str, Cause]] = {
 
 
 def tlsFailure(error: BaseException, hop: str = "", *, target: bool = False) -> TunnelError:
-    """What a broken TLS connection means, in words.
+    """Return the error for a broken TLS connection.
 
-    @param error: what a transport was lost with: OpenSSL's, or, in the handshake, ConnectionLost.
-    @param hop: who is at the other end.
-    @param target: whether that is the target, and no proxy.
-    @return: CertificateRefused when it is about a client certificate, else Unreachable.
+    @param error: the reason for which the transport was lost: OpenSSL's error or, in the
+        handshake, ConnectionLost.
+    @param hop: the name of the other end.
+    @param target: whether that is the target and not a proxy.
+    @return: CertificateRefused for a client certificate, else Unreachable.
     """
     if isinstance(error, ConnectionClosed):
         closed = "the connection was closed in the middle of the handshake"
@@ -73,23 +74,23 @@ def tlsFailure(error: BaseException, hop: str = "", *, target: bool = False) -> 
 
 
 def noHandshake(hop: str, seconds: float, *, target: bool = False) -> Unreachable:
-    """The failure of a handshake that was not done in time.
+    """Return the error for a handshake that was not done in time.
 
-    @param hop: who is at the other end.
-    @param seconds: the time that it had.
-    @param target: whether that is the target, and no proxy.
+    @param hop: the name of the other end.
+    @param seconds: the time that the handshake had.
+    @param target: whether that is the target and not a proxy.
     """
     message = overTls(hop, f"no handshake within {seconds:g} s")
     return Unreachable(message, hop=hop, cause=_noTls(target))
 
 
 def failed(kind: type[F], hop: str, what: str, cause: Cause) -> F:
-    """A failure of TLS with a hop."""
+    """Return an error for a failure of TLS with a hop."""
     return kind(overTls(hop, what), hop=hop, hint=cause.hint, cause=cause)
 
 
 def overTls(hop: str, what: str) -> str:
-    """The message of a failure of TLS with a hop."""
+    """Return the message of such an error."""
     return f"cannot reach {hop} over TLS: {what}"
 
 
@@ -98,6 +99,6 @@ def _noTls(target: bool) -> Cause:
 
 
 def wordsOf(error: BaseException) -> list[str]:
-    """OpenSSL's own, of an error's queue of library, function and reason."""
+    """Return the reasons in OpenSSL's error, a list of library, function and reason."""
     queue = error.args[0] if error.args else None
     return [str(entry[-1]) for entry in queue if entry[-1]] if isinstance(queue, list) else []

@@ -1,4 +1,4 @@
-"""Who is at the other end of a TLS connection, for those who want to tell."""
+"""The peer of a TLS connection: its certificate, and the parameters agreed with it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MAX_SHOWN = 300
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end of a TLS connection, and how it is spoken to.
+    """The peer of a TLS connection, and the parameters agreed with it.
 
     @ivar version: "TLSv1.3", for example.
     @ivar cipher: OpenSSL's name of it.
-    @ivar names: the host names and addresses that its certificate is for.
-    @ivar notAfter: until when that is valid.
+    @ivar names: the host names and addresses in its certificate.
+    @ivar notAfter: when the certificate expires.
     """
 
     version: str
@@ -37,17 +37,17 @@ class Peer:
 
 
 def connectionOf(transport: ITransport | None) -> Connection | None:
-    """OpenSSL's connection under a transport; None where it does not speak TLS."""
+    """Return OpenSSL's connection under a transport; None for a transport without TLS."""
     getHandle = getattr(transport, "getHandle", None)
     handle = None if getHandle is None else getHandle()
     return handle if isinstance(handle, Connection) else None
 
 
 def endPointOf(connection: Connection) -> bytes:
-    """What binds an authentication to a TLS server: `tls-server-end-point` (RFC 5929 section 4.1).
+    """Return the channel binding `tls-server-end-point` (RFC 5929 section 4.1).
 
-    @return: b"" where it is not defined: there is no certificate, it cannot be read, or it is
-        signed without a hash.
+    @return: b"" if it is not defined: there is no certificate, it cannot be read, or it is signed
+        without a hash.
     """
     certificate = connection.get_peer_certificate()
     if certificate is None:
@@ -65,15 +65,15 @@ def endPointOf(connection: Connection) -> bytes:
 
 
 def peerOf(transport: ITransport) -> Peer:
-    """Say who is there; what cannot be read of a certificate is left out.
+    """Return the peer. Parts of the certificate that cannot be read are left out.
 
-    @param transport: one that TLS is spoken over, its handshake done.
+    @param transport: a TLS transport whose handshake is done.
     """
     connection: Connection = cast(Any, transport).getHandle()
     certificate = connection.get_peer_certificate()
     names: tuple[str, ...] = ()
     notAfter: datetime | None = None
-    if certificate is not None:  # it is read as it was sent, where it is not verified
+    if certificate is not None:  # unverified, it may be malformed
         with contextlib.suppress(ValueError):
             names = namesOf(certificate)
         with contextlib.suppress(ValueError):
@@ -87,7 +87,7 @@ def peerOf(transport: ITransport) -> Peer:
 
 
 def described(peer: Peer) -> str:
-    """The peer in a line of a trace: version, cipher, names and expiry."""
+    """Return the words of a trace about the peer: version, cipher, names and expiry."""
     names = ", ".join(peer.names[:_SHOWN]) or "no name"
     if len(names) > _MAX_SHOWN or len(peer.names) > _SHOWN:
         names = f"{names[:_MAX_SHOWN]} and more"
@@ -96,15 +96,15 @@ def described(peer: Peer) -> str:
 
 
 def namesOf(certificate: X509) -> tuple[str, ...]:
-    """The host names and addresses that a certificate is for, as it has them."""
+    """Return the host names and addresses in a certificate, as they are written there."""
     return tuple(name for name, _ in alternativesOf(certificate))
 
 
 def alternativesOf(certificate: X509) -> Iterator[tuple[str, bool]]:
-    """Each host name and address that a certificate is for, and whether it is an address.
+    """Yield each host name and address in a certificate, and whether it is an address.
 
-    It is read entry by entry (RFC 5280 section 4.2.1.6), because a library that parses the whole
-    refuses all for one that is odd: a name that is not ASCII, an address of five bytes.
+    Entries are read one by one (RFC 5280 section 4.2.1.6). A library that parses them together
+    rejects all for one that is invalid: a name that is not ASCII, an address of five bytes.
     """
     for tag, value in _alternatives(certificate.to_cryptography().tbs_certificate_bytes):
         if tag == _DNS_NAME:
@@ -119,7 +119,7 @@ _SUBJECT_ALTERNATIVE_NAME = b"\x55\x1d\x11"
 
 
 def _alternatives(certificate: bytes) -> Iterator[tuple[int, bytes]]:
-    """The GeneralNames of a TBSCertificate, in DER."""
+    """Yield the GeneralNames of a TBSCertificate, in DER."""
     for _, fields in _items(certificate):
         for tag, value in _items(fields):
             if tag != _EXTENSIONS:
@@ -133,7 +133,7 @@ def _alternatives(certificate: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The tag and the content of each item of a DER encoding. @raise ValueError: for no such."""
+    """Yield the tag and the content of each item in DER. @raise ValueError: for other bytes."""
     while data:
         if len(data) < 2:
             raise ValueError("a certificate that is cut off")
@@ -148,7 +148,7 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def momentOf(time: bytes | None) -> datetime | None:
-    """A time as certificates have it (ASN.1 GeneralizedTime)."""
+    """Parse a time of a certificate (ASN.1 GeneralizedTime)."""
     if time is None:
         return None
     return datetime.strptime(time.decode("ascii"), "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc)

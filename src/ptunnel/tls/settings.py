@@ -1,6 +1,4 @@
-"""How TLS is spoken to a hop: the settings, and the files that they name, read again when they
-change.
-"""
+"""The settings of TLS to a hop, and their files, which are read again when they change."""
 
 from __future__ import annotations
 
@@ -22,15 +20,15 @@ _PARTIAL_CHAIN = 0x80000
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """How TLS is spoken to one hop.
+    """The settings of TLS to one hop.
 
-    @ivar caFile: PEM file of the only certificates that are trusted, authorities' or the hop's
-        own; None: the system's authorities (SSL_CERT_FILE counts).
-    @ivar certFile: PEM file of the client certificate and its chain, if there is one.
-    @ivar keyFile: PEM file of its key; None: in certFile too.
-    @ivar serverName: the name that is asked for and must be in the certificate, or an address;
-        None: the hop's host.
-    @ivar verify: whether the hop's certificate must be right. Without that anybody can pose as it.
+    @ivar caFile: PEM file of the trusted certificates, authorities' or the hop's own; None: the
+        system's authorities, which SSL_CERT_FILE may name.
+    @ivar certFile: PEM file of the client certificate and its chain; None: there is none.
+    @ivar keyFile: PEM file of its key; None: certFile has the key too.
+    @ivar serverName: the name or address to ask for, which must be in the certificate; None: the
+        hop's host.
+    @ivar verify: whether the hop's certificate is verified. Otherwise anybody can pose as the hop.
     @ivar alpn: names of the protocols to offer, best first (RFC 7301).
     """
 
@@ -43,11 +41,11 @@ class TlsSettings:
 
 
 class TlsFileError(PtunnelError):
-    """A file of certificates or a key that is of no use.
+    """A file of certificates or a key that cannot be used.
 
     @ivar field: "caFile", "certFile" or "keyFile".
     @ivar path: the file.
-    @ivar message: what is wrong with it, without the path.
+    @ivar message: the fault, without the path.
     """
 
     def __init__(self, field: str, path: str, message: str) -> None:
@@ -58,21 +56,21 @@ class TlsFileError(PtunnelError):
 
 
 def check(settings: TlsSettings) -> None:
-    """Load all files. @raise TlsFileError: for the first that is of no use."""
+    """Load all files. @raise TlsFileError: for the first that cannot be used."""
     _load(settings)
 
 
 def _load(settings: TlsSettings) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    # Renegotiation (TLS 1.2) would let a server ask for something in the midst of the data.
+    # Renegotiation (TLS 1.2) would let a server ask for more in the middle of the data.
     context.set_options(SSL.OP_NO_COMPRESSION | _NO_RENEGOTIATION)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle tunnel holds none
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle tunnel holds no buffer
     if settings.caFile is None:
         context.set_default_verify_paths()
     else:
         _use("caFile", settings.caFile, context.load_verify_locations)
-        # What stands in the file is trusted, be it an intermediate or the hop's own certificate.
+        # Each certificate in the file is trusted, even an intermediate or the hop's own.
         cast(Any, context.get_cert_store()).set_flags(_PARTIAL_CHAIN)
     if settings.certFile is not None:
         _use("certFile", settings.certFile, context.use_certificate_chain_file)
@@ -112,13 +110,13 @@ def _useKey(context: SSL.Context, field: str, path: str) -> None:
         )
         raise TlsFileError(field, path, message)
 
-    # Not by use_privatekey_file, which asks for a passphrase on the terminal.
+    # use_privatekey_file would ask for a passphrase on the terminal.
     try:
         key = crypto.load_privatekey(crypto.FILETYPE_PEM, _read(field, path), refuse)
     except crypto.Error:
         raise TlsFileError(field, path, "no private key in it") from None
     try:
-        try:  # newer versions of pyOpenSSL prefer the one, older ones know only the other
+        try:  # newer versions of pyOpenSSL prefer this; older ones accept only the other
             context.use_privatekey(cast(Any, key.to_cryptography_key()))
         except TypeError:
             context.use_privatekey(key)
@@ -128,15 +126,15 @@ def _useKey(context: SSL.Context, field: str, path: str) -> None:
 
 
 class _Log(Protocol):
-    """The part of L{ptunnel.log.Log} that is wanted here."""
+    """The part of L{ptunnel.log.Log} that is needed here."""
 
     def warning(self, subject: str, text: str) -> None: ...
 
 
 class TlsContext:
-    """The files of some settings as OpenSSL has them; read again when they change.
+    """OpenSSL's context for some settings. Its files are loaded again when they change.
 
-    One may serve any number of endpoints and connections.
+    Any number of endpoints and connections may share one.
     """
 
     def __init__(
@@ -144,8 +142,8 @@ class TlsContext:
     ) -> None:
         """Nothing is read yet.
 
-        @param log: is told of files that have changed and are of no use.
-        @param subject: the proxy or tunnel that such a line is about.
+        @param log: gets a warning about changed files that cannot be used.
+        @param subject: the proxy or tunnel of such a warning.
         """
         self.settings = settings
         self._log = log
@@ -154,9 +152,9 @@ class TlsContext:
         self._seen: list[Stamp | None] = []
 
     def current(self) -> SSL.Context:
-        """The context of the files as they are now; of files that are of no use, as they were.
+        """Return the context with the present files; if these cannot be used, with the last ones.
 
-        @raise TlsFileError: for files that never were of use.
+        @raise TlsFileError: if there were none that could be used.
         """
         seen = self._look()
         if self._loaded is None or seen != self._seen:

@@ -1,4 +1,4 @@
-"""Judges a hop's certificate, in words."""
+"""Verifies a hop's certificate, and words its refusal."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from ptunnel.text import printable
 from ptunnel.tls.failures import overTls
 from ptunnel.tls.peer import alternativesOf, momentOf, namesOf
 
-# How many of a certificate's names a message shows; there are certificates with hundreds.
+# The most names of a certificate that a message shows; some certificates have hundreds.
 _SHOWN = 4
 
 _Refusal = tuple[str, Cause]
-"""What is wrong with a certificate, in words, and for the catalogue."""
+"""The fault of a certificate, in words, and its cause."""
 
 
 def judge(
     certificate: X509, number: int, depth: int, *, name: str, hop: str
 ) -> CertificateRefused | None:
-    """What is wrong with a certificate, if anything. It raises nothing.
+    """Return the error for an invalid certificate; None for a valid one. It raises nothing.
 
-    @param number: OpenSSL's for what is wrong (x509_vfy.h), 0 for nothing.
+    @param number: OpenSSL's number of the fault (x509_vfy.h); 0 for none.
     @param depth: 0 for the hop's own certificate, 1 for its issuer's, and so on.
-    @param name: the name or address that the hop's own must be for.
-    @param hop: what the failure calls the hop.
+    @param name: the name or address that must be in the hop's own.
+    @param hop: the name of the hop in the error.
     """
     refusal: _Refusal | None
     try:
@@ -41,7 +41,7 @@ def judge(
             refusal = _inWords(certificate, number, depth)
         else:
             refusal = None if depth else _misnamed(certificate, name)
-    except Exception as e:  # nothing can be raised through OpenSSL
+    except Exception as e:  # an exception cannot pass through OpenSSL
         refusal = f"its certificate makes no sense: {_plain(reasonOf(e))}", causes.CERTIFICATE
     if refusal is None:
         return None
@@ -54,7 +54,7 @@ def judge(
 
 
 def isAddress(name: str) -> bool:
-    """Whether it is an address literal, which has other rules than a name."""
+    """Return whether a name is an address literal, which has other rules."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -92,7 +92,7 @@ def _inWords(certificate: X509, number: int, depth: int) -> _Refusal:
     return f"{whose} {what}", causes.CERTIFICATE
 
 
-# OpenSSL has words for them, but pyOpenSSL no way to them.
+# OpenSSL has words for these numbers, but pyOpenSSL does not offer them.
 _OTHERS = {
     7: "has a wrong signature",
     22: "has a chain that is too long",
@@ -124,19 +124,19 @@ def _misnamed(certificate: X509, name: str) -> _Refusal | None:
 
 
 def _isFor(found: str, address: bool, name: str) -> bool:
-    """Whether one of a certificate's names or addresses is that of the hop."""
+    """Return whether a name or address of a certificate is the hop's."""
     if address or isAddress(name):
         return address and isAddress(name) and found == str(ipaddress.ip_address(name))
     try:
         verify_certificate_hostname(cast(Any, _Single(found)), name)
     except (CertificateError, VerificationError, ValueError):
-        return False  # another one, or no name at all
+        return False  # another name, or an invalid one
     return True
 
 
 class _Single:
-    """As much of a certificate as service_identity looks at, with one name: with several it would
-    refuse all for one that is odd.
+    """The part of a certificate that service_identity reads, with one name. With several it would
+    reject all for one that is invalid.
     """
 
     def __init__(self, name: str) -> None:
@@ -147,7 +147,7 @@ class _Single:
 
 
 def _titleOf(name: Any) -> str:
-    """What a person would call an authority."""
+    """Return the name of an authority, for people."""
     for oid in NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME:
         for attribute in name.get_attributes_for_oid(oid):
             return _plain(str(attribute.value))
