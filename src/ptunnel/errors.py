@@ -5,22 +5,22 @@
      +-- ListenError                a local port that cannot be bound: exit 1
      +-- TunnelError                a connection that could not be made (twisted's ConnectError)
           +-- Unreachable           no connection to the hop (DNS, TCP, TLS): try another proxy,
-          |                         or, where that is allowed, none
+          |                         or no proxy, if that is allowed
           +-- LocalFailure          this machine is out of descriptors, ports or memory, or forbids
           |                         the connection: the hop is not at fault, so try no other way
-          +-- CertificateRefused    the hop was reached, but its TLS certificate is none that can
-          |                         be trusted, or it wanted one of ours
-          +-- CredentialsUnavailable    the password file, command or ticket could not be had
-          +-- ProxyFailed           the hop was reached but does not speak as a proxy must:
-          |    |                    garbage, an end of file, silence
+          +-- CertificateRefused    the hop was reached, but its TLS certificate cannot be trusted,
+          |                         or it refused ours
+          +-- CredentialsUnavailable    the password file, command or ticket cannot be used
+          +-- ProxyFailed           the hop was reached, but gave no valid answer: garbage, an end
+          |    |                    of file, silence
           |    +-- ProxyTimeout     it did not answer in time
           +-- ProxyRefused          it answered, with another status than 2xx
-          |    +-- CredentialsRefused   407: it wants credentials, or other ones
-          |    +-- TargetUnreachable    500 and its like: the proxy is well, the target is not
-          +-- TargetFailed          the target was reached, but does not come to TLS as it should
+          |    +-- CredentialsRefused   407: it asks for credentials, or for other ones
+          |    +-- TargetUnreachable    500 and the like: the proxy works, the target does not
+          +-- TargetFailed          the target was reached, but its upgrade to TLS failed
           +-- RouteFailed           each of several ways was tried; holds the failure of each
 
-A TunnelError says in one line what failed, where, and, where that is known, why.
+The message of a TunnelError is one line: what failed, where, and why, if that is known.
 """
 
 from __future__ import annotations
@@ -63,17 +63,16 @@ class ListenError(PtunnelError):
 class TunnelError(PtunnelError, ConnectError):
     """A connection that could not be made.
 
-    @ivar message: what happened, in one line and without the hint.
-    @ivar hop: the proxy (or the target, of a direct connection) as `host:port`, or "".
-    @ivar hint: what the likely cause is and what to do, or "".
-    @ivar cause: one of L{ptunnel.causes}, None where the message alone says it. Its C{id} is what
-        machines know it by.
+    @ivar message: the failure, in one line and without the hint.
+    @ivar hop: the proxy (or the target of a direct connection) as `host:port`, or "".
+    @ivar hint: the likely cause and its remedy, or "".
+    @ivar cause: one of L{ptunnel.causes}, whose C{id} is for machines; None: the message says all.
 
     A failure does not change once it is made.
     """
 
     reached = True
-    """Whether the hop had been reached; of an Unreachable nobody asks."""
+    """Whether the hop had been reached. Not meaningful for Unreachable."""
 
     def __init__(
         self, message: str, *, hop: str = "", hint: str = "", cause: Cause | None = None
@@ -93,15 +92,15 @@ class Unreachable(TunnelError):
 
 
 class LocalFailure(TunnelError):
-    """This machine or process could not make the connection, whatever the hop is like."""
+    """This machine or process could not make the connection; the hop is not at fault."""
 
     reached = False
 
 
 class CertificateRefused(TunnelError):
-    """The hop showed a TLS certificate that cannot be trusted, or wanted one and got none.
+    """The hop's TLS certificate cannot be trusted, or the hop did not get one that it accepts.
 
-    @ivar validFrom: the beginning of its validity, where that is in the future; else None.
+    @ivar validFrom: the beginning of its validity, if that is in the future; else None.
     """
 
     def __init__(
@@ -118,13 +117,13 @@ class CertificateRefused(TunnelError):
 
 
 class CredentialsUnavailable(TunnelError):
-    """The credentials for a proxy could not be had: nothing of them was sent."""
+    """The credentials for a proxy could not be read; none were sent."""
 
     reached = False
 
 
 class ProxyFailed(TunnelError):
-    """The hop was reached, but its answer to CONNECT is none that HTTP knows, or is missing."""
+    """The hop was reached, but its answer to CONNECT is missing or not valid HTTP."""
 
 
 class ProxyTimeout(ProxyFailed):
@@ -159,7 +158,7 @@ class ProxyRefused(TunnelError):
         self.body = body
 
     def explained(self, cause: Cause, hint: str) -> Self:
-        """The same refusal with another cause and hint."""
+        """Return the same refusal with another cause and hint."""
         return type(self)(
             self.message,
             status=self.status,
@@ -176,7 +175,7 @@ class ProxyRefused(TunnelError):
 
 
 class CredentialsRefused(ProxyRefused):
-    """407: the proxy wants credentials and has none, or does not accept those that it got."""
+    """407: the proxy asks for credentials, or rejects those that it got."""
 
 
 class TargetUnreachable(ProxyRefused):
@@ -219,7 +218,7 @@ _PORTS = (
     "it has no local port left for connections to that address; "
     "see net.ipv4.ip_local_port_range, and how many are open (ss -s)"
 )
-# What this machine or process may run out of as it connects, and what then helps.
+# Resources that this machine or process may run out of, each with its remedy.
 _SHORTAGES = {
     errno.EMFILE: "the process has all the open files that it may have; "
     "raise RLIMIT_NOFILE (LimitNOFILE, ulimit -n), or lower max-connections",
@@ -235,7 +234,7 @@ _FORBIDDEN = (errno.EPERM, errno.EACCES)
 
 
 def reasonOf(error: BaseException | None) -> str:
-    """Why a connection failed, in a few words, from what Twisted or the system raised."""
+    """Return a few words for an error of Twisted or the system: why a connection failed."""
     if isinstance(error, TunnelError):
         return str(error)
     for kinds, words in _IN_WORDS.items():
@@ -253,11 +252,11 @@ def reasonOf(error: BaseException | None) -> str:
 def cannotReach(
     error: BaseException, hop: str, *, target: bool = False
 ) -> Unreachable | LocalFailure:
-    """What a connection over TCP that could not be made is to be called.
+    """Return the error for a TCP connection that could not be made.
 
-    @param error: what Twisted or the system raised.
-    @param hop: where it was to lead, as `host:port`; "": to the proxy.
-    @param target: whether that is the target, of a direct connection, and no proxy.
+    @param error: the error of Twisted or the system.
+    @param hop: the other end, as `host:port`; "": the proxy.
+    @param target: whether that is the target of a direct connection and not a proxy.
     """
     number = _numberOf(error) or 0
     if number in _FORBIDDEN or number in _SHORTAGES:
@@ -273,27 +272,27 @@ def cannotReach(
 
 
 def noAnswer(hop: str, seconds: float, *, target: bool = False) -> Unreachable:
-    """The failure of a connection that was not made in time.
+    """Return the error for a connection that was not made in time.
 
-    @param hop: where it was to lead, as `host:port`; "": to the proxy.
+    @param hop: the other end, as `host:port`; "": the proxy.
     @param seconds: the time that it had.
-    @param target: whether that is the target, of a direct connection, and no proxy.
+    @param target: whether that is the target of a direct connection and not a proxy.
     """
     return _unreachable(hop, target, f"timed out after {seconds:g} s", causes.NO_ANSWER)
 
 
 def isShortage(error: BaseException | None) -> bool:
-    """Whether it is for want of descriptors, ports or memory of this machine's own."""
+    """Return whether this machine lacks descriptors, ports or memory."""
     return _numberOf(error) in _SHORTAGES
 
 
 def isLocal(error: BaseException | None) -> bool:
-    """Whether it says something of this machine, and nothing of the hop."""
+    """Return whether an error is about this machine and not about the hop."""
     return isShortage(error) or _numberOf(error) in _FORBIDDEN
 
 
 def remedyOf(error: BaseException | None) -> str:
-    """What helps against a shortage of this machine's own, or ""."""
+    """Return the remedy for a shortage of this machine; "" for other errors."""
     return _SHORTAGES.get(_numberOf(error) or 0, "")
 
 
@@ -316,6 +315,6 @@ def _who(hop: str, target: bool) -> str:
 
 
 def _numberOf(error: BaseException | None) -> int | None:
-    """The system's number of an error, where it has one."""
+    """Return the system's number of an error; None if it has none."""
     number = getattr(error, "osError", None) or getattr(error, "errno", None)
     return number if isinstance(number, int) else None

@@ -1,4 +1,4 @@
-"""Whether a file has changed, without reading it."""
+"""Detects that a file has changed, without reading it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ Stamp = tuple[int, int, int]
 
 
 def stampOf(path: str) -> Stamp | None:
-    """The file's time of modification (ns), size (bytes) and inode, which differ after a change.
+    """Return a file's modification time (ns), size (bytes) and inode, which differ after a change.
 
-    @return: None where there is no file to be seen.
+    @return: None if the file is missing or cannot be looked at.
     """
     try:
         status = os.stat(path)

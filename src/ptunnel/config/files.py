@@ -1,6 +1,6 @@
 """Config and password files as text.
 
-The errors say only what is wrong; whoever knows which file it is puts its name before that.
+The errors name only the fault. The caller puts the name of the file before it.
 """
 
 from __future__ import annotations

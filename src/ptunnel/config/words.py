@@ -1,7 +1,7 @@
 """Parsers of durations, numbers, names and headers; and the quoting of mistakes.
 
-A parser's L{ConfigError} is `"the text": what is wrong; what would be right`, and whoever knows
-where the text stood puts that before it.
+A parser's L{ConfigError} is `"the text": what is wrong; what would be right`. The caller puts the
+place of the text before it.
 """
 
 from __future__ import annotations

@@ -18,14 +18,14 @@ BLOCK = 64 * 1024
 
 
 def noise(size: int) -> Iterator[bytes]:
-    """So many bytes in which a gap, a repetition or a wrong order shows."""
+    """Yield so many bytes, in which a gap, a repetition or a wrong order can be detected."""
     random = os.urandom(BLOCK - 8)
     for start in range(0, size, BLOCK):
         yield (start.to_bytes(8, "big") + random)[: size - start]
 
 
 def epilogue(count: int, digest: str) -> bytes:
-    """What the echo server says when its client has ended."""
+    """Return the last line of the echo server, after its client has ended."""
     return f"That was {count:,} bytes, SHA-256 {digest}.\n".encode()
 
 

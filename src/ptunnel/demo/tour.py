@@ -1,4 +1,4 @@
-"""What `ptunnel demo` shows: a proxy, two servers, a tunnel to each, and the main job done on them.
+"""The tour of `ptunnel demo`: a proxy, two servers, a tunnel to each, and the main job done.
 
 Tour is also an example of a program that imports ptunnel.
 """

@@ -73,8 +73,8 @@ class Imap(Lines):
 class Pop3(Lines):
     """POP3 (RFC 2595 section 4).
 
-    The client is not shown the greeting's timestamp, so it cannot use APOP: whoever could choose
-    the timestamp would learn about the password from the answer.
+    The client is not shown the greeting's timestamp, so it cannot use APOP: an attacker who could
+    choose the timestamp would learn about the password from the answer.
     """
 
     name = "pop3"

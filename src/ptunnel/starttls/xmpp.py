@@ -20,8 +20,10 @@ _Event = tuple[int, str, str]
 
 
 class Xmpp(Upgrade):
-    """What the server sends is given to the parser tag by tag, so that what is behind <proceed/>
-    is noticed: every tag ends in `>`.
+    """XMPP (RFC 6120 section 5).
+
+    The server's bytes are parsed tag by tag (every tag ends in `>`), so that bytes behind
+    <proceed/> are noticed.
     """
 
     name = "xmpp"
@@ -30,7 +32,7 @@ class Xmpp(Upgrade):
 
     def __init__(self, host: str) -> None:
         """
-        @param host: the domain of the users, which is what the stream is addressed to.
+        @param host: the domain of the users, to which the stream is addressed.
         """
         super().__init__(host)
         self._events: list[_Event] = []
