@@ -238,7 +238,7 @@ class Greeting(Protocol):
 
     @property
     def mayEnd(self) -> bool:
-        """Whether the direction to the target can end alone."""
+        """True if the direction to the target can end alone."""
         return self.ending is None and canHalfClose(cast(Any, self.transport))
 
     def end(self) -> Deferred[bytes]:
@@ -249,7 +249,7 @@ class Greeting(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether the connection ended in order."""
+        """True if the connection ended in order."""
         return self.ending is not None and bool(self.ending.check(ConnectionDone))
 
     def enough(self) -> None:

@@ -1,7 +1,7 @@
-"""What strangers say, as a part of a log line: secrets masked, then markup and control characters
-taken out, then cut. Masking comes first, since what is cut could hide a secret from the mask.
+"""Makes texts of strangers fit for a log line: masks secrets, then removes markup and control
+characters, then cuts. Masking comes first, because a cut could hide a secret from it.
 
-Proxies send back what they were told, in the spelling of the page that they put it into.
+Proxies send credentials back, in the spelling of the page that quotes them.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ptunnel.text import flat
 
-# How much of a refusal is worth a place in a log line, in characters: of its body, of its reason.
+# The most characters of a refusal in a log line: of its body, of its reason.
 MAX_EXCERPT = 512
 MAX_REASON = 200
 
 MASK = "***"
-# A secret of so few bytes may stand in any text by chance, so it is not looked for.
+# A secret of fewer bytes may be in any text by chance, so it is not looked for.
 MIN_SECRET = 4
-# What is so long in a header's value is no word.
+# A part of a header's value of this length is not taken for a word.
 _TOKEN = 8
-# How many bytes one byte of a secret takes at most: an entity within an entity, `&amp;#x00065;`.
+# The most bytes that one byte of a secret takes: an entity within an entity, `&amp;#x00065;`.
 _WIDEST = 13
-# How much is looked at to find the excerpt: error pages begin with a style sheet, as a rule.
+# The bytes that are searched for the excerpt: most error pages begin with a style sheet.
 _LOOKED_AT = 4096
 # Spellings within spellings: an entity, in a URL, in JSON.
 _LAYERS = 3
@@ -48,32 +48,33 @@ _UNFINISHED = re.compile(r"(?:%[0-9A-Fa-f]?|&[#0-9A-Za-z]{0,32}|\\[^\\\s]{0,9}|[
 
 
 def room(secrets: Sequence[bytes]) -> int:
-    """How many bytes of a text L{excerpt} needs at most. What begins within its part that may be
-    shown, and is secret, has then come whole.
+    """Return the most bytes of a text that L{excerpt} needs. They hold all of a secret that begins
+    in the part that may be shown.
     """
     return _LOOKED_AT + _WIDEST * max(map(len, secrets), default=0)
 
 
 def oneLine(said: bytes, secrets: Sequence[bytes] = (), limit: int = MAX_EXCERPT) -> str:
-    """A text on one line, without secrets and control characters, of at most so many characters.
+    """Return a text on one line, without secrets and control characters, and cut.
 
-    @param secrets: what the text may not show, in whatever spelling.
+    @param secrets: the secrets to mask, in any spelling.
+    @param limit: the most characters.
     """
     return _unlessSplit(flat(masked(said, secrets)), secrets)[:limit]
 
 
 def excerpt(page: bytes, secrets: Sequence[bytes] = ()) -> str:
-    """The beginning of a page as L{oneLine}, without its markup.
+    """Return the beginning of a page as L{oneLine}, without its markup.
 
-    @param page: all of it, or at least its first L{room} bytes.
+    @param page: the whole page, or at least its first L{room} bytes.
     """
     shown = masked(page, secrets, _LOOKED_AT)
     return _unlessSplit(flat(_MARKUP.sub(" ", shown)), secrets)[:MAX_EXCERPT]
 
 
 def _unlessSplit(text: str, secrets: Sequence[bytes]) -> str:
-    """A text, or a mask in its place where a secret stands in it with something between its
-    letters: markup, a line's end, what is not seen.
+    """Return a text, or a mask for all of it if it contains a secret that is interrupted by markup,
+    line ends or invisible characters.
     """
     long = [_joined(secret.decode("utf-8", "replace")) for secret in secrets]
     long = [secret for secret in long if len(secret) >= _TOKEN]
@@ -88,8 +89,8 @@ def _joined(text: str) -> str:
 
 
 def maskedHead(head: bytes, secrets: Sequence[bytes] = ()) -> list[str]:
-    """The lines of an answer's head, as L{oneLine} but of any length; its beginning where it is
-    long. A line that goes on in the next one (RFC 9112 section 5.2) is one.
+    """Return the first lines of an answer's head, as L{oneLine} but of any length. A line that is
+    continued in the next one (RFC 9112 section 5.2) is one.
     """
     whole = re.sub(rb"\r?\n[ \t]+", b" ", head)
     shown = masked(whole[: room(secrets)], secrets, _LOOKED_AT)
@@ -97,19 +98,19 @@ def maskedHead(head: bytes, secrets: Sequence[bytes] = ()) -> list[str]:
 
 
 def secretsOf(value: bytes) -> tuple[bytes, ...]:
-    """What is secret of a header's value that a user set: all of it, and the parts of it that are
-    long enough not to be words: `Bearer` is none, the token behind it is.
+    """Return the secrets in a header's value that a user set: the whole value, and its parts that
+    are too long for words. Of `Bearer TOKEN`, only the token is one.
     """
     parts = re.split(rb"[\s,;:=\"']+", value)
     return (value, *(part for part in parts if len(part) >= _TOKEN), *parts[1:2])
 
 
 def masked(said: bytes, secrets: Sequence[bytes], limit: int | None = None) -> str:
-    """A text with a mask in the place of each secret, however it is spelled: as it is, in base64
-    alone or amid other text, in hexadecimal; with percents, HTML entities or backslashes; in upper
-    or lower case. The beginning of a secret at the text's end is one as well.
+    """Return a text with a mask for each secret in any spelling: plain, in base64 alone or amid
+    other text, in hexadecimal; with percents, HTML entities or backslashes; in upper or lower case.
+    The beginning of a secret at the end of the text is masked too.
 
-    @param limit: how many of its characters are wanted; None: all.
+    @param limit: the number of characters needed; None: all.
     """
     text = said.decode("utf-8", "surrogateescape")
     kept: list[str] = []
@@ -125,12 +126,12 @@ def masked(said: bytes, secrets: Sequence[bytes], limit: int | None = None) -> s
 
 
 def _hidden(text: str, secrets: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Where secrets stand in a text: starts and ends."""
+    """Yield the start and end of each secret in a text."""
     forms = sorted({f for s in secrets for f in _forms(s)}, key=len, reverse=True)
     if not forms:
         return
     pattern = re.compile("|".join(map(_anyCase, forms)), re.IGNORECASE)
-    # What the end cuts off may look like another escape: `&#83` for `&#8364;`.
+    # A cut escape at the end may look like another one: `&#83` for `&#8364;`.
     for whole in dict.fromkeys((text, _UNFINISHED.sub("", text))):
         for shown, spans in _layers(whole):
             for match in pattern.finditer(shown):
@@ -141,12 +142,12 @@ def _hidden(text: str, secrets: Sequence[bytes]) -> Iterator[tuple[int, int]]:
 
 
 def _forms(secret: bytes) -> Iterator[str]:
-    """The forms of a secret that no escapes make."""
+    """Yield the forms of a secret other than by escapes."""
     if len(secret) < MIN_SECRET:
         return
     plain = secret.decode("utf-8", "surrogateescape")
-    yield plain.rstrip("=") or plain  # the padding of base64 is often left out
-    for shown, _ in _layers(plain):  # what looks like an escape in it is taken for one
+    yield plain.rstrip("=") or plain  # the padding of base64 is often omitted
+    for shown, _ in _layers(plain):  # parts of it may look like escapes
         if len(shown) >= MIN_SECRET:
             yield shown
     yield plain.replace(" ", "+")
@@ -154,7 +155,7 @@ def _forms(secret: bytes) -> Iterator[str]:
     with contextlib.suppress(UnicodeEncodeError):
         yield plain.encode("latin-1").decode("utf-8", "surrogateescape")
     yield secret.hex()
-    for offset in range(3):  # bits of the neighbours are in the characters at both ends
+    for offset in range(3):  # the characters at both ends hold bits of the neighbours
         first, last = -(-offset * 4 // 3), (offset + len(secret)) * 4 // 3
         core = b64encode(b"\0" * offset + secret)[first:last].decode()
         if len(core) > MIN_SECRET:
@@ -162,13 +163,13 @@ def _forms(secret: bytes) -> Iterator[str]:
 
 
 def _anyCase(form: str) -> str:
-    """A pattern for a form; base64 has another alphabet for URLs."""
+    """Return a pattern for a form, which also matches the alphabet of base64 for URLs."""
     escaped = re.escape(form)
     return re.sub(r"\\[+]|\\-|-", "[+-]", re.sub(r"[/_]", "[/_]", escaped))
 
 
 def _begun(text: str, forms: Sequence[str]) -> int:
-    """Where the beginning of a secret stands that the text's end cuts off; else its length."""
+    """Return the start of a secret that the end of the text cuts off; else the text's length."""
     lowered = _UNFINISHED.sub("", text).lower()
     at = len(text)
     for form in (form.lower() for form in forms):
@@ -185,8 +186,8 @@ _Spans = list[tuple[int, int]]
 
 
 def _layers(text: str) -> Iterator[tuple[str, _Spans]]:
-    """A text, and the same without one layer of escapes after the other; and for each of their
-    characters where it comes from.
+    """Yield a text, then the same with one more layer of escapes decoded each time; and the origin
+    of each character in the text.
     """
     spans = [(at, at + 1) for at in range(len(text))]
     yield text, spans
@@ -199,9 +200,9 @@ def _layers(text: str) -> Iterator[tuple[str, _Spans]]:
 
 
 def _decoded(text: str, spans: _Spans) -> tuple[str, _Spans]:
-    """A text without one layer of escapes.
+    """Decode one layer of escapes.
 
-    @param spans: where each of its characters comes from.
+    @param spans: the origin of each character.
     """
     parts: list[str] = []
     origins: _Spans = []
