@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
     IStreamClientEndpoint,
+    ITransport,
 )
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -27,7 +28,7 @@ from ptunnel.connect.request import ConnectRequest
 from ptunnel.errors import TunnelError, cannotReach, noAnswer
 from ptunnel.net.attempt import TALKING, Attempt, Speaker
 from ptunnel.net.deadlines import Sweep
-from ptunnel.net.transports import abort
+from ptunnel.net.transports import abort, isSocket, setReceiver
 from ptunnel.tls import tlsFailure
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
@@ -91,7 +92,7 @@ class ConnectAttempt(Attempt):
             hop=hop.name,
             answerable=hop.login is not None,
             secrets=request.secrets,
-            heard=self.heard(request.secrets),
+            heard=None if self.trace is None else self.heard(request.secrets),
         )
         self.dial(hop.endpoint)
 
@@ -183,10 +184,9 @@ class ConnectAttempt(Attempt):
 
 @implementer(IHalfCloseableProtocol)
 class ProxyConnection(Speaker):
-    """Speaks CONNECT, then hands its transport to the inner protocol and passes all on to it.
-
-    It says that it can half-close, whatever the inner protocol can, because Twisted's wrappers ask
-    once, before there is an inner protocol.
+    """Speaks CONNECT, then hands its transport to the inner protocol. Where that is not a socket's,
+    it stays and passes all on: a wrapper asks its protocol once what it can do, before there is an
+    inner one. So it says that it can half-close, whatever the inner protocol can.
 
     @ivar isWithin: whether it goes through another proxy, whose TLS is not this one's.
     """
@@ -217,9 +217,13 @@ class ProxyConnection(Speaker):
                 self.handOver(outcome.leftover)
 
     def giveTo(self, inner: IProtocol) -> None:
-        self._inner = inner
         if isinstance(inner, ProxyConnection):
             inner.isWithin = True
+        transport = cast(ITransport, self.transport)
+        if isSocket(transport):
+            setReceiver(transport, inner)  # this one is not needed any more
+        else:
+            self._inner = inner
 
     def readConnectionLost(self) -> None:
         if self._inner is None:

@@ -81,6 +81,16 @@ class Socket(tcp.Connection):
         if self.interest:
             super().stopWriting()
 
+    def connectionLost(self, reason: Failure) -> None:
+        if reason is not connectionDone or self.interest or self.producer is not None:
+            super().connectionLost(reason)
+        elif self.connected:  # the same, for what ends in order and nobody watches any more
+            protocol, skt = self.protocol, self.socket
+            self.connected, self.disconnected = 0, 1
+            del self.protocol, self.socket, self.fileno
+            skt.close()
+            protocol.connectionLost(reason)
+
     def hangUp(self) -> None:
         """Close it at once, not in the reactor's next turn. Unsent bytes are dropped."""
         self.connectionLost(connectionDone)
@@ -161,11 +171,12 @@ class SocketEndpoint:
         found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, numeric)[0]
         self._family: int = found[0]
         self._sockaddr: tuple[Any, ...] = found[4]
+        self._address = _address(self._sockaddr)
         self._watch = watchOf(reactor)
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        dial = _Dial(self._watch, self._family, self._sockaddr, protocolFactory)
+        dial = _Dial(self._watch, self._family, self._sockaddr, self._address, protocolFactory)
         if self._timeout is not None:
             dial.done.addTimeout(self._timeout, self._watch, _timedOut)  # type: ignore[arg-type]
         return dial.done
@@ -211,11 +222,13 @@ class _Dial:
         watch: Watch,
         family: int,
         sockaddr: tuple[Any, ...],
+        address: IPv4Address | IPv6Address,
         factory: IProtocolFactory,
     ) -> None:
         self.done: Deferred[IProtocol] = Deferred(self._cancelled)
         self._watch = watch
         self._sockaddr = sockaddr
+        self._address = address
         self._factory = factory
         try:
             skt = self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -245,7 +258,7 @@ class _Dial:
             here = _show(self._socket.getsockname())
             trace(f"TCP: connected to {_show(self._sockaddr)} from {here}")
         try:
-            protocol = self._factory.buildProtocol(_address(self._sockaddr))
+            protocol = self._factory.buildProtocol(self._address)
             if protocol is None:
                 raise NoProtocol()
         except Exception:
@@ -287,4 +300,4 @@ class _Dial:
 
     def _cancelled(self, done: Deferred[IProtocol]) -> None:
         self._close()
-        done.errback(ConnectingCancelledError(_address(self._sockaddr)))
+        done.errback(ConnectingCancelledError(self._address))

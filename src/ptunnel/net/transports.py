@@ -19,6 +19,7 @@ from twisted.internet.interfaces import (
     ITransport,
     IUNIXTransport,
 )
+from twisted.internet.tcp import Connection
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from ptunnel.twisted_private import bufferedBytes, silence, unencryptedBytes
@@ -98,6 +99,11 @@ def abort(transport: ITransport | None) -> None:
         silence(inner)
         inner = inner.transport
     getattr(inner, "abortConnection", inner.loseConnection)()
+
+
+def isSocket(transport: Any) -> bool:
+    """Whether this is a plain socket's transport. It looks its protocol up at each event."""
+    return isinstance(transport, Connection) and not transport.TLS
 
 
 def isSecure(transport: Any) -> bool:

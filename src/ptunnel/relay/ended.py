@@ -8,8 +8,7 @@ from typing import Literal, get_args
 Cause = Literal["end", "reset", "cut", "idle", "half-close", "linger", "closed", "aborted"]
 
 # Which later causes replace the cause with which the end began.
-_OVERRIDES: dict[Cause | None, frozenset[Cause]] = {
-    None: frozenset(get_args(Cause)),
+_OVERRIDES: dict[Cause, frozenset[Cause]] = {
     "end": frozenset(get_args(Cause)) - {"end"},
     "idle": frozenset({"linger"}),
     "half-close": frozenset({"linger"}),
@@ -17,8 +16,8 @@ _OVERRIDES: dict[Cause | None, frozenset[Cause]] = {
 }
 
 
-def overrides(later: Cause, cause: Cause | None) -> bool:
-    """Return whether a later cause replaces the one with which the end began; None: none yet."""
+def overrides(later: Cause, cause: Cause) -> bool:
+    """Return whether a later cause replaces the one with which the end began."""
     return later in _OVERRIDES.get(cause, ())
 
 

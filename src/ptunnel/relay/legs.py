@@ -16,10 +16,10 @@ def firstLegs(joint: Joint, a: ITransport, b: ITransport, inKernel: bool) -> tup
 
 
 def mayBeFaster(one: Leg, two: Leg) -> bool:
-    """Return whether these are first legs for which there may be faster ones a turn later: by
-    producers, where one is TLS over a socket.
+    """Return whether there may be faster legs than these by producers a turn later: where one is
+    TLS over a socket.
     """
-    return type(one) is Leg and (isTls(one.transport) or isTls(two.transport))
+    return isTls(one.transport) or isTls(two.transport)
 
 
 def fasterLegs(one: Leg, two: Leg) -> tuple[Leg, Leg] | None:

@@ -131,7 +131,7 @@ class Leg:
         self._closeIfFinished()
 
     def connectionLost(self, reason: Failure) -> None:
-        clean = self._endedInOrder(reason)
+        clean = reason is connectionDone or self._endedInOrder(reason)
         self.lost = self.wroteLast = True
         try:
             self._previous.connectionLost(reason)
@@ -144,7 +144,7 @@ class Leg:
         What TCP does behind a close_notify does not matter: it may reset the connection because our
         own came too late.
         """
-        if reason is connectionDone or reason.check(ConnectionDone):
+        if reason.check(ConnectionDone):
             return True
         isBroken = reason.check("OpenSSL.SSL.Error")  # to OpenSSL an alert is a goodbye too
         return self.secure and not isBroken and hasSaidGoodbye(self.transport)

@@ -94,7 +94,7 @@ class Splice:
         self.done: Deferred[Ended] = Deferred(self._cancelled)
         self.legs: tuple[Leg, ...] = ()
         one, two = firstLegs(self, a, b, terms.inKernel)
-        self._mayBeFaster = terms.inKernel and mayBeFaster(one, two)
+        self._mayBeFaster = terms.inKernel and type(one) is Leg and mayBeFaster(one, two)
         self._start(one, two)
         sweep.add(self._timeouts)
         if self._mayBeFaster:
@@ -204,7 +204,7 @@ class Splice:
         return hasEnded and leg.secure and leg is self.legs[0]
 
     def _note(self, cause: Cause, leg: Leg | None) -> None:
-        if overrides(cause, self._cause):
+        if self._cause is None or overrides(cause, self._cause):
             self._cause = cause
             if leg is not None:
                 self._first = self.legs.index(leg)

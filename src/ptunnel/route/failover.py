@@ -32,9 +32,9 @@ from ptunnel.net.deadlines import clockOf
 from ptunnel.route.health import Health
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Way:
-    """One way to a target.
+    """One way to a target. Each is equal to itself only.
 
     @ivar name: its name in logs: that of the proxy.
     @ivar endpoint: leads to the target.
@@ -93,21 +93,23 @@ class Route:
         self._resting: dict[Way, float] = {}  # until when
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        ways = self._ordered()
-        ill = {way for way in ways if way.health is not None and way.health.trouble}
-        if len(ill) == len(ways):
-            ill = set()  # no way is well: try them all
-        passed = {way for way in ill if way.health is not None and way.health.passedOver()}
+        ways = self._ordered() if self._resting else self._ways
+        passed = self._passed(ways) if len(ways) > 1 else frozenset()
         connecting = _Search(self, ways, passed, protocolFactory).next()
         return fail(connecting) if isinstance(connecting, TunnelError) else connecting
+
+    def _passed(self, ways: Sequence[Way]) -> Set[Way]:
+        """Return the ways that are passed over now: none where no way is well."""
+        ill = {way for way in ways if way.health is not None and way.health.trouble}
+        if len(ill) == len(ways):
+            return frozenset()
+        return {way for way in ill if way.health is not None and way.health.passedOver()}
 
     def _ordered(self) -> Sequence[Way]:
         """Return the ways, with resting proxies after the others.
 
         None moves past a direct way, which may be tried only after those before it.
         """
-        if not self._resting:
-            return self._ways
         now = clockOf(self._clock).seconds()
         resting = {way for way, until in self._resting.items() if now < until}
         runs = groupby(self._ways, lambda way: way.direct)
@@ -115,7 +117,8 @@ class Route:
 
     def connected(self, way: Way, failures: Sequence[tuple[Way, TunnelError]]) -> None:
         """Note that a way led to the target, after these failures of others."""
-        self._serves(way)
+        if self._outdone:
+            self._serves(way)
         for other, error in failures:
             if _isOutdone(error):
                 self._couldNot(other, error, way)

@@ -117,7 +117,7 @@ class Session(Protocol):
             connecting = tunnel.endpoint.connect(outgoing)
         except Exception:
             connecting = fail()
-        self.enter(CONNECTING, connecting)
+        self._pending = connecting
         connecting.addCallbacks(self._connected, self._failed)
         connecting.addErrback(self._bug)
 
@@ -168,7 +168,8 @@ class Session(Protocol):
             abort(there)
             raise
         self.enter(INTRODUCING, introducing)
-        self._deliver()
+        if self._early:
+            self._deliver()
         introducing.addCallbacks(lambda _: self._join(there), self._failed)
         introducing.addErrback(self._bug)
 
@@ -183,13 +184,13 @@ class Session(Protocol):
         self.enter(JOINED)
         tunnel.sweep.discard(self)
         splice.done.addCallback(self._account)
-        self._deliver()
+        if self._early:
+            self._deliver()
 
     def _deliver(self) -> None:
         """Give what came early to whoever receives from the client now."""
-        if self._early:
-            early, self._early = self._early, b""
-            receiverOf(self.transport, self).dataReceived(early)
+        early, self._early = self._early, b""
+        receiverOf(self.transport, self).dataReceived(early)
 
     def _account(self, ended: Ended) -> None:
         self._end()

@@ -97,11 +97,12 @@ class TunnelFactory(ServerFactory):
         """A session for a client, or what closes the connection of one that is not to be served.
         (To build nothing would raise in whatever wraps a client's TLS.)
         """
-        return Session(self, addr) if self._admission.admit(addr, self.served) else _Refused()
+        served = len(self.sessions) - len(self._turnedAway)
+        return Session(self, addr) if self._admission.admit(addr, served) else _Refused()
 
     @property
     def served(self) -> int:
-        """How many sessions there are, without those that were turned away and have not gone."""
+        """How many sessions there are, without those that were turned away and are still here."""
         return len(self.sessions) - len(self._turnedAway)
 
     def began(self, session: Session) -> None:
