@@ -105,7 +105,7 @@ INSIDE = {
         ("dial",),
         ("sockets",),
         ("attempt", "epoll"),
-        ("addresses", "backoff", "deadlines", "descriptors", "names", "transports"),
+        ("addresses", "backoff", "deadlines", "descriptors", "names", "phases", "transports"),
         ("net",),
     ),
     "log": (("log",), ("excerpts", "spool")),

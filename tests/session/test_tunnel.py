@@ -198,7 +198,9 @@ class FailureTests(TunnelCase):
             self.logged(),
             [
                 "warn: imap: 192.0.2.1:5001 gets no tunnel: connection refused",
-                "warn: imap: [2001:db8::1]:7 gets no tunnel: too many open files",
+                "warn: imap: [2001:db8::1]:7 gets no tunnel: too many open files "
+                "(the process has all the open files that it may have; raise RLIMIT_NOFILE "
+                "(LimitNOFILE, ulimit -n), or lower max-connections)",
             ],
         )
 
@@ -391,10 +393,13 @@ class BugTests(TunnelCase):
             patch = self.patch(module, "Splice", short)
             client, target = self.connected()
             patch.restore()
-            self.assertEqual((client.how, target.how), (["abortConnection"], ["abortConnection"]))
+            self.assertEqual(
+                (client.how, target.how), (["loseWriteConnection"], ["abortConnection"])
+            )
             [line] = self.logged()
             why = os.strerror(number).lower()
             self.assertIn(f"warn: imap: 192.0.2.1:5001 gets no tunnel: {why} (it ", line)
+            client.end()
             self.assertEqual(self.tunnel.sessions, set())
 
     def test_aConnectionThatCannotBeSplicedIsClosedOnBothSides(self) -> None:

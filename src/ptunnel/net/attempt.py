@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from ptunnel.log import Trace, traceOf
 from ptunnel.net.deadlines import Patient, PatientCall, clockOf
+from ptunnel.net.phases import Phased
 from ptunnel.net.transports import abort, receiverOf, setReceiver
 
 
@@ -42,14 +43,13 @@ class Phase(Enum):
 NEW, DIALLING, TALKING, ASKING, CONNECTED, FAILED = Phase
 
 
-class Attempt(Factory):
+class Attempt(Phased, Factory):
     """The life of one attempt, and the factory of its connections.
 
     A subclass implements `begin`, `speaker`, `connected` and `expired`.
 
     @ivar inner: the factory of the protocol that gets the connection.
     @ivar trace: gets a line for each step; None: none.
-    @ivar phase: changed by `enter` only.
     @ivar over: it has succeeded or failed.
     @ivar connection: the newest connection's protocol, until the attempt is over.
     """
@@ -60,7 +60,6 @@ class Attempt(Factory):
     trace: Trace | None = None
     connection: Speaker | None = None
     _result: Deferred[IProtocol] | None = None
-    _pending: Deferred[Any] | None = None
     _timer: PatientCall | None = None
 
     def __init__(self, inner: IProtocolFactory, address: IAddress) -> None:
@@ -71,8 +70,8 @@ class Attempt(Factory):
             self.trace = trace
         self.address = address
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} to {self.address}: {self.phase.value}>"
+    def subject(self) -> str:
+        return str(self.address)
 
     def start(self) -> Deferred[IProtocol]:
         """Begin; to be called once.
@@ -83,11 +82,6 @@ class Attempt(Factory):
         result = self._result = Deferred(self._cancelled)
         self.begin()
         return result
-
-    def enter(self, phase: Phase, pending: Deferred[Any] | None = None) -> None:
-        """@param pending: what the phase waits for; it is cancelled if the attempt fails in it."""
-        self.phase = phase
-        self._pending = pending
 
     def dial(
         self, endpoint: IStreamClientEndpoint, factory: IProtocolFactory | None = None

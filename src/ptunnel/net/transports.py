@@ -101,6 +101,18 @@ def abort(transport: ITransport | None) -> None:
     getattr(inner, "abortConnection", inner.loseConnection)()
 
 
+def endInOrder(transport: Any) -> None:
+    """End a connection so that its peer sees an end, and not the reset that closing over what it
+    has sent would give it. Where one direction can end alone, the peer's end is waited for, and its
+    bytes are read.
+    """
+    if canHalfClose(transport):
+        transport.loseWriteConnection()
+        transport.resumeProducing()
+    else:
+        transport.loseConnection()
+
+
 def isSocket(transport: Any) -> bool:
     """Whether this is a plain socket's transport. It looks its protocol up at each event."""
     return isinstance(transport, Connection) and not transport.TLS

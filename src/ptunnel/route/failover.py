@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IProtocol,
@@ -176,7 +176,10 @@ class _Search:
             elif not way.direct or all(isinstance(f, Unreachable) for _, f in self._failures):
                 if self._trace is not None:
                     self._trace(f"way {way.name}: tried")
-                connecting = maybeDeferred(way.endpoint.connect, self._factory)
+                try:
+                    connecting = way.endpoint.connect(self._factory)
+                except Exception:
+                    connecting = fail()
                 connecting.addCallbacks(
                     self._connected, self._failed, callbackArgs=(way,), errbackArgs=(way,)
                 )

@@ -13,11 +13,12 @@ from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStre
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from ptunnel.errors import isShortage, reasonOf, remedyOf
+from ptunnel.errors import TunnelError, isShortage, reasonOf, remedyOf
 from ptunnel.log import Log, Trace
 from ptunnel.net.addresses import clientName
 from ptunnel.net.deadlines import Sweep
-from ptunnel.net.transports import abort, canHalfClose, receiverOf
+from ptunnel.net.phases import Phased
+from ptunnel.net.transports import abort, endInOrder, receiverOf
 from ptunnel.relay.ended import Ended
 from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
@@ -77,11 +78,8 @@ class Tunnel(Interface):
     def ended(self, session: Session) -> None: ...
 
 
-class Session(Protocol):
-    """One client of a tunnel.
-
-    @ivar phase: changed by `enter` only.
-    """
+class Session(Phased, Protocol):
+    """One client of a tunnel."""
 
     transport: Any
     phase = CONNECTING
@@ -97,19 +95,15 @@ class Session(Protocol):
         self._splice: Splice | None = None
         self._trace: Trace | None = None
 
-    def __repr__(self) -> str:
-        return f"<Session of {self._name()}: {self.phase.value}>"
-
-    def enter(self, phase: Phase, pending: Deferred[Any] | None = None) -> None:
-        """@param pending: what the phase waits for; it is cancelled if the client leaves in it."""
-        self.phase = phase
-        self._pending = pending
-
     def connectionMade(self) -> None:
         tunnel = self._tunnel
         tunnel.began(self)
         tunnel.sweep.add(self)
-        outgoing = self._traced() if tunnel.log.debugs else tunnel.outgoing
+        outgoing = tunnel.outgoing
+        trace = self._trace = tunnel.log.trace(tunnel.name)
+        if trace is not None:
+            trace(f"{clientName(self._client)} is accepted")
+            outgoing = Outgoing(trace)
         # Not a byte of the client is read before there is somewhere to send it.
         self.transport.pauseProducing()
         # It may fire at once, or raise where it should have failed.
@@ -118,15 +112,7 @@ class Session(Protocol):
         except Exception:
             connecting = fail()
         self._pending = connecting
-        connecting.addCallbacks(self._connected, self._failed)
-        connecting.addErrback(self._bug)
-
-    def _traced(self) -> Outgoing:
-        """Begin a trace; what hands it on to the endpoint."""
-        trace = self._trace = self._tunnel.log.trace(self._tunnel.name)
-        if trace is not None:
-            trace(f"{clientName(self._client)} is accepted")
-        return Outgoing(trace)
+        connecting.addCallback(self._connected).addErrback(self._failed)
 
     def dataReceived(self, data: bytes) -> None:
         """Keep what comes although the client is paused: it stood behind a PROXY header, in the
@@ -170,8 +156,7 @@ class Session(Protocol):
         self.enter(INTRODUCING, introducing)
         if self._early:
             self._deliver()
-        introducing.addCallbacks(lambda _: self._join(there), self._failed)
-        introducing.addErrback(self._bug)
+        introducing.addCallback(lambda _: self._join(there)).addErrback(self._failed)
 
     def _join(self, there: Any) -> None:
         tunnel = self._tunnel
@@ -203,32 +188,20 @@ class Session(Protocol):
     def _failed(self, reason: Failure) -> None:
         if self.phase is OVER:
             return
-        if reason.check(ConnectError, ConnectingCancelledError, OSError):
-            self._say(self._tunnel.log.warning, f"gets no tunnel: {reasonOf(reason.value)}")
-            self._turnAway()
-        else:
-            self._bug(reason)
-
-    def _bug(self, reason: Failure) -> None:
         log, error = self._tunnel.log, reason.value
-        if isShortage(error):  # of epoll, as the two are joined
-            self._say(log.warning, f"gets no tunnel: {reasonOf(error)} ({remedyOf(error)})")
+        if reason.check(ConnectError, ConnectingCancelledError, OSError):
+            self._say(log.warning, f"gets no tunnel: {reasonOf(error)}{_remedy(error)}")
+            self._turnAway()
         else:
             trace = reason.getTraceback()
             log.error(self._tunnel.name, f"a bug: {error!r}", traceback=trace)
-        abort(self.transport)
+            abort(self.transport)
 
     def _turnAway(self) -> None:
-        """End the client's connection in order, so that it sees an end and not a reset, which
-        closing over what it has sent would give it."""
         self.enter(TURNED_AWAY)
         self._since = self._tunnel.clock.seconds()
         self._tunnel.turnsAway(self)
-        if canHalfClose(self.transport):
-            self.transport.loseWriteConnection()
-            self.transport.resumeProducing()
-        else:
-            self.transport.loseConnection()
+        endInOrder(self.transport)
 
     def check(self, now: float) -> None:
         """See that a client that is to be joined is still there and begins, and that one that was
@@ -246,9 +219,15 @@ class Session(Protocol):
             abort(self.transport)
 
     def _say(self, log: Callable[..., None], text: str, **fields: Any) -> None:
-        log(self._tunnel.name, f"{self._name()} {text}", **fields)
+        log(self._tunnel.name, f"{self.subject()} {text}", **fields)
 
-    def _name(self) -> str:
-        """The client as log lines name it: behind the session's number where that is traced."""
+    def subject(self) -> str:
+        """Return the client as log lines name it: behind the session's number if it is traced."""
         client = clientName(self._client)
         return client if self._trace is None else f"#{self._trace.number} {client}"
+
+
+def _remedy(error: BaseException | None) -> str:
+    """Return what to do about a shortage of this machine, such as one of epoll at the joining."""
+    isBare = isShortage(error) and not isinstance(error, TunnelError)
+    return f" ({remedyOf(error)})" if isBare else ""

@@ -29,6 +29,27 @@ class TunnelFactory(ServerFactory):
     """Listen with it, and each client is carried to where an endpoint leads.
 
     @ivar sessions: those that are connecting or running.
+
+    @param endpoint: leads to the target; it is connected once for each client.
+    @param name: what log lines call the tunnel.
+    @param idleTimeout: seconds without a byte after which a session is closed; None: never.
+    @param halfCloseTimeout: the same once one side has ended.
+    @param maxConnections: how many clients are served at once; more are closed at once. Those
+        that were turned away and have not gone yet do not count.
+    @param allow: networks whose clients are served, such as "10.0.0.0/8" or "::1"; empty: all.
+        Clients of a Unix socket are always served.
+    @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
+    @param holdEnd: whether the target sees the end of a client only when it has ended itself,
+        since a proxy on the way may end both directions at the first end.
+    @param prelude: makes what has to be said to each client before it is joined.
+    @param descriptors: the budget that sessions are part of; clients for whom none are left
+        are closed at once. None: they are not counted.
+    @param keepAlive: seconds of silence before a client or the target is probed, so that one
+        that has gone is noticed; None: they are not.
+    @param log: None: events from level "info" on.
+    @param reactor: the clock; None: the reactor, which is not imported before the first client.
+    @raise TypeError: for what is no network and no text in `allow`.
+    @raise ValueError: for a text there that is no network.
     """
 
     noisy = False
@@ -50,28 +71,6 @@ class TunnelFactory(ServerFactory):
         log: Log | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
-        """
-        @param endpoint: leads to the target; it is connected once for each client.
-        @param name: what log lines call the tunnel.
-        @param idleTimeout: seconds without a byte after which a session is closed; None: never.
-        @param halfCloseTimeout: the same once one side has ended.
-        @param maxConnections: how many clients are served at once; more are closed at once. Those
-            that were turned away and have not gone yet do not count.
-        @param allow: networks whose clients are served, such as "10.0.0.0/8" or "::1"; empty: all.
-            Clients of a Unix socket are always served.
-        @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
-        @param holdEnd: whether the target sees the end of a client only when it has ended itself,
-            since a proxy on the way may end both directions at the first end.
-        @param prelude: makes what has to be said to each client before it is joined.
-        @param descriptors: the budget that sessions are part of; clients for whom none are left
-            are closed at once. None: they are not counted.
-        @param keepAlive: seconds of silence before a client or the target is probed, so that one
-            that has gone is noticed; None: they are not.
-        @param log: None: events from level "info" on.
-        @param reactor: the clock; None: the reactor, which is not imported before the first client.
-        @raise TypeError: for what is no network and no text in `allow`.
-        @raise ValueError: for a text there that is no network.
-        """
         self.name = name
         self.endpoint = endpoint
         self.terms = Terms(idleTimeout, halfCloseTimeout, inKernel, holdEnd, keepAlive)
