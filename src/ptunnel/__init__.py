@@ -8,7 +8,6 @@ splice(transportA, transportB)                          a Deferred that fires at
 docs/embedding.md is their manual, and ptunnel.errors has their failures.
 """
 
-# Import eagerly: a lazy `splice` could resolve to the submodule.
 from ptunnel import _folder as _folder
 from ptunnel._version import __version__
 from ptunnel.auth import Credentials
@@ -16,7 +15,6 @@ from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.connect.login import Login
 from ptunnel.relay.ended import Ended
 from ptunnel.relay.splice import splice
-from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.tls import TlsEndpoint, TlsSettings
 
 __all__ = [
@@ -30,3 +28,18 @@ __all__ = [
     "__version__",
     "splice",
 ]
+
+TYPE_CHECKING = False  # true for type checkers; `typing` may not be imported before _folder
+if TYPE_CHECKING:
+    from ptunnel.session.tunnel import TunnelFactory
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import the listening side when it is used; `ptunnel connect`, which ssh starts for each
+        connection, has none.
+        """
+        if name != "TunnelFactory":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ptunnel.session.tunnel import TunnelFactory
+
+        return TunnelFactory

@@ -495,7 +495,8 @@ class ProcessTests(SynchronousTestCase):
     def test_connectImportsNothingThatFewNeed(self) -> None:
         """ssh starts it anew for each connection."""
         few = [
-            *("ptunnel.check", "ptunnel.demo", "ptunnel.service.service", "ptunnel.starttls"),
+            *("ptunnel.check", "ptunnel.demo", "ptunnel.service.service"),
+            *("ptunnel.session", "ptunnel.starttls"),
             *("difflib", "getpass", "h11", "pyexpat", "spnego", "twisted.internet.endpoints"),
         ]
         program = (
