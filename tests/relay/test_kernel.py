@@ -101,6 +101,19 @@ class KernelTests(TestCase):
         await splice.done
         self.assertEqual((kernel.Pipe.used, kernel.Pipe.free), (0, []))
 
+    async def test_aPeerThatIsGoneAsItIsJoinedIsAReset(self) -> None:
+        for index in 0, 1:
+            client, a = self.loopback.connection()
+            target, b = self.loopback.rawConnection(BUFFER)
+            b.transport.write(bytes(3_000_000))  # more than the kernel takes
+            target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            target.close()
+            transports = (b.transport, a.transport) if index == 0 else (a.transport, b.transport)
+            done = Splice(*transports, Terms(), Sweep(Clock())).done
+            await client.isEnded()
+            ended = await done
+            self.assertEqual((ended.cause, ended.first), ("reset", index))
+
     async def carries(self, size: int = 8_000_000) -> None:
         """A bulk transfer arrives whole, and leaves no pipe behind."""
         client, a = self.loopback.connection()

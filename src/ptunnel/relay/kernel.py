@@ -361,7 +361,7 @@ class KernelLeg(Leg):
         if self._holds():
             self._wait()
             self.flush()
-        elif not self.readEnded:
+        elif not self.readEnded and not self.lost:
             self._watch.want(self, self.interest | IN)
 
     def endWriting(self) -> None:
