@@ -88,7 +88,7 @@ INSIDE = {
         ("legs", "timeouts", "trace"),
         ("tlsleg",),
         ("kernel",),
-        ("producers",),
+        ("pipes", "producers"),
         ("ended", "terms"),
         ("relay",),
     ),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.net.descriptors import SPARE, Descriptors, raiseLimit
-from ptunnel.relay import kernel
 
 
 class BudgetTests(SynchronousTestCase):
@@ -63,22 +61,3 @@ class BudgetTests(SynchronousTestCase):
         self.patch(resource, "setrlimit", refuse)
         raiseLimit()
         self.assertEqual(self.system, (64, 128))
-
-
-class PipeTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.budget = Descriptors(64)
-        self.patch(kernel, "PROCESS", self.budget)
-
-    def test_pipesAreOfTheBudget(self) -> None:
-        pipe = kernel.Pipe()
-        self.assertEqual(self.budget.used, 2)
-        pipe._close()
-        self.assertEqual(self.budget.used, 0)
-
-    def test_theLastQuarterIsNotForThem(self) -> None:
-        before = os.listdir("/proc/self/fd")
-        self.budget.used = 35
-        self.assertRaises(OSError, kernel.Pipe)
-        self.assertEqual(os.listdir("/proc/self/fd"), before)
-        self.assertTrue(self.budget.has(2))

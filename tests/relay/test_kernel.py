@@ -26,7 +26,7 @@ from ptunnel.net import epoll
 from ptunnel.net.deadlines import Sweep
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.net.sockets import PortEndpoint
-from ptunnel.relay import kernel
+from ptunnel.relay import kernel, pipes
 from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
 from ptunnel.session.tunnel import TunnelFactory
@@ -65,7 +65,7 @@ class KernelTests(TestCase):
         self.assertEqual(digest(target.received[99:]), digest(stream(1, 20_000_000)))
         target.end()
         await done
-        self.assertEqual((kernel.Pipe.used, kernel.Pipe.free), (0, []))
+        self.assertEqual((pipes.Pipe.used, pipes.Pipe.free), (0, []))
 
     async def test_closeSendsWhatAPipeHoldsThoughItsSourceHasGone(self) -> None:
         client, a = self.loopback.connection()
@@ -99,7 +99,7 @@ class KernelTests(TestCase):
         self.assertEqual(received, passedOn)
         target.close()
         await splice.done
-        self.assertEqual((kernel.Pipe.used, kernel.Pipe.free), (0, []))
+        self.assertEqual((pipes.Pipe.used, pipes.Pipe.free), (0, []))
 
     async def test_aPeerThatIsGoneAsItIsJoinedIsAReset(self) -> None:
         for index in 0, 1:
@@ -125,7 +125,7 @@ class KernelTests(TestCase):
         self.assertEqual(digest(target.received), digest(stream(2, size)))
         target.end()
         self.assertEqual((await done).sent, size)
-        self.assertEqual((kernel.Pipe.used, kernel.Pipe.free), (0, []))
+        self.assertEqual((pipes.Pipe.used, pipes.Pipe.free), (0, []))
 
     async def test_withoutDescriptorsForPipesBuffersDo(self) -> None:
         def pipe2(flags: int) -> tuple[int, int]:
@@ -204,13 +204,13 @@ class KernelTests(TestCase):
             done = Splice(a.transport, b.transport, Terms(), Sweep(clock)).done
             client.send(bytes(50_000_000))
             await target.gets(10_000_000)
-            self.assertGreater(kernel.Pipe.used, 0)
+            self.assertGreater(pipes.Pipe.used, 0)
             (client, target)[resets].transport.abortConnection()
             while not done.called:  # it is passed on behind what is still to be sent
                 clock.advance(1)
                 await self.loopback.turn()
             self.assertEqual((await done).cause, "reset")
-            self.assertEqual((kernel.Pipe.used, kernel.Pipe.free), (0, []))
+            self.assertEqual((pipes.Pipe.used, pipes.Pipe.free), (0, []))
 
     async def test_aBulkDirectionThatFallsSilentGivesItsPipeBack(self) -> None:
         client, a = self.loopback.connection()
@@ -220,7 +220,7 @@ class KernelTests(TestCase):
         client.send(bytes(20_000_000))
         await target.gets(20_000_000)
         clock.pump([1] * 3)
-        self.assertEqual((kernel.Pipe.used, kernel.Pipe.free), (0, []))
+        self.assertEqual((pipes.Pipe.used, pipes.Pipe.free), (0, []))
 
     async def test_whatIsNotToBeSplicedByTheKernelIsNot(self) -> None:
         client, a = self.loopback.connection()
@@ -253,14 +253,14 @@ class TunnelTests(TestCase):
         from twisted.internet import reactor
 
         self.spliced = 0
-        really = kernel.Pipe.fill
+        really = pipes.Pipe.fill
 
         def fill(pipe: Any, source: int) -> int:
             count = really(pipe, source)
             self.spliced += count
             return count
 
-        self.patch(kernel.Pipe, "fill", fill)
+        self.patch(pipes.Pipe, "fill", fill)
         self.target = Target()
         self.addCleanup(self.target.stop)
         proxy = LittleProxy()
@@ -329,7 +329,7 @@ class TunnelTests(TestCase):
         yield self.tunnel.drain()
         yield self.target.idle()
         self.assertEqual(len(os.listdir("/proc/self/fd")), len(before))
-        self.assertEqual((kernel.Pipe.used, kernel.Pipe.free), (0, []))
+        self.assertEqual((pipes.Pipe.used, pipes.Pipe.free), (0, []))
 
 
 class Target:

@@ -9,9 +9,6 @@ only while a direction is bulk, so an idle connection holds neither buffer nor p
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
 import socket
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -23,9 +20,9 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
 from ptunnel.net import epoll
-from ptunnel.net.descriptors import PROCESS
 from ptunnel.net.epoll import IN, OUT
 from ptunnel.net.transports import queuedBytes, tune
+from ptunnel.relay.pipes import BROKEN, PASSING, Pipe
 from ptunnel.relay.producers import Joint, Leg
 from ptunnel.twisted_private import canTakeUnsent, takeUnsent
 
@@ -34,36 +31,8 @@ BUFFER = 64 * 1024
 # The size of a read where one of the two is TLS: a larger one costs less for each byte. With the
 # encrypted bytes not sent yet, it is the most that a connection holds.
 SECURE_BUFFER = 112 * 1024
-# A pipe is 64 KiB unless it is made larger. An unprivileged user's pipes share a budget; beyond it
-# the kernel refuses, and the pipe keeps its size.
-PIPE = 1024 * 1024
 # A read of fewer bytes ends the bulk state.
 CALM = 16 * 1024
-# The most free pipes that are kept for the next bulk direction.
-POOL = 16
-
-_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
-# Errors of splice(2) that are about the connection. All others are about splice(2) itself: the
-# kernel cannot splice these two, or not now, or a sandbox forbids it. Then buffers are used.
-_BROKEN = frozenset(
-    (
-        errno.ECONNABORTED,
-        errno.ECONNREFUSED,
-        errno.ECONNRESET,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENETDOWN,
-        errno.ENETRESET,
-        errno.ENETUNREACH,
-        errno.ENOTCONN,
-        errno.EPIPE,
-        errno.EPROTO,
-        errno.ETIMEDOUT,
-    )
-)
-# Errors that concern these two sockets only, or that pass.
-_PASSING = frozenset((errno.EINVAL, errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE))
-_FLAGS = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
 _view = memoryview(bytearray(SECURE_BUFFER))
 _small = _view[:BUFFER]
 """Holds the bytes between a read and the send that follows at once."""
@@ -80,69 +49,6 @@ def isPlain(transport: Any) -> bool:
         and canTakeUnsent(transport)
         and epoll.applies(transport.reactor)
     )
-
-
-class Pipe:
-    """A pipe between two sockets.
-
-    @cvar free: pipes kept for the next bulk direction; empty while no direction is bulk.
-    @cvar used: how many are in use.
-    @ivar filled: how many bytes it holds.
-    """
-
-    __slots__ = ("_reading", "_writing", "filled")
-
-    free: ClassVar[list[Pipe]] = []
-    used: ClassVar[int] = 0
-
-    def __init__(self) -> None:
-        # The last quarter of the budget is reserved for sessions.
-        if not PROCESS.has(2, share=0.75):
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        PROCESS.used += 2
-        self.filled = 0
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._writing, _SET_PIPE_SIZE, PIPE)
-
-    @classmethod
-    def take(cls) -> Pipe:
-        """@raise OSError: when there are no descriptors left."""
-        pipe = cls.free.pop() if cls.free else cls()
-        Pipe.used += 1
-        return pipe
-
-    def giveBack(self) -> None:
-        """Pool it, or close it if it holds bytes. Empty the pool if no pipe is in use."""
-        Pipe.used -= 1
-        if self.filled or len(self.free) >= POOL:
-            self._close()
-        else:
-            self.free.append(self)
-        while self.free and not Pipe.used:
-            self.free.pop()._close()
-
-    def fill(self, source: int) -> int:
-        """@return: how many bytes came; 0 at the end of file."""
-        count = os.splice(source, self._writing, PIPE, flags=_FLAGS)
-        self.filled += count
-        return count
-
-    def empty(self, sink: int) -> None:
-        """Send as many bytes as the sink accepts."""
-        with contextlib.suppress(BlockingIOError):
-            self.filled -= os.splice(self._reading, sink, self.filled, flags=_FLAGS)
-
-    def read(self) -> bytes:
-        """Remove all bytes and return them."""
-        data = os.read(self._reading, self.filled)
-        self.filled = 0
-        return data
-
-    def _close(self) -> None:
-        PROCESS.used -= 2
-        os.close(self._reading)
-        os.close(self._writing)
 
 
 class KernelLeg(Leg):
@@ -313,7 +219,7 @@ class KernelLeg(Leg):
             return
         except OSError as e:
             self._endBulk()
-            if e.errno in _BROKEN:
+            if e.errno in BROKEN:
                 self._reset()
             else:
                 self._doWithout(e)
@@ -335,7 +241,7 @@ class KernelLeg(Leg):
         try:
             pipe.empty(self.other._fd)
         except OSError as e:
-            if e.errno in _BROKEN:
+            if e.errno in BROKEN:
                 raise
             self._rest = pipe.read()
             self._endBulk()
@@ -344,7 +250,7 @@ class KernelLeg(Leg):
     def _doWithout(self, error: OSError) -> None:
         """Use buffers from now on, since splice(2) does not work here."""
         self._bulky = False
-        if error.errno not in _PASSING:
+        if error.errno not in PASSING:
             KernelLeg.spliceFails = True
 
     # Called by the transport and the splice
