@@ -85,10 +85,11 @@ INSIDE = {
     ),
     "relay": (
         ("splice",),
-        ("legs", "timeouts", "trace"),
+        ("choice", "timeouts", "trace"),
         ("tlsleg",),
         ("kernel",),
         ("pipes", "producers"),
+        ("leg",),
         ("ended", "terms"),
         ("relay",),
     ),

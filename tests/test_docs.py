@@ -251,7 +251,7 @@ class ArchitectureTests(SynchronousTestCase):
     def test_theBooleansOfTheSpliceAreInTheTables(self) -> None:
         text = ARCHITECTURE.read_text("utf-8")
         legs = set.union(
-            *(booleans(f"relay/{name}.py") for name in ("producers", "kernel", "tlsleg"))
+            *(booleans(f"relay/{name}.py") for name in ("leg", "producers", "kernel", "tlsleg"))
         )
         rows = tables(ARCHITECTURE, "### Booleans of a leg")[1:]
         self.assertEqual({name for row in rows for name in code(row[0])}, legs)
@@ -279,7 +279,7 @@ class ArchitectureTests(SynchronousTestCase):
 
 
 def booleans(name: str) -> set[str]:
-    """The attributes to which a module assigns True or False."""
+    """The attributes to which a module assigns True or False, or that it declares as bool."""
     found = set()
     for node in ast.walk(ast.parse((ROOT / "src" / "ptunnel" / name).read_text("utf-8"))):
         if isinstance(node, ast.Assign):
@@ -295,6 +295,13 @@ def booleans(name: str) -> set[str]:
                         and isinstance(value.value, bool)
                     ):
                         found.add(attribute.attr)
+        elif (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and isinstance(node.annotation, ast.Name)
+            and node.annotation.id == "bool"
+        ):
+            found.add(node.target.id)
     return found
 
 

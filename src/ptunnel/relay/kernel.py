@@ -22,8 +22,8 @@ from twisted.python.failure import Failure
 from ptunnel.net import epoll
 from ptunnel.net.epoll import IN, OUT
 from ptunnel.net.transports import queuedBytes, tune
+from ptunnel.relay.leg import Joint, Leg
 from ptunnel.relay.pipes import BROKEN, PASSING, Pipe
-from ptunnel.relay.producers import Joint, Leg
 from ptunnel.twisted_private import canTakeUnsent, takeUnsent
 
 # The size of a read. A full one makes the direction bulk.
@@ -84,6 +84,7 @@ class KernelLeg(Leg):
 
     def __init__(self, splice: Joint, transport: ITransport) -> None:
         super().__init__(splice, transport)
+        self._takeOver()
         connection: socket.socket = self._plain.getHandle()
         self._fd = connection.fileno()
         self._receive: Callable[..., int] = connection.recv_into
@@ -96,7 +97,7 @@ class KernelLeg(Leg):
         self._watch = epoll.watchOf(self._plain.reactor)
 
     def _takeOver(self) -> None:
-        self.halfCloses, self.secure = True, False
+        self.secure = False
         self._plain = self.transport
         self._previous = self.transport.protocol
 
@@ -293,7 +294,7 @@ class KernelLeg(Leg):
 
     def hangUp(self) -> None:
         if not self.lost:
-            self._lose(connectionDone)
+            self._close()
 
     def abort(self) -> None:
         self.wroteLast = True  # an end of file sent before the reset would hide the reset
@@ -302,7 +303,7 @@ class KernelLeg(Leg):
 
     def connectionLost(self, reason: Failure) -> None:
         if self._plain.connected:  # from the Watch; closing the transport calls this again
-            self._lose(reason)
+            self._close(reason)
             return
         self._watch.forget(self)
         self.unsent = b""
@@ -314,22 +315,18 @@ class KernelLeg(Leg):
 
     def _shutDown(self) -> None:
         self.writeEnded = True
-        if self.readEnded:
-            self._closeIfFinished()
-        else:
+        if not self.readEnded:
             with contextlib.suppress(OSError):
                 self._plain.getHandle().shutdown(socket.SHUT_WR)
+        elif not self.lost:
+            self._close()
 
     def _reset(self) -> None:
-        self._lose(Failure(CONNECTION_LOST))
+        self._close(Failure(CONNECTION_LOST))
 
-    def _lose(self, reason: Failure) -> None:
+    def _close(self, reason: Failure = connectionDone) -> None:
         """Close the transport, which calls connectionLost."""
         if reason is not connectionDone or self._plain.reactor is not self._watch:
             # Other code may hold the socket too, so closing it may not remove it from the epoll.
             self._watch.want(self, 0)
         self._plain.connectionLost(reason)
-
-    def _closeIfFinished(self) -> None:
-        if self.readEnded and self.writeEnded and not self.lost:
-            self._lose(connectionDone)

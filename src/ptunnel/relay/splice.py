@@ -25,9 +25,10 @@ from ptunnel.log import Trace
 from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.transports import KEEP_ALIVE, reactorOf
 from ptunnel.relay import trace as lines
+from ptunnel.relay.choice import fasterLegs, firstLegs, mayBeFaster
 from ptunnel.relay.ended import Cause, Ended, overrides
-from ptunnel.relay.legs import fasterLegs, firstLegs, mayBeFaster
-from ptunnel.relay.producers import Leg
+from ptunnel.relay.leg import Leg
+from ptunnel.relay.producers import ProducersLeg
 from ptunnel.relay.terms import Terms
 from ptunnel.relay.timeouts import Timeouts
 
@@ -94,7 +95,7 @@ class Splice:
         self.done: Deferred[Ended] = Deferred(self._cancelled)
         self.legs: tuple[Leg, ...] = ()
         one, two = firstLegs(self, a, b, terms.inKernel)
-        self._mayBeFaster = terms.inKernel and type(one) is Leg and mayBeFaster(one, two)
+        self._mayBeFaster = terms.inKernel and type(one) is ProducersLeg and mayBeFaster(one, two)
         self._start(one, two)
         sweep.add(self._timeouts)
         if self._mayBeFaster:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ptunnel.relay.ended import Cause
-from ptunnel.relay.producers import Leg
+from ptunnel.relay.leg import Leg
 from ptunnel.relay.terms import Terms
 
 # Seconds without progress for which an ended connection may still hold unsent bytes.

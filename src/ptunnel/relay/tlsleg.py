@@ -21,7 +21,7 @@ from ptunnel.net.epoll import OUT
 from ptunnel.net.transports import receiverOf
 from ptunnel.relay import kernel
 from ptunnel.relay.kernel import SECURE_BUFFER, KernelLeg
-from ptunnel.relay.producers import Joint
+from ptunnel.relay.leg import Joint
 from ptunnel.twisted_private import canTakeUnencrypted, takeUnencrypted, takeUnsent
 
 # The most bytes that one record carries (RFC 8446 section 5.1).
@@ -72,7 +72,7 @@ class TlsLeg(KernelLeg):
         self._send = self._sendSecure
 
     def _takeOver(self) -> None:
-        self.halfCloses, self.secure = False, True
+        self.secure = True
         self._plain = self.transport.transport
         self._previous = receiverOf(self.transport)
 
@@ -102,9 +102,9 @@ class TlsLeg(KernelLeg):
         if self._broken and not self.lost and not self.readEnded and not self._holds():
             self._reset()
 
-    def _lose(self, reason: Failure) -> None:
+    def _close(self, reason: Failure = connectionDone) -> None:
         self._inOrder = reason is connectionDone
-        super()._lose(reason)
+        super()._close(reason)
 
     def _endedInOrder(self, reason: Failure) -> bool:
         # Twisted's transport was bypassed, so it reports every end as a cut.
@@ -122,7 +122,8 @@ class TlsLeg(KernelLeg):
             with contextlib.suppress(SSL.Error):
                 self._tls.shutdown()
             self._answerPeer()
-        self._closeIfFinished()
+        if self.readEnded and not self.lost:
+            self._close()
 
     def _receiveSecure(self, buffer: memoryview) -> int:
         """Like `socket.recv_into`.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ptunnel.relay.ended import Ended
 from ptunnel.relay.kernel import KernelLeg
-from ptunnel.relay.producers import Leg
+from ptunnel.relay.leg import Leg
+from ptunnel.relay.producers import ProducersLeg
 from ptunnel.relay.tlsleg import TlsLeg
 
 _SIDES = ("client", "target")
 _WAYS: dict[type[Leg], str] = {
-    Leg: "producers",
+    ProducersLeg: "producers",
     KernelLeg: "the kernel (splice)",
     TlsLeg: "TLS over a plain socket",
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 from twisted.internet.interfaces import ITransport
 
 from ptunnel.relay.kernel import KernelLeg, isPlain
-from ptunnel.relay.producers import Joint, Leg
+from ptunnel.relay.leg import Joint, Leg
+from ptunnel.relay.producers import ProducersLeg
 from ptunnel.relay.tlsleg import TlsLeg, isTls, isTlsOverPlain
 
 
 def firstLegs(joint: Joint, a: ITransport, b: ITransport, inKernel: bool) -> tuple[Leg, Leg]:
     """Make the legs with which a splice begins."""
-    kind = KernelLeg if inKernel and isPlain(a) and isPlain(b) else Leg
+    kind = KernelLeg if inKernel and isPlain(a) and isPlain(b) else ProducersLeg
     return kind(joint, a), kind(joint, b)
 
 
