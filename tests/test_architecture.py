@@ -86,9 +86,8 @@ INSIDE = {
     "relay": (
         ("splice",),
         ("choice", "timeouts", "trace"),
-        ("tlsleg",),
-        ("kernel",),
-        ("pipes", "producers"),
+        ("kernel", "tlsleg"),
+        ("pipes", "producers", "socketleg"),
         ("leg",),
         ("ended", "terms"),
         ("relay",),

@@ -40,6 +40,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 SAMPLE = ROOT / "conf" / "tunnels.ini"
 MANUAL = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LEGS = ("leg", "producers", "socketleg", "kernel", "tlsleg")
 PATIENCE = 20.0
 CHALLENGE = (
     b"HTTP/1.1 407 Who are you\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n"
@@ -250,9 +251,7 @@ class ArchitectureTests(SynchronousTestCase):
 
     def test_theBooleansOfTheSpliceAreInTheTables(self) -> None:
         text = ARCHITECTURE.read_text("utf-8")
-        legs = set.union(
-            *(booleans(f"relay/{name}.py") for name in ("leg", "producers", "kernel", "tlsleg"))
-        )
+        legs = set.union(*(booleans(f"relay/{name}.py") for name in LEGS))
         rows = tables(ARCHITECTURE, "### Booleans of a leg")[1:]
         self.assertEqual({name for row in rows for name in code(row[0])}, legs)
         _, _, section = text.partition("\n### Booleans of a splice\n")

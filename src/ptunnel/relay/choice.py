@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import ITransport
 
-from ptunnel.relay.kernel import KernelLeg, isPlain
+from ptunnel.relay.kernel import KernelLeg
 from ptunnel.relay.leg import Joint, Leg
 from ptunnel.relay.producers import ProducersLeg
+from ptunnel.relay.socketleg import SocketLeg, isPlain
 from ptunnel.relay.tlsleg import TlsLeg, isTls, isTlsOverPlain
 
 
@@ -39,7 +40,7 @@ def fasterLegs(one: Leg, two: Leg) -> tuple[Leg, Leg] | None:
     return kinds[0].inPlaceOf(one), kinds[1].inPlaceOf(two)
 
 
-def _fastLeg(transport: ITransport) -> type[KernelLeg] | None:
+def _fastLeg(transport: ITransport) -> type[SocketLeg] | None:
     if isPlain(transport):
         return KernelLeg
     return TlsLeg if isTlsOverPlain(transport) else None

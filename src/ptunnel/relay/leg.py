@@ -157,6 +157,7 @@ class Leg:
         raise NotImplementedError
 
     def abort(self) -> None:
+        """Close it at once; its peer sees a reset."""
         if not self.lost:
             abort(self.transport)
 

@@ -1,7 +1,7 @@
 """A leg of a splice for TLS over a plain socket, on Linux: as kernel's, with OpenSSL between.
 
-Twisted's TLS transport did the handshake. From here on its socket is read and written as a
-KernelLeg's is, in large pieces and without a turn through Twisted for each record.
+Twisted's TLS transport did the handshake. From here on its socket is read and written as a plain
+one is, in large pieces and without a turn through Twisted for each record.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from twisted.python.failure import Failure
 
 from ptunnel.net.epoll import OUT
 from ptunnel.net.transports import receiverOf
-from ptunnel.relay import kernel
-from ptunnel.relay.kernel import SECURE_BUFFER, KernelLeg
 from ptunnel.relay.leg import Joint
+from ptunnel.relay.socketleg import SECURE_BUFFER, BufferLeg, isPlain
 from ptunnel.twisted_private import canTakeUnencrypted, takeUnencrypted, takeUnsent
 
 # The most bytes that one record carries (RFC 8446 section 5.1).
@@ -51,19 +50,19 @@ def isTlsOverPlain(transport: Any) -> bool:
         and transport.getHandle().get_finished() is not None
         and not transport.disconnecting
         and canTakeUnencrypted(transport)
-        and kernel.isPlain(transport.transport)
+        and isPlain(transport.transport)
     )
 
 
-class TlsLeg(KernelLeg):
+class TlsLeg(BufferLeg):
     """A TLS connection. It cannot half-close: an end in either direction ends both."""
 
     __slots__ = ("_broken", "_inOrder", "_peerEnded", "_receivePlain", "_sendPlain", "_tls")
 
-    pipes = False
-
     def __init__(self, splice: Joint, transport: ITransport) -> None:
-        super().__init__(splice, transport)
+        super().__init__(splice, transport, cast(Any, transport).transport)
+        self.secure = True
+        self._previous = receiverOf(transport)
         self._tls: SSL.Connection = self.transport.getHandle()
         self._peerEnded = self._broken = self._inOrder = False
         self._receivePlain: Callable[..., int] = self._receive
@@ -71,15 +70,8 @@ class TlsLeg(KernelLeg):
         self._receive = self._receiveSecure
         self._send = self._sendSecure
 
-    def _takeOver(self) -> None:
-        self.secure = True
-        self._plain = self.transport.transport
-        self._previous = receiverOf(self.transport)
-
     def _attach(self) -> None:
         self.transport.wrappedProtocol = self
-
-    def _takeUnsent(self) -> None:
         self.unsent = takeUnsent(self._plain)
         self.other._rest = takeUnencrypted(self.transport) + self.other._rest
 
@@ -89,18 +81,22 @@ class TlsLeg(KernelLeg):
         self._answerPeer()
 
     def doRead(self) -> None:
-        super().doRead()
+        self._readThroughBuffer()
         if self.lost or self.readEnded:
             return
         if self._peerEnded:
             self.readConnectionLost()
-        elif self._broken and not self._holds():
+        elif self._broken and not self._held():
             self._reset()
 
     def flush(self) -> None:
         super().flush()
-        if self._broken and not self.lost and not self.readEnded and not self._holds():
+        if self._broken and not self.lost and not self.readEnded and not self._held():
             self._reset()
+
+    def rest(self) -> None:
+        if self.lost:
+            self.unsent = b""
 
     def _close(self, reason: Failure = connectionDone) -> None:
         self._inOrder = reason is connectionDone
