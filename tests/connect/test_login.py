@@ -16,8 +16,9 @@ from ptunnel import causes
 from ptunnel.auth import Credentials
 from ptunnel.auth.spnego import Negotiate
 from ptunnel.connect.answering import DRAIN_WAIT
+from ptunnel.connect.body import MAX_DRAIN
 from ptunnel.connect.endpoint import ConnectEndpoint
-from ptunnel.connect.handshake import MAX_DRAIN, Challenged
+from ptunnel.connect.handshake import Challenged
 from ptunnel.connect.login import MISSING_BACK_OFF, REJECTED_BACK_OFF, Login
 from ptunnel.connect.visit import MAX_ANSWERS, Visit
 from ptunnel.errors import (

@@ -190,6 +190,9 @@ class HeaderTests(SynchronousTestCase):
 
 
 class OneLineTests(SynchronousTestCase):
+    def test_itsLengthIsThatOfTheManual(self) -> None:
+        self.assertEqual(MAX_EXCERPT, 512)
+
     @given(st.binary(max_size=80))
     def test_itIsPrintableAndOneLine(self, said: bytes) -> None:
         shown = oneLine(said)

@@ -89,7 +89,7 @@ class Findings:
         handshake = below.answering if isinstance(below, StepEndpoint) else None
         asking = pending.step.kind == "connect" and handshake is not None
         first = self._proxies[0] if self._proxies else self._target
-        if asking and handshake is not None and handshake.challenged is None:
+        if asking and handshake is not None and not handshake.isChallenged:
             pending.step.detail = "no answer"
             return handshake.expire(limit)
         if asking or not pending.begun:

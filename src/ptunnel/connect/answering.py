@@ -5,7 +5,7 @@ connections, as that takes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
@@ -192,11 +192,10 @@ class AnsweringAttempt(ConnectAttempt):
         super().check(now)
 
     def bodyWait(self) -> float | None:
-        challenged = self.handshake.challenged
-        if challenged is None:
+        if not self.handshake.isChallenged:
             return super().bodyWait()
         # An exchange that was begun on this connection can go on nowhere else.
-        return None if challenged.midway else DRAIN_WAIT
+        return None if self.handshake.isMidway else DRAIN_WAIT
 
     def bodyLate(self) -> None:
         if self._canAnswer:
@@ -207,12 +206,11 @@ class AnsweringAttempt(ConnectAttempt):
     @property
     def _canAnswer(self) -> bool:
         """True while a challenge has come without the whole of its body."""
-        return self._bodyDeadline is not None and self.handshake.challenged is not None
+        return self._bodyDeadline is not None and self.handshake.isChallenged
 
     def _answerElsewhere(self) -> None:
         """Answer it on a new connection."""
-        self.handshake.loseConnection()
-        self._challenged(cast(Challenged, self.handshake.challenged))
+        self._challenged(self.handshake.cutShort())
 
     def expired(self) -> None:
         if self.phase is not ASKING:

@@ -122,7 +122,7 @@ class ConnectAttempt(Attempt):
     def feed(self, data: bytes) -> Established | Challenged | None:
         """Take what the newest connection received."""
         outcome = self.handshake.feed(data)
-        if outcome is None and self.handshake.refusal is not None and self._bodyDeadline is None:
+        if outcome is None and self.handshake.isRefused and self._bodyDeadline is None:
             self._hurry()
         return outcome
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ptunnel import causes
 from ptunnel.causes import Cause
-from ptunnel.errors import CredentialsRefused, ProxyRefused, TargetUnreachable
+from ptunnel.errors import CredentialsRefused, ProxyFailed, ProxyRefused, TargetUnreachable
 from ptunnel.log.excerpts import MAX_REASON, excerpt, oneLine
 
 _REASON = re.compile(rb"HTTP/1\.[0-9] [0-9]{3} ?([^\r\n]*)")
@@ -98,6 +98,14 @@ class Asked:
     @property
     def who(self) -> str:
         return f"the proxy {self.hop}" if self.hop else "the proxy"
+
+    def failed(self, what: str, cause: Cause = causes.BROKEN) -> ProxyFailed:
+        """The failure of an answer that is missing, or not valid.
+
+        @param what: what the proxy did, in words that follow its name.
+        """
+        hint = "" if cause is causes.BROKEN else cause.hint  # the words say it all
+        return ProxyFailed(f"{self.who} {what}", hop=self.hop, hint=hint, cause=cause)
 
 
 def refusalOf(
