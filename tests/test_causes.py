@@ -118,28 +118,3 @@ class HandshakeTests(SynchronousTestCase):
         bare = b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"
         error = self.assertRaises(TunnelError, Handshake("t.example", 993).feed, bare)
         self.assertEqual(error.hint, "give a user name and password")
-
-
-class AnswerTests(SynchronousTestCase):
-    """What `check` wants to know of an answer."""
-
-    def fed(self, answer: bytes) -> Handshake:
-        handshake = Handshake("t.example", 993)
-        handshake.feed(answer)
-        return handshake
-
-    def test_itsStatusIsKnownWithTheFinalAnswer(self) -> None:
-        self.assertEqual(self.fed(b"").status, 0)
-        self.assertEqual(self.fed(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n").status, 0)
-        self.assertEqual(self.fed(b"HTTP/1.1 204 OK\r\n\r\n").status, 204)
-
-    def test_itsDateIsTheProxysClock(self) -> None:
-        head = b"HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 13:00:00 GMT\r\n"
-        self.assertIsNone(self.fed(head).date)
-        date = self.fed(head + b"\r\n").date
-        assert date is not None
-        self.assertEqual(date.isoformat(), "2026-11-21T13:00:00+00:00")
-
-    def test_aDateThatIsNoneIsNone(self) -> None:
-        for value in b"", b"yesterday", b"\xff", b"Sat, 99 Nov 2026 13:00:00 GMT":
-            self.assertIsNone(self.fed(b"HTTP/1.1 200 OK\r\nDate: " + value + b"\r\n\r\n").date)

@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.cli.options import CheckOptions, ConnectOptions, HostsOptions
 from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
+from ptunnel.connect import handshake
 from ptunnel.connect.handshake import Handshake
 from ptunnel.errors import ConfigError, TunnelError
 from ptunnel.net import attempt
@@ -244,7 +245,11 @@ class ArchitectureTests(SynchronousTestCase):
         self.assertEqual(missing, [])
 
     def test_eachPhaseHasItsRow(self) -> None:
-        for what, phases in ("an attempt", attempt.Phase), ("a session", session.Phase):
+        for what, phases in (
+            ("an attempt", attempt.Phase),
+            ("a handshake", handshake.Phase),
+            ("a session", session.Phase),
+        ):
             named = [phase.value for phase in phases]
             self.assertEqual(list(followers(what)), named)
             self.assertLessEqual(set.union(*followers(what).values()), set(named))

@@ -28,6 +28,7 @@ from ptunnel._version import __version__
 from ptunnel.auth import Credentials
 from ptunnel.connect.attempt import BODY_WAIT
 from ptunnel.connect.endpoint import ConnectEndpoint
+from ptunnel.connect.handshake import Handshake
 from ptunnel.connect.login import Login
 from ptunnel.connect.request import ConnectRequest, connectRequest
 from ptunnel.errors import (
@@ -51,6 +52,7 @@ from tests.support.fakes import (
     acceptTCP,
     refuseTCP,
 )
+from tests.support.phases import holdToTable
 
 HOP = "proxy.example:3128"
 USER_AGENT = b"User-Agent", f"ptunnel/{__version__}".encode()
@@ -66,6 +68,7 @@ class HopTestCase(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
+        holdToTable(self, Handshake, "a handshake")
         self.clock = StrictClock()
         self.proxy = Endpoint()
         self.factory = Builder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import string
 from itertools import pairwise
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.auth import Credentials
 from ptunnel.connect.body import MAX_CHUNKS, MAX_DRAIN
-from ptunnel.connect.handshake import Challenged, Established, Handshake
+from ptunnel.connect.handshake import Challenged, Established, Handshake, Phase
 from ptunnel.errors import (
     CredentialsRefused,
     ProxyFailed,
@@ -24,6 +25,7 @@ from ptunnel.errors import (
 from ptunnel.log import excerpts
 from ptunnel.log.excerpts import MAX_EXCERPT, room
 from tests.connect.test_heads import ODD_LINES
+from tests.support.phases import followers
 
 HOP = "proxy.example:3128"
 
@@ -148,6 +150,54 @@ class CuttingTests(SynchronousTestCase):
         self.assertEqual(result[1:4], (ProxyRefused, 403, "Forbidden"))
 
 
+class PhaseTests(SynchronousTestCase):
+    def test_itsReprShowsThePhaseAndNothingSecret(self) -> None:
+        handshake = Handshake("imap.example.com", 993, hop=HOP, secrets=[b"c4n4ry"])
+        where = f"<Handshake with {HOP} for imap.example.com:993: "
+        self.assertEqual(repr(handshake), where + "waiting>")
+        handshake.feed(b"HTTP/1.1 ")
+        self.assertEqual(repr(handshake), where + "reading>")
+        handshake.feed(b"403 c4n4ry\r\n\r\n")
+        self.assertEqual(repr(handshake), where + "refused>")
+
+    def test_theyFollowEachOtherAsTheTableSays(self) -> None:
+        followed: set[tuple[str, str]] = set()
+
+        class Recorded(Handshake):
+            def enter(self, phase: Phase) -> None:
+                followed.add((self.phase.value, phase.value))
+                super().enter(phase)
+
+        body = "Content-Length: 5\r\n\r\n"
+        for answer in (
+            "",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "SSH-2.0",
+            f"HTTP/1.1 403 No\r\n{body}hello",
+            f"HTTP/1.1 407 Who\r\n{body}hello",
+            "HTTP/1.1 407 Who\r\n" + 2 * "Transfer-Encoding: chunked\r\n" + "\r\n",
+        ):
+            for length in range(len(answer) + 1):
+                handshake = Recorded("t.example", 993, answerable=True)
+                with contextlib.suppress(TunnelError):
+                    if handshake.feed(answer[:length].encode()) is None:
+                        handshake.expire(30)
+        written = {(p, then) for p, follow in followers("a handshake").items() for then in follow}
+        self.assertEqual(followed, written)
+
+    def test_noBytesAreNoAnswer(self) -> None:
+        handshake = start()
+        self.assertIsNone(handshake.feed(b""))
+        self.assertIs(handshake.phase, Phase.WAITING)
+
+    def test_queriesChangeNothing(self) -> None:
+        handshake = Handshake("a.example", 1, answerable=True)
+        handshake.feed(b"HTTP/1.1 407 Who\r\nContent-Length: 9\r\n\r\n")
+        for name in "offers", "awaitsBody", "isChallenged", "isMidway":
+            getattr(handshake, name)
+            self.assertIs(handshake.phase, Phase.DRAINING, name)
+
+
 class EstablishedTests(SynchronousTestCase):
     def test_any2xxEstablishesAndTheRestIsTheTunnels(self) -> None:
         for status in (200, 204, 299):
@@ -251,10 +301,10 @@ class RefusedTests(SynchronousTestCase):
     def test_whileTheBodyIsAwaitedTheRefusalIsKnown(self) -> None:
         handshake = start()
         self.assertIsNone(handshake.feed(b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n"))
-        self.assertFalse(handshake.isRefused)
+        self.assertFalse(handshake.awaitsBody)
         self.assertIsNone(handshake.feed(b"\r\n"))
-        self.assertTrue(handshake.isRefused)
-        self.assertEqual(handshake.status, 403)
+        self.assertTrue(handshake.awaitsBody)
+        self.assertEqual(handshake.heads.status, 403)
 
     def test_aBodyThatNeverComesLeavesTheRefusal(self) -> None:
         for finish in (Handshake.end, lambda h: h.expire(1.0)):

@@ -262,3 +262,36 @@ class GarbageTests(SynchronousTestCase):
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 X\r\n\r\n",
         ):
             self.assertFails(head, "switched protocols")
+
+
+class FieldTests(SynchronousTestCase):
+    """What is read in a head that is complete."""
+
+    def fed(self, answer: bytes) -> HeadReader:
+        reader = HeadReader()
+        reader.feed(answer)
+        return reader
+
+    def test_itsStatusIsKnownWithTheFinalAnswer(self) -> None:
+        self.assertEqual(self.fed(b"").status, 0)
+        self.assertEqual(self.fed(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n").status, 0)
+        self.assertEqual(self.fed(b"HTTP/1.1 204 OK\r\n\r\n").status, 204)
+
+    def test_itsDateIsTheProxysClock(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 13:00:00 GMT\r\n"
+        self.assertIsNone(self.fed(head).date)
+        date = self.fed(head + b"\r\n").date
+        assert date is not None
+        self.assertEqual(date.isoformat(), "2026-11-21T13:00:00+00:00")
+
+    def test_aDateThatIsNoneIsNone(self) -> None:
+        for value in b"", b"yesterday", b"\xff", b"Sat, 99 Nov 2026 13:00:00 GMT":
+            self.assertIsNone(self.fed(b"HTTP/1.1 200 OK\r\nDate: " + value + b"\r\n\r\n").date)
+
+    def test_theAuthenticationInfoIsThatOfTheFinalAnswer(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\n"
+        self.assertIsNone(self.fed(head + b"\r\n").authenticationInfo)
+        field = b"proxy-authentication-info:  rspauth=x \r\n"
+        self.assertEqual(self.fed(head + field + b"\r\n").authenticationInfo, b"rspauth=x")
+        first = b"HTTP/1.1 100 Continue\r\n" + field + b"\r\n"
+        self.assertIsNone(self.fed(first + head + b"\r\n" + field).authenticationInfo)

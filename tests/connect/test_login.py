@@ -18,7 +18,7 @@ from ptunnel.auth.spnego import Negotiate
 from ptunnel.connect.answering import DRAIN_WAIT
 from ptunnel.connect.body import MAX_DRAIN
 from ptunnel.connect.endpoint import ConnectEndpoint
-from ptunnel.connect.handshake import Challenged
+from ptunnel.connect.handshake import Challenged, Handshake
 from ptunnel.connect.login import MISSING_BACK_OFF, REJECTED_BACK_OFF, Login
 from ptunnel.connect.visit import MAX_ANSWERS, Visit
 from ptunnel.errors import (
@@ -31,6 +31,7 @@ from ptunnel.errors import (
 from ptunnel.net.attempt import Attempt, Phase
 from tests.integration import ntlmhelper
 from tests.support.fakes import Builder, Endpoint, Recorder, StrictClock, Transport
+from tests.support.phases import holdToTable
 
 ALICE = Credentials("alice", "s3cret/canary")
 OTHER = Credentials("alice", "an0ther")
@@ -96,6 +97,7 @@ class LoginTestCase(SynchronousTestCase):
     steps: set[tuple[str, str]]
 
     def setUp(self) -> None:
+        holdToTable(self, Handshake, "a handshake")
         self.steps = set()
         enter = Attempt.enter
 

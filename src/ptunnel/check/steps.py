@@ -149,23 +149,24 @@ class StepEndpoint:
         @return: the times of the proxy's clock in its answers.
         """
         first, last = below.asked, below.answering
-        if first is None or last is None or not last.status:
+        status = last.heads.status if last is not None else 0
+        if first is None or last is None or not status:
             return []
         login = self._endpoint.login if isinstance(self._endpoint, ConnectEndpoint) else None
-        known = login.known() if login is not None and last.status != 407 else None
+        known = login.known() if login is not None and status != 407 else None
         schemes = [scheme for handshake in (first, last) for scheme in handshake.offers]
-        detail = str(last.status)
+        detail = str(status)
         if known is not None:
             detail += f", {known.title}"
         elif schemes:
             detail += f", it offers {', '.join(dict.fromkeys(schemes))}"
         self.step.detail = detail
         self.step.facts |= {
-            "status": last.status,
+            "status": status,
             "offered": list(dict.fromkeys(schemes)),
             "scheme": known.title if known is not None else None,
         }
-        return [date for date in (first.date, last.date) if date is not None]
+        return [date for date in (first.heads.date, last.heads.date) if date is not None]
 
 
 def isName(host: str) -> bool:

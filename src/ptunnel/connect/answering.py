@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from ptunnel import causes
 from ptunnel.connect.attempt import ConnectAttempt
-from ptunnel.connect.handshake import Challenged, Established, Handshake
+from ptunnel.connect.handshake import DRAINING, Challenged, Established, Handshake
 from ptunnel.connect.login import Login
 from ptunnel.connect.visit import Visit
 from ptunnel.errors import CredentialsUnavailable, ProxyFailed, ProxyRefused, TunnelError
@@ -172,7 +172,7 @@ class AnsweringAttempt(ConnectAttempt):
 
     def succeed(self, protocol: IProtocol) -> None:
         if self._begun is not None:
-            self._begun.accepted(self.handshake.authenticationInfo)
+            self._begun.accepted(self.handshake.heads.authenticationInfo)
         super().succeed(protocol)
 
     def fail(self, reason: Failure | Exception) -> None:
@@ -198,15 +198,10 @@ class AnsweringAttempt(ConnectAttempt):
         return None if self.handshake.isMidway else DRAIN_WAIT
 
     def bodyLate(self) -> None:
-        if self._canAnswer:
+        if self.handshake.phase is DRAINING:
             self._answerElsewhere()
         else:
             super().bodyLate()
-
-    @property
-    def _canAnswer(self) -> bool:
-        """True while a challenge has come without the whole of its body."""
-        return self._bodyDeadline is not None and self.handshake.isChallenged
 
     def _answerElsewhere(self) -> None:
         """Answer it on a new connection."""
@@ -229,7 +224,7 @@ class AnsweringAttempt(ConnectAttempt):
     def lost(self, reason: Failure) -> None:
         if self.phase is ASKING:
             self._hangUp()
-        elif self._canAnswer:
+        elif self.handshake.phase is DRAINING:
             self._answerElsewhere()
         elif self._canGoOn:
             self._goOn()
@@ -240,7 +235,7 @@ class AnsweringAttempt(ConnectAttempt):
     def _canGoOn(self) -> bool:
         """True if a connection that ended without a byte of an answer can be made up for."""
         visit = self._begun
-        if visit is None or self.handshake.begun:
+        if visit is None or self.handshake.heads.begun:
             return False
         return self._isReused or visit.sticky or visit.midway
 

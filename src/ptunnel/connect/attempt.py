@@ -122,7 +122,7 @@ class ConnectAttempt(Attempt):
     def feed(self, data: bytes) -> Established | Challenged | None:
         """Take what the newest connection received."""
         outcome = self.handshake.feed(data)
-        if outcome is None and self.handshake.isRefused and self._bodyDeadline is None:
+        if outcome is None and self.handshake.awaitsBody and self._bodyDeadline is None:
             self._hurry()
         return outcome
 
@@ -173,7 +173,7 @@ class ConnectAttempt(Attempt):
     def lost(self, reason: Failure) -> None:
         """The newest connection has ended before there was a tunnel."""
         # Whoever has begun to answer was reached, even if TLS then breaks.
-        if self.handshake.begun or reason.check(ConnectionDone, TwistedConnectionLost):
+        if self.handshake.heads.begun or reason.check(ConnectionDone, TwistedConnectionLost):
             self.fail(self.handshake.end())
         elif reason.check("OpenSSL.SSL.Error"):
             # Since TLS 1.3 a server looks at our certificate when the handshake is done for us.

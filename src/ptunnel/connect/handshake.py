@@ -8,17 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING, cast
 
-from ptunnel import causes
-from ptunnel.connect.heads import BadHead, HeadReader, authenticationInfoIn, dateIn
-from ptunnel.errors import CredentialsRefused, ProxyTimeout, TunnelError
+from ptunnel.connect.heads import BadHead, HeadReader
+from ptunnel.errors import CredentialsRefused, TunnelError
 from ptunnel.net.addresses import hostPort
 
 if TYPE_CHECKING:
     from ptunnel.connect.body import RefusalBody
     from ptunnel.connect.refusals import Asked
+
+
+class Phase(Enum):
+    """Where a handshake is."""
+
+    WAITING = "waiting"  # for the first byte of an answer
+    READING = "reading"  # the heads of 1xx, and that of the final answer
+    REFUSED = "refused"  # waits for the beginning of the body, which may explain it
+    DRAINING = "draining"  # waits for the end of a 407's body, to keep the connection
+    ESTABLISHED = "established"
+    CHALLENGED = "challenged"
+    FAILED = "failed"
+
+
+# Before Python 3.12 an attribute of an Enum is slow, and these are looked up for each connection.
+WAITING, READING, REFUSED, DRAINING, ESTABLISHED, CHALLENGED, FAILED = Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +67,13 @@ class Challenged:
 
 
 class Handshake:
-    """One CONNECT on one connection, from the first byte of the proxy's answer."""
+    """One CONNECT on one connection, from the first byte of the proxy's answer.
 
+    @ivar phase: changed by `enter` only.
+    @ivar heads: the heads of the answers; it has the final status.
+    """
+
+    phase = WAITING
     _body: RefusalBody | None = None
 
     def __init__(
@@ -85,37 +105,24 @@ class Handshake:
         self._answerable = answerable
         self._midway = midway
         self._secrets = secrets
-        self._heads = HeadReader(heard)
+        self.heads = HeadReader(heard)
 
-    @property
-    def begun(self) -> bool:
-        """True once a byte of an answer has come."""
-        return self._heads.begun
+    def __repr__(self) -> str:
+        target = hostPort(self._host, self._port)
+        return f"<Handshake with {self._hop or 'a proxy'} for {target}: {self.phase.value}>"
 
-    @property
-    def status(self) -> int:
-        """The status of the final answer once its head is complete; until then 0."""
-        return self._heads.status
-
-    @property
-    def authenticationInfo(self) -> bytes | None:
-        """The value of Proxy-Authentication-Info in the answer (RFC 7615 section 4)."""
-        return authenticationInfoIn(self._heads.head)
-
-    @property
-    def date(self) -> datetime | None:
-        """The time of the proxy's clock in its final answer (RFC 9110 section 6.6.1)."""
-        return dateIn(self._heads.head) if self.status else None
+    def enter(self, phase: Phase) -> None:
+        self.phase = phase
 
     @property
     def offers(self) -> tuple[str, ...]:
         """The schemes of a 407 that may be answered, as people write them."""
-        return self._body.offers if self._body is not None and self._body.drains else ()
+        return self._body.offers if self._body is not None and self.isChallenged else ()
 
     @property
-    def isRefused(self) -> bool:
-        """True once the head of a final answer other than 2xx is complete."""
-        return self._body is not None
+    def awaitsBody(self) -> bool:
+        """True while the body of a final answer other than 2xx is read."""
+        return self.phase is REFUSED or self.phase is DRAINING
 
     @property
     def isChallenged(self) -> bool:
@@ -134,28 +141,44 @@ class Handshake:
         @raise ProxyRefused: for any final answer except 2xx, and except a 407 that may be answered.
         @raise ProxyFailed: if it is not an answer to CONNECT, at the first impossible byte.
         """
-        body = self._body
-        if body is None:
-            heads = self._heads
-            try:
+        if self.phase is WAITING and data:
+            self.enter(READING)
+        try:
+            body = self._body
+            if body is None:
+                heads = self.heads
                 if not heads.feed(data):
                     return None
-            except BadHead as e:
-                raise self._asked.failed(e.what, e.cause) from None
-            if heads.status < 300:
-                rest = heads.rest
-                return Established(rest) if rest else _ESTABLISHED
-            from ptunnel.connect.body import RefusalBody  # a refusal has time for h11
+                data = heads.rest
+                if heads.status < 300:
+                    self.enter(ESTABLISHED)
+                    return Established(data) if data else _ESTABLISHED
+                body = self._beginBody()
+            if not body.feed(data):
+                return None
+            if not body.drains:
+                raise body.failure()
+            return self._challenged(body, body.isReusable)
+        except BadHead as e:
+            self.enter(FAILED)
+            raise self._asked.failed(e.what, e.cause) from None
+        except TunnelError:
+            self.enter(FAILED)
+            raise
 
-            body = self._body = RefusalBody(
-                self._asked, heads.head, answerable=self._answerable, midway=self._midway
-            )
-            data = heads.rest
-        if not body.feed(data):
-            return None
-        if not body.drains:
-            raise body.failure()
-        return _challenge(body, body.isReusable)
+    def _beginBody(self) -> RefusalBody:
+        from ptunnel.connect.body import RefusalBody  # a refusal has time for h11
+
+        body = self._body = RefusalBody(
+            self._asked, self.heads.head, answerable=self._answerable, midway=self._midway
+        )
+        self.enter(DRAINING if body.drains else REFUSED)
+        return body
+
+    def _challenged(self, body: RefusalBody, reusable: bool) -> Challenged:
+        self.enter(CHALLENGED)
+        refusal = cast(CredentialsRefused, body.failure())
+        return Challenged(body.challenges, reusable, refusal, body.isMidway)
 
     def cutShort(self) -> Challenged:
         """Wait no longer for the body of a challenge.
@@ -163,15 +186,12 @@ class Handshake:
         @return: the challenge, to be answered on another connection.
         """
         assert self._body is not None
-        return _challenge(self._body, reusable=False)
+        return self._challenged(self._body, reusable=False)
 
     def end(self) -> TunnelError:
         """The connection has ended before the tunnel stood. @return: the failure."""
-        if self._body is not None:
-            return self._body.failure()
-        if not self.begun:
-            return self._asked.failed("closed the connection without an answer", causes.HUNG_UP)
-        return self._asked.failed("closed the connection in the middle of its answer")
+        self.enter(FAILED)
+        return self._body.failure() if self._body else self._asked.hungUp(self.heads.begun)
 
     def expire(self, seconds: float) -> TunnelError:
         """The time is over before the tunnel stood.
@@ -179,12 +199,8 @@ class Handshake:
         @param seconds: the time that there was.
         @return: the failure.
         """
-        if self._body is not None:
-            return self._body.failure()
-        asked = self._asked
-        what = "finish its answer to" if self.begun else "answer"
-        message = f"did not {what} CONNECT {asked.authority} within {seconds:g} s"
-        return ProxyTimeout(f"{asked.who} {message}", hop=self._hop, cause=causes.SILENT)
+        self.enter(FAILED)
+        return self._body.failure() if self._body else self._asked.late(self.heads.begun, seconds)
 
     @property
     def _asked(self) -> Asked:
@@ -193,8 +209,3 @@ class Handshake:
         where = hostPort(self._host, self._port)
         secrets = tuple(self._secrets)
         return Asked(self._host, self._port, where, self._hop, self._authenticated, secrets)
-
-
-def _challenge(body: RefusalBody, reusable: bool) -> Challenged:
-    refusal = cast(CredentialsRefused, body.failure())
-    return Challenged(body.challenges, reusable, refusal, body.isMidway)

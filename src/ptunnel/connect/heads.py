@@ -77,6 +77,26 @@ class HeadReader:
         """The bytes after those lines."""
         return bytes(self._received[self._line :])
 
+    @property
+    def date(self) -> datetime | None:
+        """The time of the proxy's clock in its final answer (RFC 9110 section 6.6.1)."""
+        match = _DATE.search(self.head) if self.status else None
+        if match is None:
+            return None
+        from email.utils import parsedate_to_datetime
+
+        try:
+            date = parsedate_to_datetime(match[1].decode("ascii").strip())
+        except Exception:  # it raises more than ValueError: OverflowError, TypeError
+            return None
+        return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+
+    @property
+    def authenticationInfo(self) -> bytes | None:
+        """The value of Proxy-Authentication-Info in the final answer (RFC 7615 section 4)."""
+        match = _AUTHENTICATION_INFO.search(self.head)
+        return match[1].strip() if match else None
+
     def feed(self, data: bytes) -> bool:
         """Take the next bytes; not to be called after it has returned True.
 
@@ -159,23 +179,3 @@ class HeadReader:
         elif begun.startswith(b"SSH-"):
             cause = causes.SSH_SERVER
         return BadHead("does not answer as an HTTP proxy", cause)
-
-
-def dateIn(head: bytes) -> datetime | None:
-    """The time of the proxy's clock (RFC 9110 section 6.6.1); None: not in the head."""
-    match = _DATE.search(head)
-    if match is None:
-        return None
-    from email.utils import parsedate_to_datetime
-
-    try:
-        date = parsedate_to_datetime(match[1].decode("ascii").strip())
-    except Exception:  # it raises more than ValueError: OverflowError, TypeError
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
-
-
-def authenticationInfoIn(head: bytes) -> bytes | None:
-    """The value of Proxy-Authentication-Info (RFC 7615 section 4); None: not in the head."""
-    match = _AUTHENTICATION_INFO.search(head)
-    return match[1].strip() if match else None

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 
 from ptunnel import causes
 from ptunnel.causes import Cause
-from ptunnel.errors import CredentialsRefused, ProxyFailed, ProxyRefused, TargetUnreachable
+from ptunnel.errors import (
+    CredentialsRefused,
+    ProxyFailed,
+    ProxyRefused,
+    ProxyTimeout,
+    TargetUnreachable,
+)
 from ptunnel.log.excerpts import MAX_REASON, excerpt, oneLine
 
 _REASON = re.compile(rb"HTTP/1\.[0-9] [0-9]{3} ?([^\r\n]*)")
@@ -106,6 +112,24 @@ class Asked:
         """
         hint = "" if cause is causes.BROKEN else cause.hint  # the words say it all
         return ProxyFailed(f"{self.who} {what}", hop=self.hop, hint=hint, cause=cause)
+
+    def hungUp(self, begun: bool) -> ProxyFailed:
+        """The failure of a connection that ended too soon.
+
+        @param begun: True if a byte of an answer had come.
+        """
+        if begun:
+            return self.failed("closed the connection in the middle of its answer")
+        return self.failed("closed the connection without an answer", causes.HUNG_UP)
+
+    def late(self, begun: bool, seconds: float) -> ProxyTimeout:
+        """The failure of an answer that was not complete within so many seconds.
+
+        @param begun: True if a byte of it had come.
+        """
+        what = "finish its answer to" if begun else "answer"
+        message = f"did not {what} CONNECT {self.authority} within {seconds:g} s"
+        return ProxyTimeout(f"{self.who} {message}", hop=self.hop, cause=causes.SILENT)
 
 
 def refusalOf(
