@@ -1,7 +1,7 @@
-"""The causes of failures that are known, each with what to do about it. The one line of a failed
-session and `ptunnel check` draw on this list, and docs/errors.md explains each.
+"""The known causes of failures, each with a hint. The line of a failed session and `ptunnel check`
+show the hint, and docs/errors.md explains each cause.
 
-A failure carries its cause. This module imports none of those that make failures.
+A failure carries its cause. This module imports no module that makes failures.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 class Cause:
     """Why something failed.
 
-    @ivar id: what machines call it; it does not change.
-    @ivar hint: what is likely and what to do; what stands in braces differs.
+    @ivar id: its name for machines; it does not change.
+    @ivar hint: the likely reason and what to do; the words in braces are filled in.
     """
 
     id: str
     hint: str
 
 
-# The way to the proxy, or to the target where there is none.
+# The way to the proxy, or to the target of a direct connection.
 PROXY_NAME = Cause(
     "proxy-name",
     "check the spelling of the proxy's name; some names are known in one network only",
@@ -128,7 +128,7 @@ TLS = Cause(
     "that server's log may say more",
 )
 
-# What is there is no HTTP proxy, or a broken one.
+# The server is not an HTTP proxy, or a broken one.
 SPEAKS_TLS = Cause(
     "speaks-tls",
     "it speaks TLS: if it is a proxy, it is an https:// one",
@@ -158,7 +158,7 @@ BROKEN = Cause(
     "what it answers is not HTTP as it should be: look into the proxy's log",
 )
 
-# The proxy answers, and refuses.
+# The proxy answers and refuses.
 CREDENTIALS_MISSING = Cause(
     "credentials-missing",
     "give a user name and password",
@@ -193,7 +193,7 @@ PROXY_OVERLOADED = Cause(
     "the proxy has too much to do, or what it needs is down: try again later, or by another proxy",
 )
 
-# The tunnel stands, and something is wrong all the same.
+# The tunnel stands, but something else is wrong.
 NO_STARTTLS = Cause(
     "no-starttls",
     "check the target's port, and whether that server offers TLS on it to everybody",
@@ -221,4 +221,4 @@ IDLE = Cause(
 )
 
 CAUSES: tuple[Cause, ...] = tuple(cause for cause in globals().values() if type(cause) is Cause)
-"""All of them."""
+"""All causes."""

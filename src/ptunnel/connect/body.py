@@ -1,7 +1,7 @@
 """The body of an answer that refuses a CONNECT, read with its framing (RFC 9112 section 6).
 
-Its beginning explains the refusal. After the end of a 407's, the next request can go on the same
-connection.
+Its beginning explains the refusal. After the end of a 407's body, the next request can go on the
+same connection.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ptunnel.connect.refusals import Asked, refusalOf
 from ptunnel.errors import ProxyRefused
 from ptunnel.log.excerpts import oneLine, room
 
-# How much of a 407's body is read to keep its connection; beyond it a new one is cheaper.
+# The most bytes of a 407's body that are read to keep its connection; a new one is then cheaper.
 MAX_DRAIN = 256 * 1024
-# The same in chunks. Real ones have some KiB; each costs as much as many bytes.
+# The same in chunks: each costs as much as many bytes. Real ones have some KiB.
 MAX_CHUNKS = 4096
 # The head was checked before.
 _MAX_EVENT = 128 * 1024
@@ -70,7 +70,7 @@ class RefusalBody:
         except h11.RemoteProtocolError:
             if self.drains:
                 raise asked.failed("sent a 407 whose framing makes no sense") from None
-            return  # it is refused all the same; only what its body says stays unknown
+            return  # the refusal stands; only the text of its body stays unknown
         assert isinstance(response, h11.Response)
         fields = response.headers
         if status == b"407":
@@ -131,26 +131,25 @@ class RefusalBody:
 
 
 def _neededFields(fields: bytes, midway: bool) -> bytes:
-    """The header fields that say where the body ends, and what is asked, as h11 can read them. All
-    others mean nothing to us, however odd they are.
+    """Return the header fields of the framing and the challenge, in a form that h11 can read. All
+    others are left out, however odd they are.
 
-    @param midway: whether the request carried the beginning of an exchange that only its connection
-        can go on with.
+    @param midway: as in L{RefusalBody}.
     """
     lines = [(match[1].lower(), b" ".join(match[2].split())) for match in _NEEDED.finditer(fields)]
     names = {name for name, _ in lines}
     if not _isUsable([(name, value) for name, value in lines if name in _FRAMING]):
-        # Its end is not known, so that another connection has to take the answer.
+        # The end of the body is unknown, so the next request needs another connection.
         lines = [line for line in lines if line[0] not in _FRAMING]
         lines.append((b"connection", b"close"))
     elif midway and not _FRAMING & names and _goesOn(lines):
-        # It must go on on this connection, so that there is no body that it could end.
+        # The exchange must continue on this connection, so there is no body that could end it.
         lines.append((b"content-length", b"0"))
     return b"".join(name + b": " + value + b"\r\n" for name, value in lines)
 
 
 def _isUsable(framing: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Whether these fields say where a body ends (RFC 9112 section 6.3)."""
+    """Return whether these fields tell where a body ends (RFC 9112 section 6.3)."""
     kinds = {(name, value.lower()) for name, value in framing}
     if len(kinds) > 1:
         return False
@@ -161,7 +160,7 @@ def _isUsable(framing: Sequence[tuple[bytes, bytes]]) -> bool:
 
 
 def _isReusable(version: bytes, fields: Iterable[tuple[bytes, bytes]], midway: bool) -> bool:
-    """Whether the answer to a challenge may go on the connection that brought it."""
+    """Return whether the connection of a challenge can carry the next request."""
     fields = list(fields)
     options = {
         option.strip().lower()
@@ -176,7 +175,7 @@ def _isReusable(version: bytes, fields: Iterable[tuple[bytes, bytes]], midway: b
 
 
 def _goesOn(fields: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a challenge holds the next part of an exchange, and does not begin one."""
+    """Return whether a challenge continues an exchange, and does not begin one."""
     values = [value for name, value in fields if name == b"proxy-authenticate"]
     try:
         return any(c.token and c.scheme != "basic" for c in parseChallenges(values))
@@ -194,7 +193,7 @@ def _titles(values: Sequence[bytes]) -> tuple[str, ...]:
 
 
 def _readerFor(target: str) -> h11.Connection:
-    """A reader of the answer to a CONNECT request."""
+    """Return a reader for the answer to a CONNECT request."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_EVENT)
     connection.send(h11.Request(method="CONNECT", target=target, headers=[("Host", target)]))
     connection.send(h11.EndOfMessage())

@@ -39,15 +39,15 @@ class ConnectEndpoint:
     and the protocol is connected; bytes that came behind the answer follow at once. It fails with
 
      - L{ptunnel.errors.Unreachable} when there is no connection to the proxy,
-     - L{ptunnel.errors.ProxyRefused} when it answers anything but 2xx, and
-       L{ptunnel.errors.CredentialsRefused} when that is 407 and the credentials do not help, or
-       did not just before,
-     - L{ptunnel.errors.CredentialsUnavailable} when they could not be had,
-     - L{ptunnel.errors.ProxyFailed} when it answers nothing, or nothing that is HTTP,
+     - L{ptunnel.errors.ProxyRefused} when its answer is not 2xx, and
+       L{ptunnel.errors.CredentialsRefused} when that is 407 and the credentials are rejected, or
+       were shortly before,
+     - L{ptunnel.errors.CredentialsUnavailable} when they could not be read,
+     - L{ptunnel.errors.ProxyFailed} when its answer is missing or not valid HTTP,
      - ConnectingCancelledError when it is cancelled,
-     - whatever the factory raised, or NoProtocol when it built none.
+     - the exception of the factory, or NoProtocol when it built no protocol.
 
-    Whichever it is, the connection to the proxy is then aborted.
+    In each case the connection to the proxy is aborted.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class ConnectEndpoint:
         @param proxyEndpoint: how the proxy is reached: TCP, TLS, or through another proxy.
         @param host: the target's name (ASCII) or address literal, without brackets.
         @param port: the target's port, 1 to 65535.
-        @param credentials: for this proxy, sent when it asks for them and as it asks for them; a
-            Login where several endpoints are to share what was found out.
-        @param headers: further header fields for this proxy. User-Agent is C{ptunnel/VERSION} where
-            it is not among them. A failure shows none of their values.
+        @param credentials: for this proxy, sent when it asks for them, by a scheme that it offers;
+            a Login, to share with other endpoints what the proxy accepted or rejected.
+        @param headers: further header fields for this proxy. User-Agent is C{ptunnel/VERSION}
+            unless it is among them. A failure shows none of their values.
         @param timeout: seconds for the whole attempt, with DNS, TCP and TLS; None: no limit.
-        @param hop: what failures call the proxy; "": its `host:port`, where its endpoint tells it.
+        @param hop: the proxy's name in failures; "": its `host:port`, if the endpoint has one.
         @param reactor: the clock of the timeout; None: the reactor.
-        @raise ValueError: for a target or a header that cannot stand in a request.
+        @raise ValueError: for a target or a header that a request must not contain.
         """
         self.host = host
         self.port = port
@@ -100,7 +100,7 @@ class ConnectEndpoint:
 
 
 def hopOf(endpoint: IStreamClientEndpoint) -> str:
-    """Where an endpoint leads: `host:port`, `unix:path`, or "" where it does not say."""
+    """Return where an endpoint leads: `host:port`, `unix:path`, or "" if that is unknown."""
     inner: Any = endpoint
     for _ in range(_DEEPEST):
         host, port = hostAndPortOf(inner)

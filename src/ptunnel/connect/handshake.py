@@ -90,12 +90,12 @@ class Handshake:
     ) -> None:
         """
         @param host: the target's, as in L{connectRequest}.
-        @param hop: what failures call the proxy.
+        @param hop: the proxy's name in failures.
         @param authenticated: True if the request carried credentials.
         @param answerable: True if a 407 may be answered.
         @param midway: True if the request carried the beginning of an exchange that only this
             connection can continue.
-        @param secrets: what no failure may show, even if the proxy sends it back.
+        @param secrets: never shown in a failure, even if the proxy sends them back.
         @param heard: called with the head of each answer as soon as it is complete, 1xx too.
         """
         self._host = host

@@ -1,7 +1,7 @@
 """Why a proxy refuses a CONNECT: its answer, put into words and given a cause.
 
 A status says little: for a name that does not resolve squid answers 500, Apache 502, privoxy 404;
-for a closed port tinyproxy answers 500, Apache 503. So what else they say comes first.
+for a closed port tinyproxy answers 500, Apache 503. So the header fields and the page come first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FIELDS = re.compile(
 )
 _BY_FIELD = {
     b"ERR_DNS_FAIL": causes.TARGET_NAME,
-    b"ERR_CANNOT_FORWARD": causes.TARGET_NAME,  # there is no address that it could try
+    b"ERR_CANNOT_FORWARD": causes.TARGET_NAME,  # it has no address to try
     b"ERR_INVALID_URL": causes.TARGET_NAME,  # with an underscore, for example
     b"ERR_CONNECT_FAIL": causes.TARGET_DOWN,
     b"ERR_READ_TIMEOUT": causes.TARGET_DOWN,
@@ -85,13 +85,13 @@ _RETRY_AFTER = re.compile(rb"(?im)^retry-after:")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A CONNECT, as far as its refusal has to do with it.
+    """A CONNECT request, as its failures need it.
 
     @ivar host: the target's, without brackets.
-    @ivar authority: the target as failures name it.
-    @ivar hop: the proxy as failures name it, or "".
-    @ivar authenticated: whether the request carried credentials.
-    @ivar secrets: what no failure may show.
+    @ivar authority: the target's `host:port`.
+    @ivar hop: the proxy's name in failures, or "".
+    @ivar authenticated: True if the request carried credentials.
+    @ivar secrets: never shown in a failure.
     """
 
     host: str
@@ -103,6 +103,7 @@ class Asked:
 
     @property
     def who(self) -> str:
+        """The proxy, with the article."""
         return f"the proxy {self.hop}" if self.hop else "the proxy"
 
     def failed(self, what: str, cause: Cause = causes.BROKEN) -> ProxyFailed:
@@ -135,11 +136,12 @@ class Asked:
 def refusalOf(
     asked: Asked, head: bytes, body: bytes = b"", offers: Sequence[str] = ()
 ) -> ProxyRefused:
-    """The failure that a final answer other than 2xx is.
+    """Return the failure for a final answer other than 2xx.
 
     @param head: its status line and header fields.
-    @param body: what has come of its body, or its first L{ptunnel.log.excerpts.room} bytes.
-    @param offers: the schemes of a 407 that the hint names.
+    @param body: the part of its body that has come, or its first L{ptunnel.log.excerpts.room}
+        bytes.
+    @param offers: the schemes of a 407, for the hint.
     """
     status = int(head[9:12])
     match = _REASON.match(head)
@@ -164,7 +166,7 @@ _KINDS: dict[Cause, tuple[type[ProxyRefused], str]] = {
     causes.TARGET_DOWN: (TargetUnreachable, "cannot reach {target}"),
     causes.PROXY_OVERLOADED: (ProxyRefused, "cannot serve {target} now"),
 }
-# The line of a failure has their hint; of the others it says enough.
+# The causes whose hint is a part of the failure's line; for the others the line says enough.
 _HINTED = frozenset(
     [
         causes.CREDENTIALS_REJECTED,
@@ -182,7 +184,7 @@ def _causeOf(asked: Asked, status: int, head: bytes, body: bytes) -> Cause:
         return causes.CREDENTIALS_REJECTED if asked.authenticated else causes.CREDENTIALS_MISSING
     said = _byField(head) if status >= 400 else None
     if said is causes.TARGET_REFUSED and status < 500:
-        said = None  # the status says more: perhaps it is the port
+        said = None  # the status says more: the port may be the reason
     elif said is None and (status in (404, 408, 410, 429) or status >= 500):
         said = _byWords(head, body)
     if said is causes.TARGET_NAME and _isAddress(asked.host):
@@ -211,7 +213,7 @@ def _byStatus(status: int, port: int) -> Cause:
         return causes.WEB_SERVER
     if status in (408, 429):
         return causes.PROXY_OVERLOADED
-    # 511 is a network that wants a login, and nobody's answer for a target.
+    # 511 comes from a network that requires a login; it says nothing about a target.
     return causes.TARGET_DOWN if 500 <= status < 600 and status != 511 else causes.TARGET_REFUSED
 
 

@@ -19,11 +19,11 @@ _FIELDS_REFUSED = frozenset([b"host", b"content-length", b"transfer-encoding"])
 
 
 def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
-    """The bytes of a CONNECT request.
+    """Return the bytes of a CONNECT request.
 
     @param host: a name (ASCII) or an address literal without brackets.
     @param headers: further fields, such as Proxy-Authorization.
-    @raise ValueError: for a host, port or header that must not stand in a request.
+    @raise ValueError: for a host, port or header that a request must not contain.
     """
     target = hostPort(host, port)
     if not 0 < port < 65536 or not host or _NO_HOST.search(host):
@@ -44,15 +44,15 @@ def connectRequest(host: str, port: int, headers: Sequence[tuple[bytes, bytes]] 
 
 
 class ConnectRequest:
-    """The requests for one target, alike but for the credentials.
+    """The requests for one target, which differ in the credentials only.
 
     @ivar target: `host:port`.
-    @ivar secrets: what no failure may show of the header fields.
+    @ivar secrets: the parts of the header fields that no failure may show.
     """
 
     def __init__(self, host: str, port: int, headers: Sequence[tuple[str, str]] = ()) -> None:
         """
-        @param headers: further fields. User-Agent is C{ptunnel/VERSION} where it is not among them.
+        @param headers: further fields. User-Agent is C{ptunnel/VERSION} unless it is among them.
         @raise ValueError: as L{connectRequest}.
         """
         self.host = host
@@ -62,14 +62,14 @@ class ConnectRequest:
         self.secrets = _secretsOf(given)
         self._fields = given
         if not any(name.lower() == b"user-agent" for name, _ in given):
-            self._fields = [USER_AGENT, *given]  # some proxies turn away those who have none
+            self._fields = [USER_AGENT, *given]  # some proxies refuse a request without
         self._plain = connectRequest(host, port, self._fields)
 
     def encode(self, authorization: bytes | None = None, bound: bool = False) -> bytes:
-        """The bytes of the request.
+        """Return the bytes of the request.
 
         @param authorization: the value of Proxy-Authorization.
-        @param bound: whether it is the connection that is authenticated.
+        @param bound: True if it authenticates the connection, which must then be kept.
         """
         if authorization is None:
             return self._plain
@@ -80,7 +80,7 @@ class ConnectRequest:
 
 
 def _secretsOf(fields: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
-    """What no failure may show of header fields that were set."""
+    """Return the parts of these header fields that no failure may show."""
     if not fields:
         return ()
     from ptunnel.log.excerpts import secretsOf

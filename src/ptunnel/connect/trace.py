@@ -1,4 +1,4 @@
-"""A CONNECT request and the answers to it, as lines of a trace: what is secret is masked."""
+"""A CONNECT request and the answers to it, as lines of a trace, with secrets masked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ptunnel.connect.request import USER_AGENT
 from ptunnel.log import Trace
 from ptunnel.log.excerpts import MASK, maskedHead
 
-# How many lines of an answer's head are shown, and how many characters of each.
+# The most lines of an answer's head that are shown, and the most characters of each.
 MAX_LINES = 50
 MAX_SHOWN = 300
 
-# The fields of a request that hold no value of the user's.
+# The fields of a request whose values do not come from the user.
 _OURS = frozenset([b"host", b"proxy-connection"])
 _TITLES = frozenset(kind.title for kind in SCHEMES)
 # The fields of an answer whose values others could use: a session, a proof of the password.
@@ -26,7 +26,7 @@ _TOKEN = re.compile(r"(?i)((?:negotiate|ntlm|kerberos) +)[^\s,]+")
 
 
 def showRequest(trace: Trace, proxy: str, request: bytes) -> None:
-    """Show a request without the values of any field that a user has set.
+    """Show a request, without the values of the fields that a user has set.
 
     @param proxy: what failures call the proxy.
     """
@@ -47,9 +47,9 @@ def showRequest(trace: Trace, proxy: str, request: bytes) -> None:
 
 
 def showAnswer(trace: Trace, head: bytes, secrets: Sequence[bytes]) -> None:
-    """Show the head of an answer, its beginning where it is long.
+    """Show the head of an answer; of a long one the beginning.
 
-    @param secrets: what it may not show, in whatever spelling.
+    @param secrets: never shown, in whatever spelling.
     """
     lines = maskedHead(head, secrets)
     for line in lines[:MAX_LINES]:
