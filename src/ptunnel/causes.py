@@ -52,7 +52,7 @@ OWN_RULES = Cause(
 )
 LEADS_BACK = Cause(
     "leads-back",
-    "its line in the hosts file must not be there on a way without a proxy",
+    "remove its line from the hosts file: this tunnel connects directly",
 )
 
 # The way from the client.
