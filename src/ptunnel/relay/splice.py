@@ -65,17 +65,18 @@ class Splice:
     """Two joined transports. See L{splice}.
 
     @ivar legs: theirs; none once both are closed.
+    @ivar cutting: the one to be aborted as soon as its peer has taken all bytes.
     @ivar done: fires with L{Ended}.
     """
 
     __slots__ = (
         "_cause",
-        "_cutting",
         "_first",
         "_mayBeFaster",
         "_sweep",
         "_timeouts",
         "_trace",
+        "cutting",
         "done",
         "legs",
         "terms",
@@ -89,7 +90,7 @@ class Splice:
         self._sweep = sweep
         self._trace = trace
         self._timeouts = Timeouts(self, sweep.clock.seconds())
-        self._cutting: Leg | None = None  # to be aborted when its peer has taken all bytes
+        self.cutting: Leg | None = None
         self._cause: Cause | None = None
         self._first: int | None = None
         self.done: Deferred[Ended] = Deferred(self._cancelled)
@@ -117,15 +118,10 @@ class Splice:
 
     def passOnCut(self) -> bool:
         """Pass on a cut, if all bytes before it have been sent. Return whether it was."""
-        if self._cutting is None or self._cutting.unsentBytes():
+        if self.cutting is None or self.cutting.unsentBytes():
             return False
-        self._cutting.abort()
+        self.cutting.abort()
         return True
-
-    def isEnding(self) -> bool:
-        """Return whether what is left to be sent is all that it waits for."""
-        one, two = self.legs
-        return self._cutting is not None or (one.wroteLast and two.wroteLast)
 
     def _start(self, one: Leg, two: Leg) -> None:
         self.legs = (one, two)
@@ -180,7 +176,7 @@ class Splice:
             other.drop()
         else:
             self._note("cut" if leg.secure else "reset", leg)
-            self._cutting = other
+            self.cutting = other
             if not self.passOnCut():
                 other.drop()
                 self._sweep.clock.callLater(0, self.passOnCut)  # usually all is sent by then
@@ -189,7 +185,7 @@ class Splice:
         """Both legs are lost."""
         self._sweep.discard(self._timeouts)
         one, two = self.legs
-        self.legs, self._cutting = (), None
+        self.legs, self.cutting = (), None
         del one.other, two.other, self._timeouts  # leaves no cycle for the garbage collector
         if not self.done.called:
             ended = Ended(one.received, two.received, self._cause or "aborted", self._first)

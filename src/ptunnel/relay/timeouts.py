@@ -16,6 +16,7 @@ class Timed(Protocol):
     """The part of a splice that its timeouts look at and act on."""
 
     legs: tuple[Leg, ...]
+    cutting: Leg | None
     terms: Terms
 
     def speedUp(self) -> None:
@@ -23,9 +24,6 @@ class Timed(Protocol):
 
     def passOnCut(self) -> bool:
         """Pass on a cut, if all bytes before it have been sent. Return whether it was."""
-
-    def isEnding(self) -> bool:
-        """Return whether what is left to be sent is all that it waits for."""
 
     def close(self, cause: Cause = "closed") -> None:
         """End both directions in order."""
@@ -71,8 +69,8 @@ class Timeouts:
     def _limit(self) -> tuple[float | None, Cause]:
         """Return the timeout that applies now, in seconds, and its cause."""
         splice = self._splice
-        if splice.isEnding():
-            return LINGER, "linger"
+        if splice.cutting is not None or all(leg.wroteLast for leg in splice.legs):
+            return LINGER, "linger"  # only what is left to be sent is waited for
         if any(leg.readEnded for leg in splice.legs):
             return splice.terms.halfCloseTimeout, "half-close"
         return splice.terms.idleTimeout, "idle"
