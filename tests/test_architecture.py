@@ -19,7 +19,7 @@ ROOMS = (
     ("ptunnel", "service"),
     ("session", "route"),
     ("config", "connect", "relay", "starttls"),
-    ("tls",),
+    ("login", "tls"),
     ("auth", "net"),
     ("log",),
     ("errors",),
@@ -76,8 +76,7 @@ INSIDE = {
     "connect": (
         ("endpoint",),
         ("answering",),
-        ("attempt", "visit"),
-        ("login",),
+        ("attempt",),
         ("handshake",),
         ("body", "heads", "trace"),
         ("refusals",),
@@ -94,6 +93,7 @@ INSIDE = {
         ("relay",),
     ),
     "starttls": (("endpoint",), ("starttls",), ("ldap", "lines", "postgres", "xmpp"), ("upgrade",)),
+    "login": (("authentication",), ("login",)),
     "tls": (("tls",), ("endpoint",), ("settings", "verify"), ("failures", "peer")),
     "auth": (
         ("auth",),

@@ -12,7 +12,7 @@ from ptunnel import _folder as _folder
 from ptunnel._version import __version__
 from ptunnel.auth import Credentials
 from ptunnel.connect.endpoint import ConnectEndpoint
-from ptunnel.connect.login import Login
+from ptunnel.login.login import Login
 from ptunnel.relay.ended import Ended
 from ptunnel.relay.splice import splice
 from ptunnel.tls import TlsEndpoint, TlsSettings

@@ -29,7 +29,6 @@ from ptunnel.auth import Credentials
 from ptunnel.connect.attempt import BODY_WAIT
 from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.connect.handshake import Handshake
-from ptunnel.connect.login import Login
 from ptunnel.connect.request import ConnectRequest, connectRequest
 from ptunnel.errors import (
     CredentialsRefused,
@@ -40,6 +39,7 @@ from ptunnel.errors import (
     TunnelError,
     Unreachable,
 )
+from ptunnel.login.login import Login
 from ptunnel.net.transports import setReceiver
 from tests.support.fakes import (
     Builder,

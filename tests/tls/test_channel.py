@@ -16,9 +16,9 @@ from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.connect.endpoint import ConnectEndpoint
-from ptunnel.connect.login import Login
-from ptunnel.connect.visit import Visit
 from ptunnel.errors import ProxyFailed
+from ptunnel.login.authentication import Authentication
+from ptunnel.login.login import Login
 from ptunnel.tls import TlsEndpoint, connectionOf, endPointOf
 from tests.support import authority
 from tests.support.fakes import Builder, Endpoint, StrictClock, Transport
@@ -95,11 +95,11 @@ class ChannelTests(SynchronousTestCase):
     def channels(self, endpoint: Any, wire: Callable[[], Wire | Transport], *answers: bytes) -> Any:
         found: list[bytes | None] = []
 
-        def answer(visit: Visit, asked: object, channel: bytes | None) -> Deferred[Any]:
+        def answer(_: object, values: object, refusal: object, channel: Any) -> Deferred[Any]:
             found.append(channel)
             return fail(ProxyFailed("not here"))
 
-        self.patch(Visit, "answer", answer)
+        self.patch(Authentication, "answer", answer)
         login = Login(None, reactor=StrictClock())
         hop = ConnectEndpoint(endpoint, "a.example", 1, credentials=login, reactor=StrictClock())
         connecting = hop.connect(Builder())

@@ -1,1 +1,1 @@
-"""One hop by CONNECT: request and answer as bytes, the attempt, the login."""
+"""One hop by CONNECT: request and answer as bytes, the attempt."""

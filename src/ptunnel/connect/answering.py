@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 from ptunnel import causes
 from ptunnel.connect.attempt import ConnectAttempt
 from ptunnel.connect.handshake import DRAINING, Challenged, Established, Handshake
-from ptunnel.connect.login import Login
-from ptunnel.connect.visit import Visit
 from ptunnel.errors import CredentialsUnavailable, ProxyFailed, ProxyRefused, TunnelError
+from ptunnel.login.authentication import Authentication
+from ptunnel.login.login import Login
 from ptunnel.net.attempt import ASKING, TALKING
 from ptunnel.tls import connectionOf, endPointOf
 
@@ -32,23 +32,23 @@ DRAIN_WAIT = 5.0
 class AnsweringAttempt(ConnectAttempt):
     """A ConnectAttempt that answers challenges.
 
-    Until a proxy asks, it costs no more than a plain one: its visit begins with the challenge, or
-    with a login that speaks first.
+    Until a proxy asks, it costs no more than a plain one: its authentication begins with the
+    challenge, or with a login that speaks first.
     """
 
-    _begun: Visit | None = None
+    _begun: Authentication | None = None
     _authorization: bytes | None = None
     _isReused = _isRedialled = False
     _answered: float | None = None
 
     @property
-    def _visit(self) -> Visit:
-        """The visit, where one has begun."""
+    def _authentication(self) -> Authentication:
+        """The one that has begun."""
         assert self._begun is not None
         return self._begun
 
-    def _begin(self, login: Login) -> Visit:
-        self._begun = Visit(login, self.hop.request.target, self.trace)
+    def _begin(self, login: Login) -> Authentication:
+        self._begun = Authentication(login, self.hop.request.target, self.trace)
         return self._begun
 
     def first(self) -> None:
@@ -75,28 +75,28 @@ class AnsweringAttempt(ConnectAttempt):
 
     def _prepare(self, authorization: bytes | None) -> None:
         """The next request, and what reads the answer to it."""
-        request, visit = self.hop.request, self._visit
+        request, authentication = self.hop.request, self._authentication
         self._authorization = authorization
-        secrets = request.secrets + visit.secrets()
-        self.request = request.encode(authorization, visit.bound)
+        secrets = request.secrets + authentication.secrets()
+        self.request = request.encode(authorization, authentication.bound)
         self.handshake = Handshake(
             request.host,
             request.port,
             hop=self.hop.name,
             authenticated=authorization is not None,
             answerable=True,
-            midway=visit.midway,
+            midway=authentication.midway,
             secrets=secrets,
             heard=self.heard(secrets),
         )
 
     def connected(self) -> None:
         """Send the request, or find out what it is to carry."""
-        visit = self._begun
-        if visit is None:
+        authentication = self._begun
+        if authentication is None:
             super().connected()
-        elif visit.opens:
-            self._await(visit.open(self._channel()), self._open)
+        elif authentication.opens:
+            self._await(authentication.open(self._channel()), self._open)
         else:
             self._write()
 
@@ -116,7 +116,7 @@ class AnsweringAttempt(ConnectAttempt):
     def _write(self) -> None:
         super().connected()
         if self._authorization is not None:
-            self._visit.sent()
+            self._authentication.sent()
             self._answered = self.hop.sweep.clock.seconds()
             self.hop.sweep.add(self)  # without a timeout too, others wait for the verdict
 
@@ -141,20 +141,21 @@ class AnsweringAttempt(ConnectAttempt):
         """The proxy asks who we are."""
         login = self.hop.login
         assert login is not None
-        visit = self._begun or self._begin(login)
+        authentication = self._begun or self._begin(login)
         channel = self._channel()
         self._bodyDeadline = None
         # A proxy that ended a connection that it seemed to keep is not believed again.
         if not challenge.reusable or (self._isRedialled and not challenge.midway):
             self._hangUp()
-        self._await(visit.answer(challenge, channel), self._again)
+        answer = authentication.answer(challenge.values, challenge.refusal, channel)
+        self._await(answer, self._again)
 
     def _again(self, authorization: bytes) -> None:
         """Send the next request, on the same connection where that is possible."""
         if self.connection is not None:
             self._isReused = True
             self._send(authorization)
-        elif self._visit.sticky:
+        elif self._authentication.sticky:
             self._giveWay(self._broken(_MIDST))
         else:
             self._dial(authorization)
@@ -162,7 +163,7 @@ class AnsweringAttempt(ConnectAttempt):
     def _giveWay(self, error: TunnelError) -> None:
         """The connection has ended that the authentication was bound to."""
         self._hangUp()
-        self._await(self._visit.giveWay(error), self._again)
+        self._await(self._authentication.giveWay(error), self._again)
 
     def _hangUp(self) -> None:
         """Another connection will take the place of this one."""
@@ -188,7 +189,7 @@ class AnsweringAttempt(ConnectAttempt):
 
     def check(self, now: float) -> None:
         if self._answered is not None and now >= self._answered + VERDICT_WAIT:
-            self._visit.stepAside()
+            self._authentication.stepAside()
         super().check(now)
 
     def bodyWait(self) -> float | None:
@@ -213,7 +214,7 @@ class AnsweringAttempt(ConnectAttempt):
             return
         what = f"no credentials for {self.who()} within {self.hop.timeout:g} s"
         cause = causes.CREDENTIALS_UNAVAILABLE
-        if self._visit.waiting:
+        if self._authentication.waiting:
             what = (
                 f"{self.who()} did not say within {self.hop.timeout:g} s whether it accepts the "
                 "credentials, which another connection tries"
@@ -234,14 +235,14 @@ class AnsweringAttempt(ConnectAttempt):
     @property
     def _canGoOn(self) -> bool:
         """True if a connection that ended without a byte of an answer can be made up for."""
-        visit = self._begun
-        if visit is None or self.handshake.heads.begun:
+        authentication = self._begun
+        if authentication is None or self.handshake.heads.begun:
             return False
-        return self._isReused or visit.sticky or visit.midway
+        return self._isReused or authentication.sticky or authentication.midway
 
     def _goOn(self) -> None:
         """Make up for a connection that has ended without a byte of an answer."""
-        if self._visit.sticky:
+        if self._authentication.sticky:
             self._giveWay(self._broken(_MIDST))
         elif self._isReused:
             # It looked as if it were kept alive, and the request was never read.

@@ -23,9 +23,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel.connect.handshake import Challenged, Established, Handshake
-from ptunnel.connect.login import Login
 from ptunnel.connect.request import ConnectRequest
 from ptunnel.errors import TunnelError, cannotReach, noAnswer
+from ptunnel.login.login import Login
 from ptunnel.net.attempt import TALKING, Attempt, Speaker
 from ptunnel.net.deadlines import Sweep
 from ptunnel.net.transports import abort, isSocket, setReceiver

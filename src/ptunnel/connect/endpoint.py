@@ -21,8 +21,8 @@ from zope.interface import implementer
 from ptunnel.auth import Credentials
 from ptunnel.connect.answering import AnsweringAttempt
 from ptunnel.connect.attempt import ConnectAttempt, Hop
-from ptunnel.connect.login import Login
 from ptunnel.connect.request import ConnectRequest
+from ptunnel.login.login import Login
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.deadlines import Sweep
 from ptunnel.twisted_private import hostAndPortOf, innerOf, pathOf

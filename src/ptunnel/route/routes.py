@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
 from ptunnel.connect.endpoint import ConnectEndpoint
-from ptunnel.connect.login import Login
 from ptunnel.log import Log
+from ptunnel.login.login import Login
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.route.failover import Route, Way

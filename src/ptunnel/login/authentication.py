@@ -20,8 +20,6 @@ from ptunnel.auth import (
     parseChallenges,
     whyChosen,
 )
-from ptunnel.connect.handshake import Challenged
-from ptunnel.connect.login import MAX_UNVERIFIED, Login
 from ptunnel.errors import (
     CredentialsRefused,
     CredentialsUnavailable,
@@ -30,13 +28,14 @@ from ptunnel.errors import (
     TunnelError,
 )
 from ptunnel.log import Trace
+from ptunnel.login.login import MAX_UNVERIFIED, Login
 
 # Answers to challenges within one attempt at a tunnel: Negotiate may need some legs, and a stale
 # nonce one more. A proxy that asks on and on is broken or hostile.
 MAX_ANSWERS = 6
 
 
-class Visit:
+class Authentication:
     """One attempt at a tunnel, as far as authentication goes: `first`, then `answer` as often as
     the proxy asks, with `sent` whenever an answer goes out; then `accepted`, `refused` or `leave`.
 
@@ -134,10 +133,15 @@ class Visit:
 
     @inlineCallbacks
     def answer(
-        self, challenged: Challenged, channel: bytes | None = None
+        self,
+        values: Sequence[bytes],
+        refusal: CredentialsRefused,
+        channel: bytes | None = None,
     ) -> Generator[Deferred[Any], Any, bytes]:
         """The value of Proxy-Authorization for the next request.
 
+        @param values: those of Proxy-Authenticate in a 407.
+        @param refusal: the failure that it is where it cannot be answered.
         @param channel: what binds the answer to the TLS connection with the proxy, b"" where
             nothing does; None where the connection is in clear.
         @return: a Deferred; it fails with L{CredentialsRefused}, L{CredentialsUnavailable} or
@@ -152,7 +156,7 @@ class Visit:
             if login.isTrying(self):
                 login.failed(self, error)
             raise error
-        challenges = self._asked(challenged)
+        challenges = self._asked(values)
         try:
             exchange, scheme = self._exchange, self._scheme
             if exchange is not None and scheme is not None:
@@ -164,10 +168,10 @@ class Visit:
                 if challenge is None and (self._unasked or not exchange.told):
                     self._drop()  # the proxy has come to ask for another one
                 elif self._scheme is not None:  # else it gives way to a weaker one
-                    yield self._rejected(challenged.refusal)
+                    yield self._rejected(refusal)
             return cast(bytes, (yield self._begin(challenges)))
         except NoScheme as e:
-            raise challenged.refusal.explained(e.cause, self._shown(e)) from None
+            raise refusal.explained(e.cause, self._shown(e)) from None
         except ChallengeError as e:
             what = f"sent a challenge that cannot be answered: {self._shown(e)}"
             error = self._broken(what, causes.SCHEME_NOT_SERVED)
@@ -175,15 +179,15 @@ class Visit:
                 login.failed(self, error)
             raise error from None
 
-    def _asked(self, challenged: Challenged) -> list[Challenge]:
+    def _asked(self, values: Sequence[bytes]) -> list[Challenge]:
         """The challenges of a 407; those that begin an exchange are remembered."""
-        if not challenged.values:
+        if not values:
             # The oldest proxies meant Basic; nobody gets a password for saying nothing, unless it
             # has it already.
             isBasic = self._login.wanted == Basic.name or isinstance(self._scheme, Basic)
             return [Challenge(Basic.name)] if isBasic else []
         try:
-            challenges = parseChallenges(challenged.values)
+            challenges = parseChallenges(values)
         except ChallengeError as e:
             raise self._broken(f"sent a malformed challenge: {self._shown(e)}") from None
         begun = self._scheme.name if self._scheme is not None else ""
@@ -239,7 +243,7 @@ class Visit:
         self._login.stepAside(self)
 
     def leave(self) -> None:
-        """End the visit, whatever its outcome. Idempotent."""
+        """End the authentication, whatever its outcome. Idempotent."""
         login = self._login
         if self._told and self._scheme is not None and login.isTrying(self):
             login.unanswered(self, self._target, self._scheme.credentials)
@@ -248,7 +252,7 @@ class Visit:
 
     @inlineCallbacks
     def _turn(self) -> Generator[Deferred[None], None, None]:
-        """Wait until a scheme is known, or this visit may try."""
+        """Wait until a scheme is known, or this attempt may try."""
         login = self._login
         login.check(self._target)
         while login.known() is None and not login.claim(self):

@@ -1,4 +1,4 @@
-"""Who we are at one proxy: `connect.login`, `connect.visit` and a ConnectEndpoint over them."""
+"""A ConnectEndpoint with a login: what is answered to challenges, and how often."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from ptunnel.auth.spnego import Negotiate
 from ptunnel.connect.answering import DRAIN_WAIT
 from ptunnel.connect.body import MAX_DRAIN
 from ptunnel.connect.endpoint import ConnectEndpoint
-from ptunnel.connect.handshake import Challenged, Handshake
-from ptunnel.connect.login import MISSING_BACK_OFF, REJECTED_BACK_OFF, Login
-from ptunnel.connect.visit import MAX_ANSWERS, Visit
+from ptunnel.connect.handshake import Handshake
 from ptunnel.errors import (
     CredentialsRefused,
     CredentialsUnavailable,
@@ -28,6 +26,8 @@ from ptunnel.errors import (
     ProxyRefused,
     TunnelError,
 )
+from ptunnel.login.authentication import MAX_ANSWERS, Authentication
+from ptunnel.login.login import MISSING_BACK_OFF, REJECTED_BACK_OFF, Login
 from ptunnel.net.attempt import Attempt, Phase
 from tests.integration import ntlmhelper
 from tests.support.fakes import Builder, Endpoint, Recorder, StrictClock, Transport
@@ -171,8 +171,8 @@ class AnsweringTests(LoginTestCase):
         transport.receive(OK)
         self.assertIsInstance(self.successResultOf(connecting), Recorder)
 
-    def test_noVisitIsMadeForAProxyThatAsksNothing(self) -> None:
-        with mock.patch("ptunnel.connect.answering.Visit") as made:
+    def test_noAuthenticationIsMadeForAProxyThatAsksNothing(self) -> None:
+        with mock.patch("ptunnel.connect.answering.Authentication") as made:
             connecting, transport = self.dial()
             transport.receive(OK)
             self.successResultOf(connecting)
@@ -240,7 +240,7 @@ class AnsweringTests(LoginTestCase):
         connecting, transport = self.dial()
         transport.receive(refusal(BASIC, body=b"x" * 100)[:-50])
         connecting.cancel()
-        with mock.patch.object(Visit, "answer") as answer:
+        with mock.patch.object(Authentication, "answer") as answer:
             transport.lose()
         self.failureResultOf(connecting, ConnectingCancelledError)
         self.assertEqual((transport.aborted, self.proxy.attempts), (1, 1))
@@ -948,9 +948,9 @@ class InClearTests(LoginTestCase):
         self.accept(DIGEST % b"abc")
         refused = CredentialsRefused("no", status=407)
         for channel, isSent in (b"", True), (b"tls-server-end-point:...", True), (None, False):
-            visit = Visit(self.login, "a.example:1")
-            answer = visit.answer(Challenged((b"Basic",), False, refused), channel)
-            visit.leave()
+            authentication = Authentication(self.login, "a.example:1")
+            answer = authentication.answer((b"Basic",), refused, channel)
+            authentication.leave()
             if isSent:
                 self.assertEqual(self.successResultOf(answer), ALICE.basic())
             else:

@@ -126,7 +126,7 @@ class Login:
         return f"the proxy {self.hop}" if self.hop else "the proxy"
 
     def speaksFirst(self) -> bool:
-        """Whether a visit has anything to say, or to wait for, before the proxy asks."""
+        """Whether an authentication has anything to say, or to wait for, before the proxy asks."""
         known = self._accepted is not None or self._trouble is not None
         return known or self.wanted == "basic"
 
@@ -190,18 +190,18 @@ class Login:
             self._accepted = None
         return self._accepted
 
-    def claim(self, visit: Attempt) -> bool:
-        """Let this visit try, if nobody else is to be waited for.
+    def claim(self, attempt: Attempt) -> bool:
+        """Let this authentication try, if nobody else is to be waited for.
 
         @return: whether it may.
         """
-        if visit in self._trying:
+        if attempt in self._trying:
             return True
         # What was tried so far says nothing about newer credentials.
         if self._prober is not None or not (self.unverified < MAX_UNVERIFIED or self._changed()):
             return False
-        self._prober = visit
-        self._trying.append(visit)
+        self._prober = attempt
+        self._trying.append(attempt)
         return True
 
     @property
@@ -215,19 +215,19 @@ class Login:
         self._waiting.append(waiting)
         return waiting
 
-    def succeeded(self, visit: Attempt, scheme: Scheme) -> None:
+    def succeeded(self, attempt: Attempt, scheme: Scheme) -> None:
         """The proxy has accepted the credentials."""
         if scheme.name != Basic.name:
             self._stronger = scheme.title
-        tried = {other.credentials for other in self._trying if other is not visit}
+        tried = {other.credentials for other in self._trying if other is not attempt}
         if tried <= {scheme.credentials}:  # else somebody tries newer ones
             self._accepted = scheme
         if self._rejected in (None, scheme.credentials):
             self._endBackOff()
-        self.left(visit)
+        self.left(attempt)
 
     def failed(
-        self, visit: Attempt, trouble: TunnelError, rejected: Credentials | None = None
+        self, attempt: Attempt, trouble: TunnelError, rejected: Credentials | None = None
     ) -> None:
         """The credentials were rejected, or could not be had, or cannot be given.
 
@@ -241,9 +241,9 @@ class Login:
             self._rejected = rejected
             bounds = REJECTED_BACK_OFF if isLasting else MISSING_BACK_OFF
             self._until = now + self._backOff.grow(*bounds)
-        self.left(visit)
+        self.left(attempt)
 
-    def unanswered(self, visit: Attempt, target: str, credentials: Credentials | None) -> None:
+    def unanswered(self, attempt: Attempt, target: str, credentials: Credentials | None) -> None:
         """An attempt has ended, and nobody knows what the proxy thinks of it."""
         self._unanswered += 1
         self._silent.add(target)
@@ -256,19 +256,19 @@ class Login:
             hint=causes.CREDENTIALS_REJECTED.hint,
             cause=causes.SILENT,
         )
-        self.failed(visit, trouble, credentials)
+        self.failed(attempt, trouble, credentials)
 
-    def stepAside(self, visit: Attempt) -> None:
-        """A visit goes on trying, but others need not wait for it any more."""
-        if self._prober is visit:
+    def stepAside(self, attempt: Attempt) -> None:
+        """An authentication goes on trying, but others need not wait for it any more."""
+        if self._prober is attempt:
             self._prober = None
             self._wake()
 
-    def left(self, visit: Attempt) -> None:
-        """A visit tries no more: those that waited for it look again."""
-        if visit in self._trying:
-            self._trying.remove(visit)
-            if self._prober is visit:
+    def left(self, attempt: Attempt) -> None:
+        """An authentication tries no more: those that waited for it look again."""
+        if attempt in self._trying:
+            self._trying.remove(attempt)
+            if self._prober is attempt:
                 self._prober = None
             self._wake()
 
@@ -277,9 +277,9 @@ class Login:
         for one in waiting:
             one.callback(None)
 
-    def isTrying(self, visit: Attempt) -> bool:
-        """Whether this visit is one that others wait for."""
-        return visit in self._trying
+    def isTrying(self, attempt: Attempt) -> bool:
+        """Whether this authentication is one that others wait for."""
+        return attempt in self._trying
 
     def show(self, inClear: bool) -> None:
         """Prepare for Basic, which the proxy asks for: everybody between can read it in clear.

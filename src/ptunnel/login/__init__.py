@@ -1,0 +1,1 @@
+"""Who we are at one proxy: its login, shared by all connections, and each authentication."""
