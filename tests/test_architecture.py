@@ -93,7 +93,7 @@ INSIDE = {
         ("relay",),
     ),
     "starttls": (("endpoint",), ("starttls",), ("ldap", "lines", "postgres", "xmpp"), ("upgrade",)),
-    "login": (("authentication",), ("login",)),
+    "login": (("authentication",), ("login",), ("turns", "verdicts")),
     "tls": (("tls",), ("endpoint",), ("settings", "verify"), ("failures", "peer")),
     "auth": (
         ("auth",),

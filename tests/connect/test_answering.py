@@ -27,7 +27,8 @@ from ptunnel.errors import (
     TunnelError,
 )
 from ptunnel.login.authentication import MAX_ANSWERS, Authentication
-from ptunnel.login.login import MISSING_BACK_OFF, REJECTED_BACK_OFF, Login
+from ptunnel.login.login import Login
+from ptunnel.login.verdicts import MISSING_BACK_OFF, REJECTED_BACK_OFF
 from ptunnel.net.attempt import Attempt, Phase
 from tests.integration import ntlmhelper
 from tests.support.fakes import Builder, Endpoint, Recorder, StrictClock, Transport

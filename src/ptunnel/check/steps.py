@@ -153,7 +153,7 @@ class StepEndpoint:
         if first is None or last is None or not status:
             return []
         login = self._endpoint.login if isinstance(self._endpoint, ConnectEndpoint) else None
-        known = login.known() if login is not None and status != 407 else None
+        known = login.known if login is not None and status != 407 else None
         schemes = [scheme for handshake in (first, last) for scheme in handshake.offers]
         detail = str(status)
         if known is not None:

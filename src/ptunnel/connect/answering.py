@@ -53,7 +53,7 @@ class AnsweringAttempt(ConnectAttempt):
 
     def first(self) -> None:
         login = self.hop.login
-        if login is not None and login.speaksFirst():
+        if login is not None and login.speaksFirst:
             self._await(self._begin(login).first(), self._dial)
         else:
             super().first()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, execute, inlineCallbacks
 
@@ -28,7 +28,10 @@ from ptunnel.errors import (
     TunnelError,
 )
 from ptunnel.log import Trace
-from ptunnel.login.login import MAX_UNVERIFIED, Login
+from ptunnel.login.login import Login
+from ptunnel.login.verdicts import MAX_UNVERIFIED
+
+T = TypeVar("T")
 
 # Answers to challenges within one attempt at a tunnel: Negotiate may need some legs, and a stale
 # nonce one more. A proxy that asks on and on is broken or hostile.
@@ -91,10 +94,10 @@ class Authentication:
             they were just rejected or missing.
         """
         login = self._login
-        login.check(self._target)
+        login.checkBackOff(self._target)
         if login.wanted == "basic":
             yield self._turn()
-        scheme = login.known()
+        scheme = login.known
         if scheme is None and login.wanted == "basic":
             credentials = yield self._read()
             login.admit(credentials, self._target)
@@ -103,7 +106,7 @@ class Authentication:
         if scheme is None:
             return None
         self._unasked = True
-        known = login.known() is not None
+        known = scheme is login.known
         self._use(scheme, "unasked, as the proxy accepted it before" if known else "auth = basic")
         if scheme.bound:
             self.opens = True
@@ -153,7 +156,7 @@ class Authentication:
         self._answers += 1
         if self._answers > MAX_ANSWERS:
             error = self._broken(f"goes on asking who we are, after {MAX_ANSWERS} answers")
-            if login.isTrying(self):
+            if login.turns.isTrying(self):
                 login.failed(self, error)
             raise error
         challenges = self._asked(values)
@@ -175,7 +178,7 @@ class Authentication:
         except ChallengeError as e:
             what = f"sent a challenge that cannot be answered: {self._shown(e)}"
             error = self._broken(what, causes.SCHEME_NOT_SERVED)
-            if login.isTrying(self):
+            if login.turns.isTrying(self):
                 login.failed(self, error)
             raise error from None
 
@@ -240,28 +243,30 @@ class Authentication:
 
     def stepAside(self) -> None:
         """Let others try, since the answer is long in coming. Idempotent."""
-        self._login.stepAside(self)
+        self._login.turns.stepAside(self)
 
     def leave(self) -> None:
         """End the authentication, whatever its outcome. Idempotent."""
         login = self._login
-        if self._told and self._scheme is not None and login.isTrying(self):
+        if self._told and self._scheme is not None and login.turns.isTrying(self):
             login.unanswered(self, self._target, self._scheme.credentials)
         self._told = False
-        login.left(self)
+        login.turns.leave(self)
 
     @inlineCallbacks
     def _turn(self) -> Generator[Deferred[None], None, None]:
         """Wait until a scheme is known, or this attempt may try."""
         login = self._login
-        login.check(self._target)
-        while login.known() is None and not login.claim(self):
+        login.checkBackOff(self._target)
+        while login.known is None and not login.mayTry(self):
             self.waiting = True
             if self._trace is not None:
                 self._trace("auth: waits, as another connection tries the credentials")
-            yield login.wait()
+            yield login.turns.wait()
             self.waiting = False
-            login.check(self._target)
+            login.checkBackOff(self._target)
+        if login.known is None:
+            login.turns.begin(self)
 
     @inlineCallbacks
     def _begin(self, challenges: Sequence[Challenge]) -> Generator[Deferred[Any], Any, bytes]:
@@ -269,7 +274,7 @@ class Authentication:
         login = self._login
         self._unasked = False
         yield self._turn()
-        while (scheme := login.known()) is not None:
+        while (scheme := login.known) is not None:
             challenge = _of(scheme, challenges)
             if challenge is not None:
                 self._use(scheme, "the proxy accepted it before")
@@ -289,7 +294,7 @@ class Authentication:
                     raise
                 raise next(iter(self._cannot.values())) from None
             if kind is Basic:
-                login.show(self._channel is None)
+                login.permitBasic(self._channel is None)
             why = ""
             if self._trace is not None:
                 why = whyChosen(kind, challenges, credentials, login.wanted, self._cannot)
@@ -327,25 +332,23 @@ class Authentication:
         assert scheme is not None
         self._drop()
         self._told = False
-        if login.known() is not None:
+        if login.known is not None:
             return
         if not self._reread and login.reader is not None:
             self._reread = True
             try:
-                self._fresh = yield login.reader.read()
+                self._fresh = yield login.read()
             except CredentialsUnavailable:
                 self._fresh = scheme.credentials  # there are no newer ones
-            if self._fresh != scheme.credentials or login.known() is not None:
+            if self._fresh != scheme.credentials or login.known is not None:
                 return
         login.failed(self, refusal, scheme.credentials)
         raise refusal
 
     @inlineCallbacks
-    def _read(self) -> Generator[Deferred[Credentials], Credentials, Credentials | None]:
-        if self._login.reader is None:
-            return None
+    def _read(self) -> Generator[Deferred[Any], Any, Credentials | None]:
         try:
-            return (yield self._login.reader.read())
+            return cast("Credentials | None", (yield self._login.read()))
         except CredentialsUnavailable as e:
             self._login.failed(self, e)
             raise
@@ -367,7 +370,7 @@ class Authentication:
         assert self._scheme is not None
         function = getattr(self._exchange, method)
         if self._scheme.blocking:
-            return self._login.inThread(function, *arguments)
+            return inThread(self._login.clock, function, *arguments)
         return execute(function, *arguments)
 
     def _shown(self, error: NoScheme | ChallengeError) -> str:
@@ -382,6 +385,13 @@ class Authentication:
     def _broken(self, what: str, cause: causes.Cause = causes.BROKEN) -> ProxyFailed:
         login = self._login
         return ProxyFailed(f"{login.who} {what}", hop=login.hop, cause=cause)
+
+
+def inThread(reactor: Any, function: Callable[..., T], *arguments: object) -> Deferred[T]:
+    """Call a function that may ask a Kerberos server. @return: its result."""
+    from twisted.internet.threads import deferToThreadPool
+
+    return deferToThreadPool(reactor, reactor.getThreadPool(), function, *arguments)
 
 
 def _of(scheme: Scheme, challenges: Sequence[Challenge]) -> Challenge | None:
