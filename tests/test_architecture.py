@@ -93,7 +93,13 @@ INSIDE = {
         ("relay",),
     ),
     "starttls": (("endpoint",), ("starttls",), ("ldap", "lines", "postgres", "xmpp"), ("upgrade",)),
-    "login": (("authentication",), ("login",), ("turns", "verdicts")),
+    "login": (
+        ("authentication",),
+        ("answers",),
+        ("exchanges", "trial"),
+        ("login",),
+        ("turns", "verdicts"),
+    ),
     "tls": (("tls",), ("endpoint",), ("settings", "verify"), ("failures", "peer")),
     "auth": (
         ("auth",),

@@ -25,6 +25,7 @@ from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDur
 from ptunnel.connect import handshake
 from ptunnel.connect.handshake import Handshake
 from ptunnel.errors import ConfigError, TunnelError
+from ptunnel.login.authentication import AuthPhase
 from ptunnel.net import attempt
 from ptunnel.relay.ended import Cause
 from ptunnel.session import session
@@ -248,6 +249,7 @@ class ArchitectureTests(SynchronousTestCase):
         for what, phases in (
             ("an attempt", attempt.Phase),
             ("a handshake", handshake.Phase),
+            ("an authentication", AuthPhase),
             ("a session", session.Phase),
         ):
             named = [phase.value for phase in phases]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from unittest import mock, skipIf
 
@@ -26,10 +25,11 @@ from ptunnel.errors import (
     ProxyRefused,
     TunnelError,
 )
-from ptunnel.login.authentication import MAX_ANSWERS, Authentication
+from ptunnel.login.answers import MAX_ANSWERS
+from ptunnel.login.authentication import Authentication
 from ptunnel.login.login import Login
 from ptunnel.login.verdicts import MISSING_BACK_OFF, REJECTED_BACK_OFF
-from ptunnel.net.attempt import Attempt, Phase
+from ptunnel.net.attempt import Attempt
 from tests.integration import ntlmhelper
 from tests.support.fakes import Builder, Endpoint, Recorder, StrictClock, Transport
 from tests.support.phases import holdToTable
@@ -81,33 +81,11 @@ class Reader:
         return self.news
 
 
-def phasesOfTheManual() -> set[tuple[str, str]]:
-    """Each phase of an attempt with each that may follow, as docs/architecture.md has them."""
-    manual = Path(__file__).parents[2] / "docs" / "architecture.md"
-    section = manual.read_text("utf-8").partition("## Phases of an attempt\n")[2].partition("\n## ")
-    rows = [line.split("|") for line in section[0].splitlines() if line.startswith("| ")]
-    return {(row[1].strip(), then) for row in rows for then in row[2].strip().split(", ")}
-
-
-FOLLOWS = phasesOfTheManual()
-
-
 class LoginTestCase(SynchronousTestCase):
-    """@ivar steps: each phase that an attempt left, with the one that it entered."""
-
-    steps: set[tuple[str, str]]
-
     def setUp(self) -> None:
         holdToTable(self, Handshake, "a handshake")
-        self.steps = set()
-        enter = Attempt.enter
-
-        def watched(attempt: Attempt, phase: Phase, pending: Deferred[Any] | None = None) -> None:
-            self.steps.add((attempt.phase.value, phase.value))
-            enter(attempt, phase, pending)
-
-        self.patch(Attempt, "enter", watched)
-        self.addCleanup(lambda: self.assertLessEqual(self.steps, FOLLOWS))
+        holdToTable(self, Attempt, "an attempt")
+        holdToTable(self, Authentication, "an authentication")
         self.clock = StrictClock()
         self.proxy = Endpoint()
         self.factory = Builder()

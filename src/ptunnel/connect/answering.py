@@ -15,7 +15,7 @@ from ptunnel import causes
 from ptunnel.connect.attempt import ConnectAttempt
 from ptunnel.connect.handshake import DRAINING, Challenged, Established, Handshake
 from ptunnel.errors import CredentialsUnavailable, ProxyFailed, ProxyRefused, TunnelError
-from ptunnel.login.authentication import Authentication
+from ptunnel.login.authentication import Authentication, AuthPhase
 from ptunnel.login.login import Login
 from ptunnel.net.attempt import ASKING, TALKING
 from ptunnel.tls import connectionOf, endPointOf
@@ -23,9 +23,7 @@ from ptunnel.tls import connectionOf, endPointOf
 # How long an attempt with new credentials keeps a second one from trying, in seconds. A proxy says
 # soon that it rejects them, as a rule; what takes longer is its way to the target.
 VERDICT_WAIT = 3.0
-# What a proxy does that ends a connection on which an authentication was begun.
-_MIDST = "closes the connection in the midst of the authentication"
-# How long the body of a 407 is waited for behind which the connection can go on.
+# How many seconds the body of a 407 is waited for, so that the connection can be reused.
 DRAIN_WAIT = 5.0
 
 
@@ -43,7 +41,7 @@ class AnsweringAttempt(ConnectAttempt):
 
     @property
     def _authentication(self) -> Authentication:
-        """The one that has begun."""
+        """Return the authentication, which has begun."""
         assert self._begun is not None
         return self._begun
 
@@ -68,47 +66,47 @@ class AnsweringAttempt(ConnectAttempt):
             go(authorization)
 
     def _dial(self, authorization: bytes | None) -> None:
-        """Connect, and send a request."""
+        """Send the next request on a new connection."""
         self._prepare(authorization)
         self._isReused = False
         self.dial(self.hop.endpoint)
 
     def _prepare(self, authorization: bytes | None) -> None:
-        """The next request, and what reads the answer to it."""
-        request, authentication = self.hop.request, self._authentication
+        """Make the next request, and the reader of its answer."""
+        request, exchanges = self.hop.request, self._authentication.exchanges
         self._authorization = authorization
-        secrets = request.secrets + authentication.secrets()
-        self.request = request.encode(authorization, authentication.bound)
+        secrets = request.secrets + exchanges.secrets()
+        self.request = request.encode(authorization, exchanges.bound)
         self.handshake = Handshake(
             request.host,
             request.port,
             hop=self.hop.name,
             authenticated=authorization is not None,
             answerable=True,
-            midway=authentication.midway,
+            midway=exchanges.midway,
             secrets=secrets,
             heard=self.heard(secrets),
         )
 
     def connected(self) -> None:
-        """Send the request, or find out what it is to carry."""
+        """Send the request, or first ask for its authorization value."""
         authentication = self._begun
         if authentication is None:
             super().connected()
-        elif authentication.opens:
+        elif authentication.phase is AuthPhase.OPENING:
             self._await(authentication.open(self._channel()), self._open)
         else:
             self._write()
 
     def _open(self, authorization: bytes | None) -> None:
-        """Send the first request on the connection that it was made for, if that still stands."""
+        """Send the first request, on the connection that it was made for if that still stands."""
         if self.connection is None:
             self._dial(authorization)
         else:
             self._send(authorization)
 
     def _send(self, authorization: bytes | None) -> None:
-        """Send a request on the connection that stands."""
+        """Send the next request on the same connection."""
         self._prepare(authorization)
         self.enter(TALKING)
         self._write()
@@ -121,7 +119,7 @@ class AnsweringAttempt(ConnectAttempt):
             self.hop.sweep.add(self)  # without a timeout too, others wait for the verdict
 
     def _channel(self) -> bytes | None:
-        """What binds an authentication to the TLS connection with the proxy; None without TLS."""
+        """Return the channel binding of the TLS connection with the proxy; None without TLS."""
         connection = self.connection
         if connection is None or connection.isWithin:
             return None
@@ -130,7 +128,7 @@ class AnsweringAttempt(ConnectAttempt):
 
     def feed(self, data: bytes) -> Established | Challenged | None:
         if self.phase is ASKING:
-            self._hangUp()  # it says something that nobody has asked
+            self._hangUp()  # an answer to no request
             return None
         outcome = super().feed(data)
         if isinstance(outcome, Challenged):
@@ -138,35 +136,35 @@ class AnsweringAttempt(ConnectAttempt):
         return outcome
 
     def _challenged(self, challenge: Challenged) -> None:
-        """The proxy asks who we are."""
+        """Ask for the answer to a challenge."""
         login = self.hop.login
         assert login is not None
         authentication = self._begun or self._begin(login)
         channel = self._channel()
         self._bodyDeadline = None
-        # A proxy that ended a connection that it seemed to keep is not believed again.
+        # After a connection that seemed to be kept has ended, the next ones are not reused.
         if not challenge.reusable or (self._isRedialled and not challenge.midway):
             self._hangUp()
         answer = authentication.answer(challenge.values, challenge.refusal, channel)
         self._await(answer, self._again)
 
     def _again(self, authorization: bytes) -> None:
-        """Send the next request, on the same connection where that is possible."""
+        """Send the next request, on the same connection if that is possible."""
         if self.connection is not None:
             self._isReused = True
             self._send(authorization)
-        elif self._authentication.sticky:
-            self._giveWay(self._broken(_MIDST))
+        elif self._authentication.exchanges.continues:
+            self._giveWay(self._broken())
         else:
             self._dial(authorization)
 
     def _giveWay(self, error: TunnelError) -> None:
-        """The connection has ended that the authentication was bound to."""
+        """Go on with another scheme, as the connection has ended that the exchange needs."""
         self._hangUp()
         self._await(self._authentication.giveWay(error), self._again)
 
     def _hangUp(self) -> None:
-        """Another connection will take the place of this one."""
+        """Give up the connection; another one will take its place."""
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.letGo()
@@ -195,7 +193,7 @@ class AnsweringAttempt(ConnectAttempt):
     def bodyWait(self) -> float | None:
         if not self.handshake.isChallenged:
             return super().bodyWait()
-        # An exchange that was begun on this connection can go on nowhere else.
+        # An exchange that began on this connection cannot go on elsewhere.
         return None if self.handshake.isMidway else DRAIN_WAIT
 
     def bodyLate(self) -> None:
@@ -205,7 +203,7 @@ class AnsweringAttempt(ConnectAttempt):
             super().bodyLate()
 
     def _answerElsewhere(self) -> None:
-        """Answer it on a new connection."""
+        """Answer the challenge on a new connection."""
         self._challenged(self.handshake.cutShort())
 
     def expired(self) -> None:
@@ -214,7 +212,7 @@ class AnsweringAttempt(ConnectAttempt):
             return
         what = f"no credentials for {self.who()} within {self.hop.timeout:g} s"
         cause = causes.CREDENTIALS_UNAVAILABLE
-        if self._authentication.waiting:
+        if self._authentication.phase is AuthPhase.WAITING:
             what = (
                 f"{self.who()} did not say within {self.hop.timeout:g} s whether it accepts the "
                 "credentials, which another connection tries"
@@ -234,23 +232,24 @@ class AnsweringAttempt(ConnectAttempt):
 
     @property
     def _canGoOn(self) -> bool:
-        """True if a connection that ended without a byte of an answer can be made up for."""
-        authentication = self._begun
-        if authentication is None or self.handshake.heads.begun:
+        """Whether a new connection may replace one that ended without a byte of an answer."""
+        if self._begun is None or self.handshake.heads.begun:
             return False
-        return self._isReused or authentication.sticky or authentication.midway
+        exchanges = self._begun.exchanges
+        return self._isReused or exchanges.continues or exchanges.midway
 
     def _goOn(self) -> None:
-        """Make up for a connection that has ended without a byte of an answer."""
-        if self._authentication.sticky:
-            self._giveWay(self._broken(_MIDST))
+        """Replace a connection that has ended without a byte of an answer."""
+        if self._authentication.exchanges.continues:
+            self._giveWay(self._broken())
         elif self._isReused:
-            # It looked as if it were kept alive, and the request was never read.
+            # The proxy seemed to keep it, but had closed it before it read the request.
             self._isRedialled = True
             self._hangUp()
             self._dial(self._authorization)
         else:
             self._giveWay(self.handshake.end())
 
-    def _broken(self, what: str) -> ProxyFailed:
-        return ProxyFailed(f"{self.who()} {what}", hop=self.hop.name, cause=causes.BROKEN)
+    def _broken(self) -> ProxyFailed:
+        what = f"{self.who()} closes the connection in the midst of the authentication"
+        return ProxyFailed(what, hop=self.hop.name, cause=causes.BROKEN)
