@@ -18,13 +18,14 @@ from ptunnel.errors import CredentialsUnavailable, ProxyFailed, ProxyRefused, Tu
 from ptunnel.login.authentication import Authentication, AuthPhase
 from ptunnel.login.login import Login
 from ptunnel.net.attempt import ASKING, TALKING
-from ptunnel.tls import connectionOf, endPointOf
 
 # How long an attempt with new credentials keeps a second one from trying, in seconds. A proxy says
 # soon that it rejects them, as a rule; what takes longer is its way to the target.
 VERDICT_WAIT = 3.0
 # How many seconds the body of a 407 is waited for, so that the connection can be reused.
 DRAIN_WAIT = 5.0
+
+_WHETHER = "whether it accepts the credentials, which another connection tries"
 
 
 class AnsweringAttempt(ConnectAttempt):
@@ -90,11 +91,11 @@ class AnsweringAttempt(ConnectAttempt):
 
     def connected(self) -> None:
         """Send the request, or first ask for its authorization value."""
-        authentication = self._begun
-        if authentication is None:
+        authentication, connection = self._begun, self.connection
+        if authentication is None or connection is None:
             super().connected()
         elif authentication.phase is AuthPhase.OPENING:
-            self._await(authentication.open(self._channel()), self._open)
+            self._await(authentication.open(connection.channel()), self._open)
         else:
             self._write()
 
@@ -118,14 +119,6 @@ class AnsweringAttempt(ConnectAttempt):
             self._answered = self.hop.sweep.clock.seconds()
             self.hop.sweep.add(self)  # without a timeout too, others wait for the verdict
 
-    def _channel(self) -> bytes | None:
-        """Return the channel binding of the TLS connection with the proxy; None without TLS."""
-        connection = self.connection
-        if connection is None or connection.isWithin:
-            return None
-        tls = connectionOf(connection.transport)
-        return None if tls is None else endPointOf(tls)
-
     def feed(self, data: bytes) -> Established | Challenged | None:
         if self.phase is ASKING:
             self._hangUp()  # an answer to no request
@@ -137,10 +130,9 @@ class AnsweringAttempt(ConnectAttempt):
 
     def _challenged(self, challenge: Challenged) -> None:
         """Ask for the answer to a challenge."""
-        login = self.hop.login
-        assert login is not None
-        authentication = self._begun or self._begin(login)
-        channel = self._channel()
+        login, connection = self.hop.login, self.connection
+        assert login is not None and connection is not None
+        authentication, channel = self._begun or self._begin(login), connection.channel()
         self._bodyDeadline = None
         # After a connection that seemed to be kept has ended, the next ones are not reused.
         if not challenge.reusable or (self._isRedialled and not challenge.midway):
@@ -210,13 +202,10 @@ class AnsweringAttempt(ConnectAttempt):
         if self.phase is not ASKING:
             super().expired()
             return
-        what = f"no credentials for {self.who()} within {self.hop.timeout:g} s"
-        cause = causes.CREDENTIALS_UNAVAILABLE
+        who, within = self.who(), f"within {self.hop.timeout:g} s"
+        what, cause = f"no credentials for {who} {within}", causes.CREDENTIALS_UNAVAILABLE
         if self._authentication.phase is AuthPhase.WAITING:
-            what = (
-                f"{self.who()} did not say within {self.hop.timeout:g} s whether it accepts the "
-                "credentials, which another connection tries"
-            )
+            what = f"{who} did not say {within} {_WHETHER}"
             cause = causes.SILENT
         self.fail(CredentialsUnavailable(what, hop=self.hop.name, cause=cause))
 

@@ -29,7 +29,7 @@ from ptunnel.login.login import Login
 from ptunnel.net.attempt import TALKING, Attempt, Speaker
 from ptunnel.net.deadlines import Sweep
 from ptunnel.net.transports import abort, isSocket, setReceiver
-from ptunnel.tls import tlsFailure
+from ptunnel.tls import connectionOf, endPointOf, tlsFailure
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
 BODY_WAIT = 1.0
@@ -194,6 +194,11 @@ class ProxyConnection(Speaker):
     attempt: ConnectAttempt | None
     _inner: IProtocol | None = None
     isWithin = False
+
+    def channel(self) -> bytes | None:
+        """Return the channel binding of its TLS with the proxy; None without TLS."""
+        tls = None if self.isWithin else connectionOf(self.transport)
+        return None if tls is None else endPointOf(tls)
 
     def letGo(self) -> None:
         """Nobody wants this connection any more."""

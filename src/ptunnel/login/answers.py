@@ -27,9 +27,8 @@ class Answers:
     there is none, or none may be sent.
     """
 
-    def __init__(self, login: Login, target: str, trial: Trial, exchanges: Exchanges) -> None:
+    def __init__(self, login: Login, trial: Trial, exchanges: Exchanges) -> None:
         self._login = login
-        self._target = target
         self._trial = trial
         self._exchanges = exchanges
         self._count = 0
@@ -40,7 +39,7 @@ class Answers:
         connection.
         """
         login = self._login
-        login.checkBackOff(self._target)
+        self._trial.checkBackOff()
         if login.wanted == Basic.name:
             yield self._trial.turn()
         scheme, why = login.known, "unasked, as the proxy accepted it before"

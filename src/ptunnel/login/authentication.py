@@ -44,7 +44,7 @@ class Authentication:
         self._target = target
         self.exchanges = Exchanges(login, target, trace)
         self._trial = Trial(login, target, trace, self._waits)
-        self._answers = Answers(login, target, self._trial, self.exchanges)
+        self._answers = Answers(login, self._trial, self.exchanges)
 
     def __repr__(self) -> str:
         scheme = self.exchanges.scheme

@@ -33,21 +33,25 @@ class Trial:
         """Whether it has had its turn, and is neither accepted nor failed."""
         return self._login.turns.isTrying(self)
 
+    def checkBackOff(self) -> None:
+        """@raise TunnelError: while the back-off of the last failure lasts."""
+        self._login.checkBackOff(self._target)
+
     @inlineCallbacks
     def turn(self) -> Generator[Deferred[None], None, None]:
         """Wait until the login knows a scheme, or this trial may begin.
 
-        @return: fails with L{TunnelError} while others' failure has its back-off.
+        @return: fails as L{checkBackOff}, at once or after waiting.
         """
         login = self._login
-        login.checkBackOff(self._target)
+        self.checkBackOff()
         while login.known is None and not login.mayTry(self):
             self._waits(True)
             if self._trace is not None:
                 self._trace("auth: waits, as another connection tries the credentials")
             yield login.turns.wait()
             self._waits(False)
-            login.checkBackOff(self._target)
+            self.checkBackOff()
         if login.known is None:
             login.turns.begin(self)
 
