@@ -95,15 +95,16 @@ class Route:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         ways = self._ordered() if self._resting else self._ways
         passed = self._passed(ways) if len(ways) > 1 else frozenset()
+        for way in passed:
+            if way.health is not None:
+                way.health.probeIfDue()
         connecting = _Search(self, ways, passed, protocolFactory).next()
         return fail(connecting) if isinstance(connecting, TunnelError) else connecting
 
     def _passed(self, ways: Sequence[Way]) -> Set[Way]:
         """Return the ways that are passed over now: none where no way is well."""
-        ill = {way for way in ways if way.health is not None and way.health.trouble}
-        if len(ill) == len(ways):
-            return frozenset()
-        return {way for way in ill if way.health is not None and way.health.passedOver()}
+        ill = {way for way in ways if way.health is not None and way.health.trouble is not None}
+        return ill if len(ill) < len(ways) else frozenset()
 
     def _ordered(self) -> Sequence[Way]:
         """Return the ways, with resting proxies after the others.

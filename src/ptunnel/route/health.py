@@ -58,15 +58,11 @@ class Health:
         self._probing = False
         self._said = False
 
-    def passedOver(self) -> bool:
-        """Whether a tunnel that has another way should take that; finds out whether it is time to
-        try the proxy again, and does so.
-        """
-        if self.trouble is None:
-            return False
-        if not self._probing and self._clock.seconds() >= self._until:
+    def probeIfDue(self) -> None:
+        """Try to reach the proxy again if it is ill, its back-off is over and no try is pending."""
+        isDue = self.trouble is not None and self._clock.seconds() >= self._until
+        if isDue and not self._probing:
             self._probe()
-        return self.trouble is not None
 
     def note(self, outcome: BaseException | None, *, quiet: bool = False) -> None:
         """Note the result of a connection to the proxy.
