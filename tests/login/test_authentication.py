@@ -149,7 +149,7 @@ class AuthenticationTests(SynchronousTestCase):
         self.patch(answers, "MAX_ANSWERS", 1)
         one = self.unverified()
         error = self.failureResultOf(one.answer(BASIC, REFUSAL), ProxyFailed).value
-        self.assertIn("after 1 answers", str(error))
+        self.assertIn("still answers 407 after 1 attempts", str(error))
         self.assertEqual(self.login.turns.count, 0)
 
     def test_afterTooManyWithoutAnAnswerNoneIsTried(self) -> None:

@@ -71,7 +71,7 @@ class Answers:
         self._exchanges.bind(channel)
         self._count += 1
         if self._count > MAX_ANSWERS:
-            raise self._failed(f"goes on asking who we are, after {MAX_ANSWERS} answers")
+            raise self._failed(f"still answers 407 after {MAX_ANSWERS} attempts")
         challenges = self._parsed(values)
         try:
             header = yield self._goOn(challenges, refusal)
