@@ -151,7 +151,7 @@ class AnsweringTests(LoginTestCase):
         self.assertIsInstance(self.successResultOf(connecting), Recorder)
 
     def test_noAuthenticationIsMadeForAProxyThatAsksNothing(self) -> None:
-        with mock.patch("ptunnel.connect.answering.Authentication") as made:
+        with mock.patch("ptunnel.login.authentication.Authentication") as made:
             connecting, transport = self.dial()
             transport.receive(OK)
             self.successResultOf(connecting)

@@ -5,7 +5,7 @@ connections, as that takes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
@@ -15,9 +15,11 @@ from ptunnel import causes
 from ptunnel.connect.attempt import ConnectAttempt
 from ptunnel.connect.handshake import DRAINING, Challenged, Established, Handshake
 from ptunnel.errors import CredentialsUnavailable, ProxyFailed, ProxyRefused, TunnelError
-from ptunnel.login.authentication import Authentication, AuthPhase
 from ptunnel.login.login import Login
 from ptunnel.net.attempt import ASKING, TALKING
+
+if TYPE_CHECKING:
+    from ptunnel.login.authentication import Authentication
 
 # How long an attempt with new credentials keeps a second one from trying, in seconds. A proxy says
 # soon that it rejects them, as a rule; what takes longer is its way to the target.
@@ -47,6 +49,8 @@ class AnsweringAttempt(ConnectAttempt):
         return self._begun
 
     def _begin(self, login: Login) -> Authentication:
+        from ptunnel.login.authentication import Authentication
+
         self._begun = Authentication(login, self.hop.request.target, self.trace)
         return self._begun
 
@@ -94,7 +98,7 @@ class AnsweringAttempt(ConnectAttempt):
         authentication, connection = self._begun, self.connection
         if authentication is None or connection is None:
             super().connected()
-        elif authentication.phase is AuthPhase.OPENING:
+        elif authentication.isOpening:
             self._await(authentication.open(connection.channel()), self._open)
         else:
             self._write()
@@ -204,7 +208,7 @@ class AnsweringAttempt(ConnectAttempt):
             return
         who, within = self.who(), f"within {self.hop.timeout:g} s"
         what, cause = f"no credentials for {who} {within}", causes.CREDENTIALS_UNAVAILABLE
-        if self._authentication.phase is AuthPhase.WAITING:
+        if self._authentication.isWaiting:
             what = f"{who} did not say {within} {_WHETHER}"
             cause = causes.SILENT
         self.fail(CredentialsUnavailable(what, hop=self.hop.name, cause=cause))

@@ -54,6 +54,16 @@ class Authentication:
     def enter(self, phase: AuthPhase) -> None:
         self.phase = phase
 
+    @property
+    def isOpening(self) -> bool:
+        """Whether the first request has to carry what `open` returns."""
+        return self.phase is AuthPhase.OPENING
+
+    @property
+    def isWaiting(self) -> bool:
+        """Whether another attempt tries the credentials."""
+        return self.phase is AuthPhase.WAITING
+
     def first(self) -> Deferred[bytes | None]:
         """Return the value of Proxy-Authorization for the first request, or None.
 
