@@ -56,7 +56,7 @@ class AuthenticationTests(SynchronousTestCase):
 
     def test_itsReprShowsThemAndTheSchemeAndNoSecret(self) -> None:
         one = self.unverified()
-        shown = "<Authentication for a.example:1: unverified, Basic>"
+        shown = "<Authentication for a.example:1 by Basic: unverified>"
         self.assertEqual(repr(one), shown)
         self.assertEqual(repr(self.new()), "<Authentication for a.example:1: new>")
 

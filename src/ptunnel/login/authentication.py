@@ -14,6 +14,7 @@ from ptunnel.login.answers import Answers
 from ptunnel.login.exchanges import Exchanges
 from ptunnel.login.login import Login
 from ptunnel.login.trial import Trial
+from ptunnel.net.phases import Phased
 
 
 class AuthPhase(Enum):
@@ -29,30 +30,26 @@ class AuthPhase(Enum):
     ENDED = "ended"  # in any other way
 
 
-class Authentication:
+class Authentication(Phased):
     """One attempt at a tunnel, as far as authentication goes: `first`, then `answer` as often as
     the proxy asks, with `sent` whenever an answer goes out; then `accepted`, `refused` or `leave`.
 
-    @ivar phase: changed by `enter` only.
     @ivar exchanges: the scheme in use, and the secrets that went to the proxy.
     """
 
+    phase: Enum = AuthPhase.NEW
+
     def __init__(self, login: Login, target: str, trace: Trace | None = None) -> None:
         """@param trace: gets a line for each scheme that is chosen, and why; None: none."""
-        self.phase = AuthPhase.NEW
         self._login = login
         self._target = target
         self.exchanges = Exchanges(login, target, trace)
         self._trial = Trial(login, target, trace, self._waits)
         self._answers = Answers(login, self._trial, self.exchanges)
 
-    def __repr__(self) -> str:
+    def subject(self) -> str:
         scheme = self.exchanges.scheme
-        title = f", {scheme.title}" if scheme is not None else ""
-        return f"<Authentication for {self._target}: {self.phase.value}{title}>"
-
-    def enter(self, phase: AuthPhase) -> None:
-        self.phase = phase
+        return f"for {self._target}" + (f" by {scheme.title}" if scheme is not None else "")
 
     @property
     def isOpening(self) -> bool:
