@@ -7,9 +7,7 @@ socket to the other through one buffer that all connections share, so an idle co
 from __future__ import annotations
 
 import contextlib
-import socket
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import ITransport
 from twisted.internet.main import CONNECTION_LOST
@@ -48,25 +46,29 @@ def isPlain(transport: Any) -> bool:
     )
 
 
+class Stream(Protocol):
+    """The part of a socket that legs use; both methods raise OSError as it does."""
+
+    def recv_into(self, buffer: memoryview, /) -> int: ...
+    def send(self, data: Any, /) -> int: ...
+
+
 class SocketLeg(Leg):
     """A leg that owns its socket: it waits for its events on a Watch, and closes it.
 
     @ivar interest: the events that its Watch waits for.
     @ivar _plain: the transport that owns the socket.
-    @ivar _receive: `recv_into` of the socket, or a method like it.
-    @ivar _send: `send` of the socket, or a method like it.
+    @ivar _stream: what is read and written: the socket, or what encrypts for it.
     """
 
-    __slots__ = ("_fd", "_plain", "_receive", "_send", "_watch", "interest")
+    __slots__ = ("_fd", "_plain", "_stream", "_watch", "interest")
 
     def __init__(self, splice: Joint, transport: ITransport, plain: Any) -> None:
         """@param plain: a transport that L{isPlain}: this one, or the one below its TLS."""
         super().__init__(splice, transport)
         self._plain = plain
-        connection: socket.socket = plain.getHandle()
-        self._fd = connection.fileno()
-        self._receive: Callable[..., int] = connection.recv_into
-        self._send: Callable[..., int] = connection.send
+        self._stream: Stream = plain.getHandle()
+        self._fd: int = plain.fileno()
         self._watch = epoll.watchOf(plain.reactor)
         self.interest = 0
 
@@ -159,7 +161,7 @@ class BufferLeg(SocketLeg):
     def _readThroughBuffer(self) -> None:
         other = self.other
         try:
-            count = self._receive(self._into)
+            count = self._stream.recv_into(self._into)
         except BlockingIOError:
             return
         except OSError:
@@ -172,7 +174,7 @@ class BufferLeg(SocketLeg):
         elif not other.wroteLast:
             self.received += count
             try:
-                sent = other._send(_view[:count])
+                sent = other._stream.send(_view[:count])
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -210,7 +212,7 @@ class BufferLeg(SocketLeg):
     def _sendHeld(self) -> None:
         if self._rest or self.other.unsent:
             with contextlib.suppress(BlockingIOError):
-                self._rest = self._rest[self.other._send(self._rest) :]
+                self._rest = self._rest[self.other._stream.send(self._rest) :]
 
     def _held(self) -> int:
         """Return the number of bytes that were read here and are not in the other socket yet."""

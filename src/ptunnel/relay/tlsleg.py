@@ -7,7 +7,6 @@ one is, in large pieces and without a turn through Twisted for each record.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -57,7 +56,7 @@ def isTlsOverPlain(transport: Any) -> bool:
 class TlsLeg(BufferLeg):
     """A TLS connection. It cannot half-close: an end in either direction ends both."""
 
-    __slots__ = ("_broken", "_inOrder", "_peerEnded", "_receivePlain", "_sendPlain", "_tls")
+    __slots__ = ("_broken", "_inOrder", "_peerEnded", "_socket", "_tls")
 
     def __init__(self, splice: Joint, transport: ITransport) -> None:
         super().__init__(splice, transport, cast(Any, transport).transport)
@@ -65,10 +64,8 @@ class TlsLeg(BufferLeg):
         self._previous = receiverOf(transport)
         self._tls: SSL.Connection = self.transport.getHandle()
         self._peerEnded = self._broken = self._inOrder = False
-        self._receivePlain: Callable[..., int] = self._receive
-        self._sendPlain: Callable[..., int] = self._send
-        self._receive = self._receiveSecure
-        self._send = self._sendSecure
+        self._socket: Any = self._stream
+        self._stream = self
 
     def _attach(self) -> None:
         self.transport.wrappedProtocol = self
@@ -121,12 +118,12 @@ class TlsLeg(BufferLeg):
         if self.readEnded and not self.lost:
             self._close()
 
-    def _receiveSecure(self, buffer: memoryview) -> int:
+    def recv_into(self, buffer: memoryview, /) -> int:
         """Like `socket.recv_into`.
 
         @raise ConnectionError: for TCP that ends before TLS has, and for a broken record.
         """
-        count = self._receivePlain(_encrypted)
+        count = self._socket.recv_into(_encrypted)
         tls = self._tls
         if count:
             tls.bio_write(cast(Any, _encryptedView[:count]))
@@ -159,10 +156,10 @@ class TlsLeg(BufferLeg):
         if self.unsent:
             self._watch.want(self, self.interest | OUT)
 
-    def _sendSecure(self, data: Any) -> int:
+    def send(self, data: Any, /) -> int:
         """Like `socket.send`; unsent ciphertext (`unsent`) counts as sent."""
         if self.unsent:
-            self.unsent = self.unsent[self._sendPlain(self.unsent) :]
+            self.unsent = self.unsent[self._socket.send(self.unsent) :]
             if self.unsent:
                 raise BlockingIOError
         total = 0
@@ -180,4 +177,4 @@ class TlsLeg(BufferLeg):
         except SSL.WantReadError:
             return
         with contextlib.suppress(BlockingIOError):
-            self.unsent = self.unsent[self._sendPlain(self.unsent) :]
+            self.unsent = self.unsent[self._socket.send(self.unsent) :]

@@ -9,9 +9,16 @@ from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectError, ConnectingCancelledError
-from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IProtocol,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITransport,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from ptunnel.errors import TunnelError, isShortage, reasonOf, remedyOf
 from ptunnel.log import Log, Trace
@@ -47,16 +54,35 @@ class Phase(Enum):
 CONNECTING, INTRODUCING, JOINED, TURNED_AWAY, OVER = Phase
 
 
+@implementer(IProtocol)
+class Arrived:
+    """Holds the transport to the target until the session takes it over."""
+
+    __slots__ = ("transport",)
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self.transport = transport
+
+    def connectionMade(self) -> None:
+        """Unused: the session goes on when the endpoint's Deferred fires."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Unused: the session takes the transport over first."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Unused: the session or its splice is told as well."""
+
+
 class Outgoing(Factory):
-    """What a session gives to the endpoint; its protocol holds the transport to the target until
-    the session takes it over.
-    """
+    """What a session gives to the endpoint."""
 
     noisy = False
-    protocol = Protocol
 
     def __init__(self, trace: Trace | None = None) -> None:
         self.trace = trace
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return Arrived()
 
 
 class Tunnel(Interface):
@@ -140,11 +166,11 @@ class Session(Phased, Protocol):
         self.enter(OVER)
         self._tunnel.ended(self)
 
-    def _connected(self, outgoing: IProtocol) -> None:
+    def _connected(self, outgoing: Any) -> None:
         tunnel = self._tunnel
         self._since = tunnel.clock.seconds()
         self._connecting = self._since - self._accepted
-        there: Any = outgoing.transport  # type: ignore[attr-defined]
+        there: Any = outgoing.transport
         if tunnel.prelude is None:
             self._join(there)
             return
