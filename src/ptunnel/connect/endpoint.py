@@ -78,11 +78,7 @@ class ConnectEndpoint:
         self.host = host
         self.port = port
         self.hop = hop = hop or hopOf(proxyEndpoint)
-        if isinstance(credentials, Credentials):
-            credentials = Login(credentials, hop=hop, reactor=reactor)
-        elif credentials is not None and not credentials.hop:
-            credentials.hop = hop
-        self.login = credentials
+        self.login = _loginFor(hop, credentials, reactor)
         self._attempts = Hop(
             endpoint=proxyEndpoint,
             request=ConnectRequest(host, port, headers),
@@ -90,13 +86,23 @@ class ConnectEndpoint:
             timeout=timeout,
             sweep=Sweep.fine(reactor, timeout),
             address=HostnameAddress(host.encode("ascii"), port),
-            login=credentials,
+            login=self.login,
         )
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; see the class for how it ends. Cancelling aborts the connection."""
         kind = ConnectAttempt if self.login is None else AnsweringAttempt
         return kind(self._attempts, protocolFactory).start()
+
+
+def _loginFor(
+    hop: str, credentials: Credentials | Login | None, reactor: IReactorTime | None
+) -> Login | None:
+    if isinstance(credentials, Credentials):
+        return Login(credentials, hop=hop, reactor=reactor)
+    if credentials is not None and not credentials.hop:
+        credentials.hop = hop
+    return credentials
 
 
 def hopOf(endpoint: IStreamClientEndpoint) -> str:
