@@ -131,11 +131,9 @@ class Login:
         @return: fires with None if there are none, or fails with L{CredentialsUnavailable}.
         """
         reader = self.reader
-        if reader is None:
-            return succeed(None)
         if self._changed():
             self._accepted = None
-        return cast("Deferred[Credentials | None]", reader.read())
+        return succeed(None) if reader is None else cast("Deferred[Any]", reader.read())
 
     def admit(self, credentials: Credentials | None, target: str) -> None:
         """End the back-off, as these credentials, which were just read, are new.
