@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from ptunnel.net import epoll
 from ptunnel.net.deadlines import Sweep
 from ptunnel.relay.ended import Ended
-from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
 from tests.support.loopback import Loopback, MemoryTCP, MemoryTransport, Recorder
+from tests.support.spliced import spliced
 
 
 class MemoryTests(SynchronousTestCase):
@@ -20,7 +20,7 @@ class MemoryTests(SynchronousTestCase):
         self.clock = Clock()
         self.client, self.target = MemoryTCP(Recorder()), target or MemoryTCP(Recorder())
         sweep = Sweep(self.clock, 1.0)
-        self.done = Splice(self.client, self.target, Terms(holdEnd=True), sweep).done
+        _, self.done = spliced(self.client, self.target, sweep, Terms(holdEnd=True))
 
     def assertOver(self, ended: Ended) -> None:
         self.assertEqual(self.successResultOf(self.done), ended)
@@ -88,9 +88,9 @@ class LoopbackTests:
         client, a = loopback.connection()
         target, b = loopback.connection()
         sweep = Sweep(Clock())
-        done = Splice(
-            a.transport, b.transport, Terms(inKernel=self.inKernel, holdEnd=True), sweep
-        ).done
+        _, done = spliced(
+            a.transport, b.transport, sweep, Terms(inKernel=self.inKernel, holdEnd=True)
+        )
         client.send(b"question")
         client.end()
         await target.gets(8)

@@ -27,11 +27,11 @@ from ptunnel.net.deadlines import Sweep
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.net.sockets import PortEndpoint
 from ptunnel.relay import kernel, pipes
-from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
 from ptunnel.session.tunnel import TunnelFactory
 from tests.relay.test_splice import BUFFER, digest, stream
 from tests.support.loopback import Loopback
+from tests.support.spliced import spliced
 
 
 class KernelTests(TestCase):
@@ -53,7 +53,7 @@ class KernelTests(TestCase):
     async def test_bulkGoesThroughThePipeAndSmallMessagesDoNot(self) -> None:
         client, a = self.loopback.connection()
         target, b = self.loopback.connection()
-        done = Splice(a.transport, b.transport, Terms(), Sweep(Clock())).done
+        _, done = spliced(a.transport, b.transport, Sweep(Clock()))
         for number in range(1, 100):
             client.send(b".")
             await target.gets(number)
@@ -70,7 +70,7 @@ class KernelTests(TestCase):
     async def test_closeSendsWhatAPipeHoldsThoughItsSourceHasGone(self) -> None:
         client, a = self.loopback.connection()
         target, b = self.loopback.rawConnection(BUFFER)
-        splice = Splice(a.transport, b.transport, Terms(), Sweep(Clock()))
+        splice, done = spliced(a.transport, b.transport, Sweep(Clock()))
         client.send(bytes(30_000_000))
         received = 0
         leg = splice.legs[0]
@@ -98,7 +98,7 @@ class KernelTests(TestCase):
             received += len(data)
         self.assertEqual(received, passedOn)
         target.close()
-        await splice.done
+        await done
         self.assertEqual((pipes.Pipe.used, pipes.Pipe.free), (0, []))
 
     async def test_aPeerThatIsGoneAsItIsJoinedIsAReset(self) -> None:
@@ -109,7 +109,7 @@ class KernelTests(TestCase):
             target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             target.close()
             transports = (b.transport, a.transport) if index == 0 else (a.transport, b.transport)
-            done = Splice(*transports, Terms(), Sweep(Clock())).done
+            _, done = spliced(*transports, Sweep(Clock()))
             await client.isEnded()
             ended = await done
             self.assertEqual((ended.cause, ended.first), ("reset", index))
@@ -118,7 +118,7 @@ class KernelTests(TestCase):
         """A bulk transfer arrives whole, and leaves no pipe behind."""
         client, a = self.loopback.connection()
         target, b = self.loopback.connection()
-        done = Splice(a.transport, b.transport, Terms(), Sweep(Clock())).done
+        _, done = spliced(a.transport, b.transport, Sweep(Clock()))
         client.send(stream(2, size))
         client.end()
         await target.isEnded()
@@ -165,7 +165,7 @@ class KernelTests(TestCase):
         client, a = self.loopback.connection()
         target, b = self.loopback.rawConnection(BUFFER)
         clock = Clock()
-        done = Splice(a.transport, b.transport, Terms(40.0, 40.0), Sweep(clock)).done
+        _, done = spliced(a.transport, b.transport, Sweep(clock), Terms(40.0, 40.0))
         out, received = stream(5, 3_000_000), bytearray()
         client.send(out)
         client.end()
@@ -201,7 +201,7 @@ class KernelTests(TestCase):
             client, a = self.loopback.connection()
             target, b = self.loopback.connection()
             clock = Clock()
-            done = Splice(a.transport, b.transport, Terms(), Sweep(clock)).done
+            _, done = spliced(a.transport, b.transport, Sweep(clock))
             client.send(bytes(50_000_000))
             await target.gets(10_000_000)
             self.assertGreater(pipes.Pipe.used, 0)
@@ -216,7 +216,7 @@ class KernelTests(TestCase):
         client, a = self.loopback.connection()
         target, b = self.loopback.connection()
         clock = Clock()
-        Splice(a.transport, b.transport, Terms(), Sweep(clock))
+        spliced(a.transport, b.transport, Sweep(clock))
         client.send(bytes(20_000_000))
         await target.gets(20_000_000)
         clock.pump([1] * 3)
@@ -225,7 +225,7 @@ class KernelTests(TestCase):
     async def test_whatIsNotToBeSplicedByTheKernelIsNot(self) -> None:
         client, a = self.loopback.connection()
         target, b = self.loopback.connection()
-        Splice(a.transport, b.transport, Terms(inKernel=False), Sweep(Clock()))
+        spliced(a.transport, b.transport, Sweep(Clock()), Terms(inKernel=False))
         client.send(bytes(20_000_000))
         await target.gets(20_000_000)
         self.assertEqual(self.calls, 0)
@@ -235,7 +235,7 @@ class KernelTests(TestCase):
         target, b = self.loopback.connection()
         first, then = stream(3, 300_000), stream(4, 8_000_000)
         b.transport.write(first)
-        Splice(a.transport, b.transport, Terms(), Sweep(Clock()))
+        spliced(a.transport, b.transport, Sweep(Clock()))
         client.send(then)
         await target.gets(len(first + then))
         self.assertEqual(digest(target.received), digest(first + then))

@@ -41,6 +41,7 @@ from tests.support.loopback import (
     tcpPair,
     useReactor,
 )
+from tests.support.spliced import spliced
 
 # Socket buffers of 64 KiB, which the kernel doubles; two in the way of the bytes at each side.
 BUFFER = 64 * 1024
@@ -68,8 +69,8 @@ class MemoryCase(SynchronousTestCase):
         self.before = self.a.protocol, self.b.protocol
 
     def join(self, idle: float | None = None, halfClose: float | None = 60.0) -> Splice:
-        splice = Splice(self.a, self.b, Terms(idle, halfClose), Sweep(self.clock, 1.0))
-        self.done = splice.done
+        terms = Terms(idle, halfClose)
+        splice, self.done = spliced(self.a, self.b, Sweep(self.clock, 1.0), terms)
         return splice
 
     def advance(self, seconds: int) -> None:
@@ -524,7 +525,7 @@ class CloseTests(MemoryCase):
         self.assertNotIn("abortConnection", self.a.how + self.b.how)
 
     def test_cancellingAbortsBothAndFailsTheDeferred(self) -> None:
-        self.join()
+        self.done = splice(self.a, self.b, reactor=self.clock)
         self.done.cancel()
         self.failureResultOf(self.done, CancelledError)
         self.assertTrue(self.a.lost and self.b.lost)
@@ -550,8 +551,8 @@ class LoopbackSpliceTests:
     ) -> Deferred[Ended]:
         sweep = Sweep.fine(self.clock, idle, halfClose)
         terms = Terms(idle, halfClose, inKernel=self.inKernel)
-        self.splice = Splice(a.transport, b.transport, terms, sweep)
-        return self.splice.done
+        self.splice, done = spliced(a.transport, b.transport, sweep, terms)
+        return done
 
     def joined(self, **timeouts: float | None) -> tuple[Peer, Peer, Deferred[Ended]]:
         client, a = self.loopback.connection()
@@ -792,7 +793,9 @@ class LoopbackSpliceTests:
         self.assertEqual(await done, Ended(5, 0, "closed", None))
 
     async def test_cancellingAbortsBoth(self) -> None:
-        client, target, done = self.joined()
+        client, a = self.loopback.connection()
+        target, b = self.loopback.connection()
+        done = splice(a.transport, b.transport, inKernel=self.inKernel)
         client.send(b"hello")
         await target.gets(5)
         done.cancel()

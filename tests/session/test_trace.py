@@ -92,7 +92,8 @@ class RelayTests(SynchronousTestCase):
         self.lines: list[str] = []
         self.one, self.two = MemoryTCP(Recorder()), MemoryTCP(Recorder())
         sweep = Sweep.fine(Clock(), None, None)
-        Splice(self.one, self.two, Terms(**how), sweep, cast(Any, self.lines.append))
+        trace: Any = self.lines.append
+        Splice(self.one, self.two, Terms(**how), sweep, lambda ended: None, trace)
 
     def test_halfClosesAreTold(self) -> None:
         self.splice()

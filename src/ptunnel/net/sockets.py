@@ -25,11 +25,14 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel.log import traceOf
 from ptunnel.net.epoll import IN, OUT, Watch, watchOf
+
+_log = Logger()
 
 
 def _address(sockaddr: tuple[Any, ...]) -> IPv4Address | IPv6Address:
@@ -109,6 +112,37 @@ class Port(tcp.Port):
     # Workers share it, and a shutdown would end it for all of them.
     _shouldShutdown = False
     transport = Socket  # type: ignore[assignment]
+
+    def doRead(self) -> None:
+        """Accept clients. Twisted's own way, which prepares for a lack of descriptors each time, is
+        taken only when there is one.
+        """
+        accepted = 0
+        try:
+            while accepted < self.numberAccepts:
+                skt, sockaddr = self.socket.accept()
+                accepted += 1
+                self._serve(skt, sockaddr)
+            self.numberAccepts += 20  # more may wait
+        except BlockingIOError:
+            self.numberAccepts = max(1, accepted)
+        except OSError:
+            super().doRead()
+
+    def _serve(self, skt: socket.socket, sockaddr: tuple[Any, ...]) -> None:
+        if len(sockaddr) > 2 and sockaddr[3]:  # a link-local client has a zone
+            host, _ = socket.getnameinfo(sockaddr, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+            sockaddr = (host, *sockaddr[1:])
+        factory: Any = self.factory
+        try:
+            protocol = factory.buildProtocol(_address(sockaddr))
+            if protocol is None:
+                skt.close()
+            else:
+                transport = Socket(skt, protocol, sockaddr, self, reactor=self.reactor)
+                protocol.makeConnection(transport)
+        except Exception:
+            _log.failure("a client was not served")
 
     def createInternetSocket(self) -> socket.socket:
         skt: socket.socket = super().createInternetSocket()

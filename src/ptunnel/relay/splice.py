@@ -18,6 +18,8 @@ end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime, ITransport
 
@@ -58,7 +60,18 @@ def splice(
     """
     terms = Terms(idleTimeout, halfCloseTimeout, inKernel, holdEnd, keepAlive)
     sweep = Sweep.fine(clockOf(reactor), idleTimeout, halfCloseTimeout)
-    return Splice(a, b, terms, sweep, trace).done
+
+    def ended(how: Ended) -> None:
+        if not done.called:
+            done.callback(how)
+
+    def cancelled(done: Deferred[Ended]) -> None:
+        done.errback(CancelledError())  # before the abort, after which it ends with a result
+        joined.abort()
+
+    done: Deferred[Ended] = Deferred(cancelled)
+    joined = Splice(a, b, terms, sweep, ended, trace)
+    return done
 
 
 class Splice:
@@ -66,26 +79,31 @@ class Splice:
 
     @ivar legs: theirs; none once both are closed.
     @ivar cutting: the one to be aborted as soon as its peer has taken all bytes.
-    @ivar done: fires with L{Ended}.
     """
 
     __slots__ = (
         "_cause",
+        "_ended",
         "_first",
         "_mayBeFaster",
         "_sweep",
         "_timeouts",
         "_trace",
         "cutting",
-        "done",
         "legs",
         "terms",
     )
 
     def __init__(
-        self, a: ITransport, b: ITransport, terms: Terms, sweep: Sweep, trace: Trace | None = None
+        self,
+        a: ITransport,
+        b: ITransport,
+        terms: Terms,
+        sweep: Sweep,
+        ended: Callable[[Ended], None],
+        trace: Trace | None = None,
     ) -> None:
-        """As L{splice}, with a Sweep that checks the timeouts."""
+        """@param ended: called once when both transports are closed."""
         self.terms = terms
         self._sweep = sweep
         self._trace = trace
@@ -93,7 +111,7 @@ class Splice:
         self.cutting: Leg | None = None
         self._cause: Cause | None = None
         self._first: int | None = None
-        self.done: Deferred[Ended] = Deferred(self._cancelled)
+        self._ended = ended
         self.legs: tuple[Leg, ...] = ()
         one, two = firstLegs(self, a, b, terms.inKernel)
         self._mayBeFaster = terms.inKernel and type(one) is ProducersLeg and mayBeFaster(one, two)
@@ -187,25 +205,19 @@ class Splice:
         one, two = self.legs
         self.legs, self.cutting = (), None
         del one.other, two.other, self._timeouts  # leaves no cycle for the garbage collector
-        if not self.done.called:
-            ended = Ended(one.received, two.received, self._cause or "aborted", self._first)
-            if self._trace is not None:
-                self._trace(lines.ended(ended))
-            self.done.callback(ended)
+        ended = Ended(one.received, two.received, self._cause or "aborted", self._first)
+        if self._trace is not None:
+            self._trace(lines.ended(ended))
+        self._ended(ended)
 
     def _isFarewell(self, leg: Leg) -> bool:
         """Return whether a TLS client ends after its target has. Most then send no close_notify,
         or reset the connection because they have not read ours.
         """
-        hasEnded = self._cause == "end" and self._first == 1
-        return hasEnded and leg.secure and leg is self.legs[0]
+        return (self._cause, self._first) == ("end", 1) and leg.secure and leg is self.legs[0]
 
     def _note(self, cause: Cause, leg: Leg | None) -> None:
         if self._cause is None or overrides(cause, self._cause):
             self._cause = cause
             if leg is not None:
                 self._first = self.legs.index(leg)
-
-    def _cancelled(self, done: Deferred[Ended]) -> None:
-        done.errback(CancelledError())  # before the abort, which may fire `done` with a result
-        self.abort()

@@ -187,14 +187,16 @@ class Session(Phased, Protocol):
     def _join(self, there: Any) -> None:
         tunnel = self._tunnel
         try:
-            splice = Splice(self.transport, there, tunnel.terms, tunnel.sweep, self._trace)
+            splice = Splice(
+                self.transport, there, tunnel.terms, tunnel.sweep, self._account, self._trace
+            )
         except Exception:
             abort(there)
             raise
         self._splice = splice
-        self.enter(JOINED)
+        if self.phase is not OVER:  # both may have ended at once
+            self.enter(JOINED)
         tunnel.sweep.discard(self)
-        splice.done.addCallback(self._account)
         if self._early:
             self._deliver()
 
