@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import ipaddress
 import os
 import subprocess
 import sys
-from typing import Any
+import weakref
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ptunnel.errors import Unreachable
 from ptunnel.log import Log
 from ptunnel.net.descriptors import Descriptors
+from ptunnel.net.dial import tcpEndpoint
 from ptunnel.relay.timeouts import LINGER
 from ptunnel.session import session as module
 from ptunnel.session.session import PRELUDE_WAIT, Session
@@ -30,6 +34,7 @@ from tests.support.loopback import (
     FakeEndpoint,
     MemoryTCP,
     MemoryTransport,
+    Peer,
     Recorder,
     captureLog,
     lines,
@@ -352,6 +357,42 @@ class EmbeddedTests(SynchronousTestCase):
             lines = [line for line in done.stderr.splitlines() if "is down" in line]
             self.assertEqual(len(lines), 1, done.stderr)
             self.assertIn("imap: a local client gets no tunnel: the proxy is down", lines[0])
+
+
+class AnswersOnce(Protocol):
+    def dataReceived(self, data: bytes) -> None:
+        cast(Any, self.transport).write(data)
+        cast(Any, self.transport).loseConnection()
+
+
+class GarbageTests(TestCase):
+    timeout = 60
+
+    async def test_nothingOfASessionIsLeftToTheGarbageCollector(self) -> None:
+        from twisted.internet import reactor
+
+        real: Any = reactor
+        target = real.listenTCP(0, Factory.forProtocol(AnswersOnce), interface="127.0.0.1")
+        self.addCleanup(target.stopListening)
+        endpoint = tcpEndpoint(real, "127.0.0.1", target.getHost().port)
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for inKernel in True, False:
+            tunnel = TunnelFactory(endpoint, log=Log("none"), inKernel=inKernel)
+            port = real.listenTCP(0, tunnel, interface="127.0.0.1")
+            clients = tcpEndpoint(real, "127.0.0.1", port.getHost().port)
+            client: Any = await clients.connect(Factory.forProtocol(Peer))
+            while not tunnel.sessions:
+                await deferLater(real, 0)
+            session = weakref.ref(next(iter(tunnel.sessions)))
+            client.send(b"hello")
+            client.end()
+            await client.isLost()
+            while tunnel.sessions:
+                await deferLater(real, 0)
+            await port.stopListening()
+            await deferLater(real, 0)
+            self.assertIsNone(session(), inKernel)
 
 
 class BugTests(TunnelCase):

@@ -204,11 +204,13 @@ class Splice:
         self._sweep.discard(self._timeouts)
         one, two = self.legs
         self.legs, self.cutting = (), None
-        del one.other, two.other, self._timeouts  # leaves no cycle for the garbage collector
+        tell = self._ended
+        # Leave no cycle for the garbage collector.
+        del one.other, two.other, self._timeouts, self._ended
         ended = Ended(one.received, two.received, self._cause or "aborted", self._first)
         if self._trace is not None:
             self._trace(lines.ended(ended))
-        self._ended(ended)
+        tell(ended)
 
     def _isFarewell(self, leg: Leg) -> bool:
         """Return whether a TLS client ends after its target has. Most then send no close_notify,
