@@ -7,7 +7,6 @@ handled in one turn of the reactor. Linux only.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 from typing import Any, Protocol
@@ -89,9 +88,10 @@ class Watch:
             self._members[fd] = member
             self._fresh.add(fd)
         else:
-            # A descriptor that was closed already is unknown to epoll; remove it here as well.
-            with contextlib.suppress(OSError):
+            try:  # noqa: SIM105 - each connection that ends comes here
                 self._epoll.unregister(fd)
+            except OSError:
+                pass  # it was closed already, so that epoll does not know it any more
             self._drop(fd)
         member.interest = interest
 
