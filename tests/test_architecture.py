@@ -64,7 +64,7 @@ INSIDE = {
     "config": (
         ("config",),
         ("settings",),
-        ("listens", "options"),
+        ("commandline", "listens"),
         ("ini",),
         ("proxies",),
         ("environment", "tls"),
@@ -89,7 +89,7 @@ INSIDE = {
         ("kernel", "tlsleg"),
         ("pipes", "producers", "socketleg"),
         ("leg",),
-        ("ended", "terms"),
+        ("outcome", "terms"),
         ("relay",),
     ),
     "starttls": (("endpoint",), ("starttls",), ("ldap", "lines", "postgres", "xmpp"), ("upgrade",)),

@@ -27,7 +27,7 @@ from ptunnel.connect.handshake import Handshake
 from ptunnel.errors import ConfigError, TunnelError
 from ptunnel.login.authentication import AuthPhase
 from ptunnel.net import attempt
-from ptunnel.relay.ended import Cause
+from ptunnel.relay.outcome import Cause
 from ptunnel.session import session
 from ptunnel.tap import Options
 from tests.support.phases import followers

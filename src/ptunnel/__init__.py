@@ -13,7 +13,7 @@ from ptunnel._version import __version__
 from ptunnel.auth import Credentials
 from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.login.login import Login
-from ptunnel.relay.ended import Ended
+from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import splice
 from ptunnel.tls import TlsEndpoint, TlsSettings
 

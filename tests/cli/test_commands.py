@@ -23,7 +23,7 @@ from ptunnel.cli import commands, stdio, terminal
 from ptunnel.config.listens import autoAddresses
 from ptunnel.errors import ListenError, Unreachable
 from ptunnel.log import Lines
-from ptunnel.relay.ended import Ended
+from ptunnel.relay.outcome import Ended
 from ptunnel.service import service
 from tests.support.loopback import MemoryTCP, captureLog, freePort, lines, takenPort, useReactor
 

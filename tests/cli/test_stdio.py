@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from ptunnel.cli.stdio import relay
 from ptunnel.errors import Unreachable
-from ptunnel.relay.ended import Ended
+from ptunnel.relay.outcome import Ended
 from tests.relay.test_splice import selfSigned
 from tests.support.loopback import FakeEndpoint, Loopback, tcpPair
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ptunnel.net import epoll
 from ptunnel.net.deadlines import Sweep
-from ptunnel.relay.ended import Ended
+from ptunnel.relay.outcome import Ended
 from ptunnel.relay.terms import Terms
 from tests.support.loopback import Loopback, MemoryTCP, MemoryTransport, Recorder
 from tests.support.spliced import spliced

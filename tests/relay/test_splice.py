@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from ptunnel.net.deadlines import Sweep
-from ptunnel.relay.ended import Ended
+from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import Splice, splice
 from ptunnel.relay.terms import Terms
 from ptunnel.relay.timeouts import LINGER

@@ -13,7 +13,7 @@ from ptunnel.cli import stdio
 from ptunnel.config import DIRECT, Settings
 from ptunnel.errors import reasonOf
 from ptunnel.log import Log
-from ptunnel.relay.ended import Ended
+from ptunnel.relay.outcome import Ended
 from ptunnel.route.routes import Routes
 from ptunnel.service.process import endBySignals, stop
 

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from ptunnel.errors import reasonOf
 from ptunnel.log import Trace
 from ptunnel.net.transports import abort
-from ptunnel.relay.ended import Ended
+from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import splice
 
 READ = 64 * 1024

@@ -12,6 +12,15 @@ from ptunnel.config.addresses import (
     parseListenHost,
     parseTunnel,
 )
+from ptunnel.config.commandline import (
+    Ask,
+    credentials,
+    nobody,
+    optionProxies,
+    warnOfUrls,
+    withCredentials,
+    withHeaders,
+)
 from ptunnel.config.environment import bypassWarnings, environmentProxy, isBypassed
 from ptunnel.config.ini import (
     SERVICE_KEYS,
@@ -21,15 +30,6 @@ from ptunnel.config.ini import (
     readConfigFile,
 )
 from ptunnel.config.listens import checkLoops, listensOf, openListen
-from ptunnel.config.options import (
-    Ask,
-    credentials,
-    nobody,
-    optionProxies,
-    warnOfUrls,
-    withCredentials,
-    withHeaders,
-)
 from ptunnel.config.tls import tunnelTls, withoutTls
 from ptunnel.config.values import (
     DIRECT,

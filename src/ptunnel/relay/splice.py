@@ -28,8 +28,8 @@ from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.transports import KEEP_ALIVE, reactorOf
 from ptunnel.relay import trace as lines
 from ptunnel.relay.choice import fasterLegs, firstLegs, mayBeFaster
-from ptunnel.relay.ended import Cause, Ended, overrides
 from ptunnel.relay.leg import Leg
+from ptunnel.relay.outcome import Cause, Ended, overrides
 from ptunnel.relay.producers import ProducersLeg
 from ptunnel.relay.terms import Terms
 from ptunnel.relay.timeouts import Timeouts

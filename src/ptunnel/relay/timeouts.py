@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ptunnel.relay.ended import Cause
 from ptunnel.relay.leg import Leg
+from ptunnel.relay.outcome import Cause
 from ptunnel.relay.terms import Terms
 
 # Seconds without progress for which an ended connection may still hold unsent bytes.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ptunnel.relay.ended import Ended
 from ptunnel.relay.kernel import KernelLeg
 from ptunnel.relay.leg import Leg
+from ptunnel.relay.outcome import Ended
 from ptunnel.relay.producers import ProducersLeg
 from ptunnel.relay.tlsleg import TlsLeg
 

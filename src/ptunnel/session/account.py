@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ptunnel.relay.ended import Cause, Ended
+from ptunnel.relay.outcome import Cause, Ended
 
 _WHO = {0: "client", 1: "target", None: "tunnel"}
 

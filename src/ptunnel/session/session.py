@@ -26,7 +26,7 @@ from ptunnel.net.addresses import clientName
 from ptunnel.net.deadlines import Sweep
 from ptunnel.net.phases import Phased
 from ptunnel.net.transports import abort, endInOrder, receiverOf
-from ptunnel.relay.ended import Ended
+from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
 from ptunnel.relay.timeouts import LINGER
