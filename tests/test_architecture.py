@@ -52,7 +52,8 @@ INSIDE = {
     "session": (
         ("tunnel",),
         ("admission", "session"),
-        ("account", "introduce", "leaving"),
+        ("account",),
+        ("introduce", "leaving"),
     ),
     "route": (
         ("clientstring",),
@@ -112,7 +113,16 @@ INSIDE = {
         ("dial",),
         ("sockets",),
         ("attempt", "epoll"),
-        ("addresses", "backoff", "deadlines", "descriptors", "names", "phases", "transports"),
+        (
+            "addresses",
+            "arrived",
+            "backoff",
+            "deadlines",
+            "descriptors",
+            "names",
+            "phases",
+            "transports",
+        ),
         ("net",),
     ),
     "log": (("log",), ("excerpts", "spool")),

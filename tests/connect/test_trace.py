@@ -110,7 +110,7 @@ class EndpointTests(SynchronousTestCase):
             reactor=cast(Any, Clock()),
         )
         factory = Builder()
-        cast(Any, factory).trace = Log(level).trace("imap")
+        cast(Any, factory).trace = Log(level).trace("imap", 1)
         self.connecting = endpoint.connect(factory)
 
     def test_theRequestsTheAnswersAndTheScheme(self) -> None:

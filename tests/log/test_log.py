@@ -52,13 +52,13 @@ class LevelTests(SynchronousTestCase):
 
 class TraceTests(SynchronousTestCase):
     def test_itIsThereForDebugOnly(self) -> None:
-        shown = [level for level in LEVELS if Log(level).trace("imap") is not None]
+        shown = [level for level in LEVELS if Log(level).trace("imap", 1) is not None]
         self.assertEqual(shown, ["debug"])
 
     def test_sessionsAreNumberedForAllTunnelsTogether(self) -> None:
         events, log = observe(self), Log("debug")
         for name in "imap", "smtp":
-            trace = log.trace(name)
+            trace = log.trace(name, log.newSession())
             assert trace is not None
             trace("something {odd}")
         lines = ["debug imap: #1 something {odd}", "debug smtp: #2 something {odd}"]

@@ -34,6 +34,7 @@ from ptunnel.errors import (
     cannotReach,
 )
 from ptunnel.log import Log
+from ptunnel.net.arrived import Arrived
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.route.failover import OUTDONE, REST, Route, Way
 from tests.support.fakes import (
@@ -94,6 +95,13 @@ class OrderTests(RouteTestCase):
         self.one.accept()
         self.assertEqual([self.successResultOf(connecting)], self.factory.built)
         self.assertEqual((self.one.attempts, self.two.attempts), (1, 0))
+
+    def test_whatArrivesKnowsTheWayThatWasTaken(self) -> None:
+        self.factory = Builder(Arrived)
+        connecting = self.connect(self.one, self.two)
+        self.one.fail(Unreachable("gone"))
+        self.two.accept()
+        self.assertEqual(self.successResultOf(connecting).way, "two")
 
     def test_theNextWayIsTriedWhenOneFails(self) -> None:
         for failure in (Unreachable("gone"), *ANSWERED):

@@ -84,7 +84,7 @@ class SessionTests(TunnelCase):
             there.lose()
 
     def test_programsGetNoneUnlessTheyAsk(self) -> None:
-        self.assertIsNone(TunnelFactory(self.endpoint).log.trace("imap"))
+        self.assertIsNone(TunnelFactory(self.endpoint).log.trace("imap", 1))
 
 
 class RelayTests(SynchronousTestCase):

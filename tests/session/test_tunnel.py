@@ -27,7 +27,8 @@ from ptunnel.net.descriptors import Descriptors
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.relay.timeouts import LINGER
 from ptunnel.session import session as module
-from ptunnel.session.session import PRELUDE_WAIT, Session
+from ptunnel.session.introduce import PRELUDE_WAIT
+from ptunnel.session.session import Session
 from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.starttls import Prelude
 from tests.support.loopback import (
@@ -651,12 +652,15 @@ class SessionLineTests(TunnelCase):
             [event["fields"] for event in self.events],
             [
                 {
+                    "session": 1,
                     "client": "192.0.2.1:5001",
+                    "way": None,
+                    "code": "--",
                     "cause": "end",
                     "seconds": 2.25,
-                    "sent": 5,
-                    "received": 7,
-                    "connecting": 0.25,
+                    "connect_seconds": 0.25,
+                    "bytes_sent": 5,
+                    "bytes_received": 7,
                 }
             ],
         )
@@ -664,7 +668,7 @@ class SessionLineTests(TunnelCase):
             self.logged(),
             [
                 "info: imap: 192.0.2.1:5001 closed by the client after 2.250 s: "
-                "5 bytes out, 7 in, connected in 0.250 s"
+                "5 bytes out, 7 in, connected in 0.250 s, --"
             ],
         )
         self.assertEqual(self.tunnel.sessions, set())

@@ -62,7 +62,7 @@ class Checking:
         self._code = 0 if all(report.ok for report in reports) and not self._wasCut else 1
 
     def _failed(self, reason: Any) -> None:
-        self._log.error("", f"a bug: {reason.value!r}", traceback=reason.getTraceback())
+        self._log.bug("", reason)
 
     def _say(self, text: str) -> None:
         if self._wasCut or self._stops:  # a stop by a signal is not a failure

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from functools import partial
+from itertools import count
 from typing import Any, Literal, TextIO, cast, get_args
 
 from twisted.logger import (
@@ -21,6 +22,7 @@ from twisted.logger import (
     globalLogBeginner,
     globalLogPublisher,
 )
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel.log.spool import unblock
@@ -60,10 +62,9 @@ class Log:
     @ivar debugs: whether lines of level "debug" are shown.
     """
 
-    _traced = 0
-
     def __init__(self, level: Level = "info") -> None:
         self._logger = Logger(namespace=_NAMESPACE, observer=_publish)
+        self.newSession = count(1).__next__
         self.setLevel(level)
 
     def setLevel(self, level: Level) -> None:
@@ -71,12 +72,9 @@ class Log:
         self.sessions = self._threshold <= LEVELS.index("info")
         self.debugs = self._threshold <= LEVELS.index("debug")
 
-    def trace(self, subject: str) -> Trace | None:
-        """Number a session and return its trace; None where debug lines are not shown."""
-        if not self.debugs:
-            return None
-        self._traced += 1
-        return Trace(self, subject, self._traced)
+    def trace(self, subject: str, number: int) -> Trace | None:
+        """Return the trace of a session by its number; None where debug lines are not shown."""
+        return Trace(self, subject, number) if self.debugs else None
 
     def debug(self, subject: str, text: str, **fields: Any) -> None:
         self._emit("debug", subject, text, fields)
@@ -92,6 +90,10 @@ class Log:
 
     def error(self, subject: str, text: str, **fields: Any) -> None:
         self._emit("error", subject, text, fields)
+
+    def bug(self, subject: str, reason: Failure) -> None:
+        """Say that an exception came that nobody expects, with its traceback."""
+        self.error(subject, f"a bug: {reason.value!r}", traceback=reason.getTraceback())
 
     def _emit(self, level: Level, subject: str, text: str, fields: dict[str, Any]) -> None:
         """@param subject: the tunnel or proxy of the line; "" for the service.

@@ -28,6 +28,7 @@ from ptunnel.errors import (
     reasonOf,
 )
 from ptunnel.log import Log, traceOf
+from ptunnel.net.arrived import Arrived
 from ptunnel.net.deadlines import clockOf
 from ptunnel.route.health import Health
 
@@ -192,6 +193,8 @@ class _Search:
     def _connected(self, protocol: IProtocol, way: Way) -> IProtocol:
         if self._trace is not None:
             self._trace(f"way {way.name}: taken")
+        if isinstance(protocol, Arrived):
+            protocol.way = way.name
         if way.health is not None:
             way.health.note(None)
         self._route.connected(way, self._failures)

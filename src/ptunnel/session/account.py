@@ -1,10 +1,22 @@
-"""What is said of a session that has ended."""
+"""What is said of a session at its end: in words, and in fields for machines (docs/logs.md)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from twisted.internet.error import ConnectError
+
+from ptunnel.errors import (
+    LocalFailure,
+    ProxyTimeout,
+    RouteFailed,
+    TunnelError,
+    isShortage,
+    reasonOf,
+    remedyOf,
+)
 from ptunnel.relay.outcome import Cause, Ended
+from ptunnel.session.introduce import PRELUDE_WAIT
 
 _WHO = {0: "client", 1: "target", None: "tunnel"}
 
@@ -19,11 +31,33 @@ _CAUSES: dict[Cause, str] = {
     "aborted": "aborted from here",
 }
 
+# Termination codes, as HAProxy's: who ended the session, and in which phase. By which side was
+# first: the client, the target, neither.
+_CODES: dict[Cause, tuple[str, str, str]] = {
+    "end": ("--", "--", "--"),
+    "reset": ("CD", "SD", "SD"),
+    "cut": ("CD", "SD", "SD"),
+    "idle": ("cD", "cD", "cD"),
+    "half-close": ("sL", "cL", "cL"),  # the other side is waited for
+    "linger": ("sL", "cL", "cL"),
+    "closed": ("KD", "KD", "KD"),
+    "aborted": ("KD", "KD", "KD"),
+}
 
-def account(
-    ended: Ended, connecting: float, whole: float, holdEnd: bool
-) -> tuple[str, dict[str, Any]]:
-    """Return the line of a session, without its name, and the same in fields for machines.
+
+class Account(NamedTuple):
+    """@ivar text: the line, without the name of the session."""
+
+    text: str
+    fields: dict[str, Any]
+
+
+LEFT = Account("left before it had a tunnel", {"code": "CC"})
+LATE = Account(f"is closed: its session did not begin within {PRELUDE_WAIT:g} s", {"code": "cR"})
+
+
+def ofEnded(ended: Ended, connecting: float, whole: float, holdEnd: bool) -> Account:
+    """Return the account of a session that was joined.
 
     @param connecting: seconds from the client's arrival to the connection.
     @param whole: seconds from there to the end.
@@ -32,14 +66,51 @@ def account(
     how = _CAUSES[ended.cause].format(_WHO[ended.first])
     if ended.unanswered and ended.sent and not holdEnd:
         how += ", then by the target, which answered nothing (hold-end),"
+    code = _CODES[ended.cause][2 if ended.first is None else ended.first]
     text = (
         f"{how} after {whole:.3f} s: {ended.sent} bytes out, {ended.received} in, "
-        f"connected in {connecting:.3f} s"
+        f"connected in {connecting:.3f} s, {code}"
     )
-    return text, {
-        "cause": ended.cause,
+    return Account(
+        text,
+        {
+            "code": code,
+            "cause": ended.cause,
+            "seconds": round(whole, 3),
+            "connect_seconds": round(connecting, 3),
+            "bytes_sent": ended.sent,
+            "bytes_received": ended.received,
+        },
+    )
+
+
+def ofFailure(error: BaseException | None, whole: float, isIntroduced: bool) -> Account:
+    """Return the account of a session that gets no tunnel.
+
+    @param whole: seconds from the client's arrival.
+    @param isIntroduced: whether the target was reached, and its protocol's first messages are not.
+    """
+    last = error.failures[-1] if isinstance(error, RouteFailed) and error.failures else error
+    cause = getattr(last, "cause", None)
+    fields = {
+        "code": _whose(last) + ("R" if isIntroduced else "C"),
+        "cause": None if cause is None else cause.id,
+        "status": getattr(last, "status", None),
+        "way": getattr(last, "hop", None) or None,
         "seconds": round(whole, 3),
-        "sent": ended.sent,
-        "received": ended.received,
-        "connecting": round(connecting, 3),
     }
+    return Account(f"gets no tunnel: {reasonOf(error)}{_remedy(error)}", fields)
+
+
+def _remedy(error: BaseException | None) -> str:
+    """Return what to do about a shortage of this machine, such as one of epoll at the joining."""
+    isBare = isShortage(error) and not isinstance(error, TunnelError)
+    return f" ({remedyOf(error)})" if isBare else ""
+
+
+def _whose(error: BaseException | None) -> str:
+    if isinstance(error, LocalFailure) or isShortage(error):
+        return "R"
+    if isinstance(error, ProxyTimeout):
+        return "s"
+    return "S" if isinstance(error, (ConnectError, OSError)) else "I"

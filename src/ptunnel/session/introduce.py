@@ -15,6 +15,9 @@ from ptunnel.errors import TargetFailed, TunnelError
 from ptunnel.net.transports import abort, receiverOf, setReceiver
 from ptunnel.tls import tlsFailure
 
+# Seconds for a client to say its first words, where they are awaited. Programs do at once.
+PRELUDE_WAIT = 60.0
+
 
 class Prelude(Protocol):
     """The exchange, as bytes in, bytes out. L{ptunnel.starttls.Prelude} is one.

@@ -11,18 +11,15 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import (
     IAddress,
-    IProtocol,
     IReactorTime,
     IStreamClientEndpoint,
-    ITransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from ptunnel.errors import TunnelError, isShortage, reasonOf, remedyOf
 from ptunnel.log import Log, Trace
 from ptunnel.net.addresses import clientName
+from ptunnel.net.arrived import Arrived
 from ptunnel.net.deadlines import Sweep
 from ptunnel.net.phases import Phased
 from ptunnel.net.transports import abort, endInOrder, receiverOf
@@ -30,14 +27,12 @@ from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
 from ptunnel.relay.timeouts import LINGER
-from ptunnel.session.account import account
-from ptunnel.session.introduce import Prelude, introduce
+from ptunnel.session.account import LATE, LEFT, Account, ofEnded, ofFailure
+from ptunnel.session.introduce import PRELUDE_WAIT, Prelude, introduce
 from ptunnel.session.leaving import hasLeft
 
 # Seconds after which it is looked, now and then, whether a client that waits is still there.
 PATIENCE = 1.0
-# Seconds for a client to say its first words, where they are awaited. Programs do at once.
-PRELUDE_WAIT = 60.0
 
 
 class Phase(Enum):
@@ -52,25 +47,6 @@ class Phase(Enum):
 
 # Before Python 3.12 an attribute of an Enum is slow, and these are looked up for each connection.
 CONNECTING, INTRODUCING, JOINED, TURNED_AWAY, OVER = Phase
-
-
-@implementer(IProtocol)
-class Arrived:
-    """Holds the transport to the target until the session takes it over."""
-
-    __slots__ = ("transport",)
-
-    def makeConnection(self, transport: ITransport) -> None:
-        self.transport = transport
-
-    def connectionMade(self) -> None:
-        """Unused: the session goes on when the endpoint's Deferred fires."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """Unused: the session takes the transport over first."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Unused: the session or its splice is told as well."""
 
 
 class Outgoing(Factory):
@@ -120,13 +96,15 @@ class Session(Phased, Protocol):
         self._pending: Deferred[Any] | None = None
         self._splice: Splice | None = None
         self._trace: Trace | None = None
+        self._way: str | None = None
+        self.number = tunnel.log.newSession()
 
     def connectionMade(self) -> None:
         tunnel = self._tunnel
         tunnel.began(self)
         tunnel.sweep.add(self)
         outgoing = tunnel.outgoing
-        trace = self._trace = tunnel.log.trace(tunnel.name)
+        trace = self._trace = tunnel.log.trace(tunnel.name, self.number)
         if trace is not None:
             trace(f"{clientName(self._client)} is accepted")
             outgoing = Outgoing(trace)
@@ -134,10 +112,9 @@ class Session(Phased, Protocol):
         self.transport.pauseProducing()
         # It may fire at once, or raise where it should have failed.
         try:
-            connecting = tunnel.endpoint.connect(outgoing)
+            connecting = self._pending = tunnel.endpoint.connect(outgoing)
         except Exception:
-            connecting = fail()
-        self._pending = connecting
+            connecting = self._pending = fail()
         connecting.addCallback(self._connected).addErrback(self._failed)
 
     def dataReceived(self, data: bytes) -> None:
@@ -170,7 +147,8 @@ class Session(Phased, Protocol):
         tunnel = self._tunnel
         self._since = tunnel.clock.seconds()
         self._connecting = self._since - self._accepted
-        there: Any = outgoing.transport
+        self._way = getattr(outgoing, "way", None)  # an endpoint may bring another protocol
+        there = outgoing.transport
         if tunnel.prelude is None:
             self._join(there)
             return
@@ -210,26 +188,23 @@ class Session(Phased, Protocol):
         tunnel = self._tunnel
         if tunnel.log.sessions:
             whole = tunnel.clock.seconds() - self._accepted
-            text, fields = account(ended, self._connecting, whole, tunnel.terms.holdEnd)
-            self._say(tunnel.log.info, text, client=clientName(self._client), **fields)
+            account = ofEnded(ended, self._connecting, whole, tunnel.terms.holdEnd)
+            self._say(tunnel.log.info, account)
 
     def _failed(self, reason: Failure) -> None:
         if self.phase is OVER:
             return
         log, error = self._tunnel.log, reason.value
         if reason.check(ConnectError, ConnectingCancelledError, OSError):
-            self._say(log.warning, f"gets no tunnel: {reasonOf(error)}{_remedy(error)}")
-            self._turnAway()
+            self._since = self._tunnel.clock.seconds()
+            whole = self._since - self._accepted
+            self._say(log.warning, ofFailure(error, whole, self.phase is INTRODUCING))
+            self.enter(TURNED_AWAY)
+            self._tunnel.turnsAway(self)
+            endInOrder(self.transport)
         else:
-            trace = reason.getTraceback()
-            log.error(self._tunnel.name, f"a bug: {error!r}", traceback=trace)
+            log.bug(self._tunnel.name, reason)
             abort(self.transport)
-
-    def _turnAway(self) -> None:
-        self.enter(TURNED_AWAY)
-        self._since = self._tunnel.clock.seconds()
-        self._tunnel.turnsAway(self)
-        endInOrder(self.transport)
 
     def check(self, now: float) -> None:
         """See that a client that is to be joined is still there and begins, and that one that was
@@ -239,23 +214,17 @@ class Session(Phased, Protocol):
         if self.phase is TURNED_AWAY and waits >= LINGER:
             abort(self.transport)
         elif self.phase is INTRODUCING and waits >= PRELUDE_WAIT:
-            why = f"its session did not begin within {PRELUDE_WAIT:g} s"
-            self._say(self._tunnel.log.warning, f"is closed: {why}")
+            self._say(self._tunnel.log.warning, LATE)
             abort(self.transport)
         elif self.phase is CONNECTING and waits >= PATIENCE and hasLeft(self.transport):
-            self._say(self._tunnel.log.info, "left before it had a tunnel")
+            self._say(self._tunnel.log.info, LEFT)
             abort(self.transport)
 
-    def _say(self, log: Callable[..., None], text: str, **fields: Any) -> None:
-        log(self._tunnel.name, f"{self.subject()} {text}", **fields)
+    def _say(self, log: Callable[..., None], account: Account) -> None:
+        who = {"session": self.number, "client": clientName(self._client), "way": self._way}
+        log(self._tunnel.name, f"{self.subject()} {account.text}", **who | account.fields)
 
     def subject(self) -> str:
         """Return the client as log lines name it: behind the session's number if it is traced."""
         client = clientName(self._client)
-        return client if self._trace is None else f"#{self._trace.number} {client}"
-
-
-def _remedy(error: BaseException | None) -> str:
-    """Return what to do about a shortage of this machine, such as one of epoll at the joining."""
-    isBare = isShortage(error) and not isinstance(error, TunnelError)
-    return f" ({remedyOf(error)})" if isBare else ""
+        return client if self._trace is None else f"#{self.number} {client}"

@@ -126,9 +126,8 @@ class TunnelFactory(ServerFactory):
         for session in tuple(self.sessions):
             try:
                 session.abort()
-            except Exception as e:  # the others are to end all the same
-                trace = Failure().getTraceback()
-                self.log.error(self.name, f"a bug: {e!r}", traceback=trace)
+            except Exception:  # the others are to end all the same
+                self.log.bug(self.name, Failure())
 
     def turnsAway(self, session: Session) -> None:
         self._turnedAway.add(session)
