@@ -1,8 +1,8 @@
-"""The addresses of names: one look-up for each name at a time, in threads that hold nobody up.
+"""Looks names up: one look-up for each name at a time, each in a thread of its own.
 
-The reactor has ten threads for all names, so that a few look-ups that hang keep every other one
-waiting, and the process joins them as it ends. A look-up here has a thread to itself, which dies
-with the process. A resolver that a program has installed in its reactor is asked instead.
+The reactor has ten threads for all names, so a few look-ups that hang would block all others, and
+the process would wait for them as it ends. A thread here is a daemon and ends with the process. If
+a program has installed a resolver in its reactor, that is asked instead.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from zope.interface import implementer
 
 from ptunnel.twisted_private import isThreadedResolver
 
-# How many look-ups go on at once. Names are those of proxies and of targets that are reached
-# without one, so this is more than there are, as a rule; the others wait.
+# The most look-ups at once; further ones wait. Only names of proxies, and of targets reached without
+# one, are looked up, so there are rarely more.
 LOOKUPS = 100
-# Descriptors that a look-up takes: the hosts file, or a socket to a name server.
+# Descriptors that a look-up needs: the hosts file, or a socket to a name server.
 _DESCRIPTORS = 2
 
 
 def lookUp(reactor: Any, name: str) -> Deferred[tuple[str, ...]]:
-    """Look a name up, or wait for a look-up of it that goes on.
+    """Look a name up, or wait for the look-up of it that is running.
 
-    @return: its addresses, the best first. Fails with DNSLookupError where there is none, and with
-        OSError where this machine has run out of what a look-up needs. Cancelling it changes
-        nothing for others.
+    @return: fires with its addresses, the best first. Fails with DNSLookupError if there is none,
+        and with OSError if this machine lacks what a look-up needs. Cancelling it does not affect
+        others that wait for the same name.
     """
     if reactor not in _names:
         _names[reactor] = _Names(reactor)
@@ -46,7 +46,7 @@ def lookUp(reactor: Any, name: str) -> Deferred[tuple[str, ...]]:
 class _Names:
     """The look-ups of one reactor.
 
-    @ivar _waiting: those who wait, by the names of all look-ups that go on or are queued.
+    @ivar _waiting: the callers' Deferreds, by the names that are being looked up or queued.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -85,13 +85,13 @@ class _Names:
         self._running += 1
         try:
             thread.start()
-        except RuntimeError as e:  # there can be no more threads
+        except RuntimeError as e:  # no more threads can be started
             self._ended(name, Failure(OSError(errno.EAGAIN, str(e))))
 
     def _run(self, name: str) -> None:
-        """In its thread."""
+        """Look up, in a thread."""
         result = _resolve(name)
-        with contextlib.suppress(Exception):  # of a reactor that has ended
+        with contextlib.suppress(Exception):  # the reactor may have ended
             self._reactor.callFromThread(self._ended, name, result)
 
     def _ended(self, name: str, result: Sequence[str] | Failure) -> None:
@@ -104,20 +104,20 @@ class _Names:
         if not result:
             result = Failure(DNSLookupError(f"no address of {name}"))
         waiting = self._waiting.pop(name)
-        while waiting:  # whom one of them cancels is gone from it
+        while waiting:  # a callback may cancel others, which removes them
             waiting.pop(0).callback(result)  # type: ignore[arg-type]
 
 
 @implementer(IResolutionReceiver)
 class _Receiver:
-    """Collects addresses. @ivar complete: is given them all, once."""
+    """Collects addresses. @ivar complete: called once with all of them."""
 
     def __init__(self, complete: Any) -> None:
         self._complete = complete
         self._addresses: list[str] = []
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """It is not cancelled: others may wait for it."""
+        """Not cancelled: others may wait for it."""
 
     def addressResolved(self, address: IAddress) -> None:
         self._addresses.append(address.host)  # type: ignore[attr-defined]
@@ -128,18 +128,18 @@ class _Receiver:
 
 
 def _resolve(name: str) -> Sequence[str] | Failure:
-    """Ask the system, which takes as long as it likes."""
+    """Ask the system. Blocks for as long as that takes."""
     try:
         _haveDescriptors()
         try:
             found = socket.getaddrinfo(name, None, 0, socket.SOCK_STREAM)
         except socket.gaierror as e:
-            # Without descriptors it says that there is no such name.
+            # Without descriptors, getaddrinfo says that there is no such name.
             _haveDescriptors()
             if e.args[0] == socket.EAI_MEMORY:
                 raise OSError(errno.ENOMEM, str(e)) from None
             raise DNSLookupError(str(e)) from None
-    except ValueError as e:  # of what cannot be a name
+    except ValueError as e:  # this cannot be a name
         return Failure(DNSLookupError(str(e)))
     except Exception:
         return Failure()
@@ -147,7 +147,7 @@ def _resolve(name: str) -> Sequence[str] | Failure:
 
 
 def _haveDescriptors() -> None:
-    """@raise OSError: where this process or machine has too few of them for a look-up."""
+    """@raise OSError: if this process or machine has too few descriptors for a look-up."""
     with contextlib.ExitStack() as had:
         for _ in range(_DESCRIPTORS):
             had.enter_context(socket.socket())

@@ -39,7 +39,7 @@ _NOT_SENT = 0x894B  # SIOCOUTQNSD of Linux
 
 
 def _seam(transport: Any) -> tuple[Any, str] | None:
-    """The object and its attribute that hold a transport's receiver."""
+    """Return the object and its attribute that hold a transport's receiver; None: hidden."""
     # startTLS puts its wrapper between a transport and its protocol.
     holder = transport.protocol if getattr(transport, "TLS", False) else transport
     for seam in _SEAMS:
@@ -49,10 +49,10 @@ def _seam(transport: Any) -> tuple[Any, str] | None:
 
 
 def receiverOf(transport: ITransport, known: IProtocol | None = None) -> IProtocol:
-    """The protocol that gets a transport's bytes.
+    """Return the protocol that gets a transport's bytes.
 
-    @param known: who does where that cannot be seen.
-    @raise TypeError: where it cannot, and is not known.
+    @param known: the fallback when the transport hides its protocol.
+    @raise TypeError: when it does, without a fallback.
     """
     seam = _seam(transport)
     if seam is not None:
@@ -63,7 +63,7 @@ def receiverOf(transport: ITransport, known: IProtocol | None = None) -> IProtoc
 
 
 def setReceiver(transport: ITransport, receiver: IProtocol) -> None:
-    """Let `receiver` get all that a transport receives from now on.
+    """Pass all that a transport receives from now on to `receiver`.
 
     @raise TypeError: for a transport that does not let go of its protocol.
     """
@@ -78,7 +78,7 @@ def _closed(transport: ITransport) -> TypeError:
 
 
 def canHalfClose(transport: ITransport) -> bool:
-    """Whether one direction can end while the other flows on. TLS claims what TCP provides."""
+    """Return whether one direction can end while the other flows on. TLS claims to, like TCP."""
     return (
         IHalfCloseableDescriptor.providedBy(transport)
         and not ISSLTransport.providedBy(transport)
@@ -102,9 +102,8 @@ def abort(transport: ITransport | None) -> None:
 
 
 def endInOrder(transport: Any) -> None:
-    """End a connection so that its peer sees an end, and not the reset that closing over what it
-    has sent would give it. Where one direction can end alone, the peer's end is waited for, and its
-    bytes are read.
+    """End a connection so that its peer sees an end: closing over unread bytes would send a reset.
+    Where one direction can end alone, read on until the peer ends too.
     """
     if canHalfClose(transport):
         transport.loseWriteConnection()
@@ -114,24 +113,24 @@ def endInOrder(transport: Any) -> None:
 
 
 def isSocket(transport: Any) -> bool:
-    """Whether this is a plain socket's transport. It looks its protocol up at each event."""
+    """Return whether this is a plain socket's transport, which looks its protocol up each time."""
     return isinstance(transport, Connection) and not transport.TLS
 
 
 def isSecure(transport: Any) -> bool:
-    """Whether TLS is spoken over a transport, by Twisted."""
+    """Return whether Twisted speaks TLS over a transport."""
     return bool(getattr(transport, "TLS", False)) or isinstance(transport, TLSMemoryBIOProtocol)
 
 
 def reactorOf(transport: Any) -> Any:
-    """The reactor of a socket's transport, or of the one below TLS."""
+    """Return the reactor of a socket's transport, or of the one below TLS."""
     while hasattr(transport, "wrappedProtocol"):
         transport = transport.transport
     return transport.reactor
 
 
 def hasSaidGoodbye(transport: Any) -> bool:
-    """Whether the peer of a TLS connection has sent its close_notify."""
+    """Return whether the peer of a TLS connection has sent its close_notify."""
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     return isinstance(handle, SSL.Connection) and bool(
         handle.get_shutdown() & SSL.RECEIVED_SHUTDOWN
@@ -139,8 +138,8 @@ def hasSaidGoodbye(transport: Any) -> bool:
 
 
 def unsentBytes(transport: Any) -> int:
-    """The bytes that a transport still has to send, with those that wait in the kernel for the
-    peer to take them. While its peer reads it goes down.
+    """Count the bytes that a transport still has to send, with those that wait in the kernel. The
+    count goes down while the peer reads.
     """
     count = 0
     while hasattr(transport, "wrappedProtocol") and hasattr(transport, "transport"):
@@ -154,7 +153,7 @@ def unsentBytes(transport: Any) -> int:
 
 
 def queuedBytes(fd: int) -> int:
-    """The bytes that were written to a descriptor and that wait in the kernel for its reader: of
+    """Count the bytes that were written to a descriptor and wait in the kernel: of
     TCP those not sent yet (SIOCOUTQNSD), of other sockets (SIOCOUTQ) and of pipes (FIONREAD) those
     not read yet. 0 where the kernel does not tell.
     """
@@ -167,7 +166,7 @@ def queuedBytes(fd: int) -> int:
 
 
 def tune(transport: ITransport) -> None:
-    """No delay for small messages."""
+    """Send small messages without delay."""
     # In old versions of Twisted Unix sockets claim to be TCP.
     if ITCPTransport.providedBy(transport) and not IUNIXTransport.providedBy(transport):
         tcp = cast(Any, transport)
@@ -175,7 +174,7 @@ def tune(transport: ITransport) -> None:
 
 
 def probe(transport: Any, seconds: float | None = KEEP_ALIVE) -> None:
-    """Let the kernel find out a peer that has gone.
+    """Tell the kernel to probe a silent peer, so that one that has gone is noticed.
 
     @param seconds: the silence after which it begins to ask; None: it does not ask.
     """
@@ -189,7 +188,7 @@ def probe(transport: Any, seconds: float | None = KEEP_ALIVE) -> None:
 
 
 def setKeepAlive(skt: socket.socket, seconds: float | None) -> None:
-    """The same for a socket."""
+    """Set the probes of a socket. As L{probe}."""
     if skt.family in (socket.AF_INET, socket.AF_INET6):
         try:
             for level, option, value in _keepAliveOptions(seconds):
