@@ -24,8 +24,8 @@ from zope.interface import implementer
 
 from ptunnel.twisted_private import isThreadedResolver
 
-# The most look-ups at once; further ones wait. Only names of proxies, and of targets reached without
-# one, are looked up, so there are rarely more.
+# The most look-ups at once; further ones wait. Only names of proxies, and of targets reached
+# directly, are looked up, so there are rarely more.
 LOOKUPS = 100
 # Descriptors that a look-up needs: the hosts file, or a socket to a name server.
 _DESCRIPTORS = 2
