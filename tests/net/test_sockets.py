@@ -253,6 +253,73 @@ class PortTests(SocketsCase):
         client.end()
         await client.isLost()
 
+    async def test_manyThatComeAtOnceAreAllServed(self) -> None:
+        servers = Peers()
+        port = await self.listening(servers)
+        waiting = []
+        for _ in range(45):
+            client = socket.create_connection((HERE, port.getHost().port))
+            self.addCleanup(client.close)
+            waiting.append(client)
+        await self.until(lambda: len(servers.built) == len(waiting))
+        self._peers += servers.built
+
+    async def test_aClientWhoseProtocolFailsIsClosedAndTheNextIsServed(self) -> None:
+        class Failing(Peer):
+            def connectionMade(self) -> None:
+                raise ZeroDivisionError
+
+        servers = Peers()
+        builds: list[Any] = [lambda: 1 / 0, Failing, Greedy]
+
+        def build(addr: Any) -> Any:
+            servers.built.append(builds.pop(0)())
+            return servers.built[-1]
+
+        servers.buildProtocol = build  # type: ignore[method-assign]
+        port = await self.listening(servers)
+        endpoint = SocketEndpoint(self.reactor, HERE, port.getHost().port, 30)
+        for _ in range(2):
+            client = await endpoint.connect(Peers())
+            await client.until(lambda client=client: client.ended or client.lost)
+            client.end()
+            await client.isLost()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        client = await endpoint.connect(Peers())
+        await self.until(lambda: isinstance(servers.built[-1], Greedy))
+        self._peers += [client, servers.built[-1]]
+
+    async def test_withoutDescriptorsThoseWhoWaitAreClosedAsTwistedDoes(self) -> None:
+        servers = Peers()
+        port = await self.listening(servers)
+        real = port.socket
+
+        class Short:
+            """Fails once."""
+
+            def __init__(self) -> None:
+                self.failures = 2  # Twisted's way asks again
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+            def accept(self) -> Any:
+                if self.failures:
+                    self.failures -= 1
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                return real.accept()
+
+        port.socket = Short()
+        endpoint = SocketEndpoint(self.reactor, HERE, port.getHost().port, 30)
+        client = await endpoint.connect(Peers())
+        await client.until(lambda: client.ended or client.lost)
+        client.end()
+        await client.isLost()
+        self.assertEqual(servers.built, [])
+        client = await endpoint.connect(Peers())
+        await self.until(lambda: servers.built)
+        self._peers += [client, servers.built[0]]
+
     async def test_aClientThatIsHungUpOnIsClosedAtOnce(self) -> None:
         class HangingUp(Peer):
             def connectionMade(self) -> None:

@@ -130,11 +130,12 @@ class Port(tcp.Port):
             super().doRead()
 
     def _serve(self, skt: socket.socket, sockaddr: tuple[Any, ...]) -> None:
-        if len(sockaddr) > 2 and sockaddr[3]:  # a link-local client has a zone
-            host, _ = socket.getnameinfo(sockaddr, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
-            sockaddr = (host, *sockaddr[1:])
         factory: Any = self.factory
+        transport = None
         try:
+            if len(sockaddr) > 2 and sockaddr[3]:  # a link-local client has a zone
+                numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+                sockaddr = (socket.getnameinfo(sockaddr, numeric)[0], *sockaddr[1:])
             protocol = factory.buildProtocol(_address(sockaddr))
             if protocol is None:
                 skt.close()
@@ -143,6 +144,10 @@ class Port(tcp.Port):
                 protocol.makeConnection(transport)
         except Exception:
             _log.failure("a client was not served")
+            if transport is None:
+                skt.close()
+            else:
+                transport.abortConnection()
 
     def createInternetSocket(self) -> socket.socket:
         skt: socket.socket = super().createInternetSocket()
