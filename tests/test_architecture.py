@@ -47,7 +47,7 @@ INSIDE = {
         ("workers",),
         ("service",),
         ("inherited",),
-        ("accepting", "process", "proxyheader", "unixport"),
+        ("accepting", "notify", "process", "proxyheader", "unixport"),
     ),
     "session": (
         ("tunnel",),
@@ -125,7 +125,7 @@ INSIDE = {
         ),
         ("net",),
     ),
-    "log": (("log",), ("excerpts", "spool")),
+    "log": (("log",), ("excerpts", "journal", "spool")),
 }
 
 # What would be downward, and is wrong all the same: each takes whatever endpoint it is given.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ def makeService(options: Options) -> PtunnelService:
     """
     from twisted.internet import reactor as installed  # twistd chooses it with --reactor
 
+    from ptunnel.service.notify import Notifier
     from ptunnel.service.process import adopt, handleSignals
     from ptunnel.service.workers import serviceFor
 
@@ -39,6 +41,7 @@ def makeService(options: Options) -> PtunnelService:
         service = serviceFor(reactor, options.settings, log, _relay)
     except ConfigError as e:
         mistake(str(e))
+    service.notifier = Notifier(reactor, os.environ)
     stoppedBy: list[int] = []
     reactor.callWhenRunning(handleSignals, reactor, service, log, remember=stoppedBy.append)
     atexit.register(_end, service, stoppedBy)

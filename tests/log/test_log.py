@@ -123,6 +123,34 @@ class TextTests(LinesTestCase):
         self.assertEqual(len(line.splitlines()), 1)
         self.assertTrue(line.isprintable(), line)
 
+    def test_forTheJournalItIsPriorityAndTextAlone(self) -> None:
+        events: list[LogEvent] = []
+        log = Log("debug")
+        log._logger.observer = events.append
+        for level in "debug", "info", "notice", "warning", "error":
+            getattr(log, level)("imap", "a\nb")
+        for worker, who in ("", ""), ("worker 1", "worker 1: "):
+            stream = io.StringIO()
+            for event in events:
+                Lines(stream, worker=worker, toJournal=True)(event)
+            said = [f"<{number}>{who}imap: a\\nb" for number in (7, 6, 5, 4, 3)]
+            self.assertEqual(stream.getvalue().splitlines(), said)
+
+    def test_forTheJournalEachLineOfABugHasItsPriority(self) -> None:
+        stream = io.StringIO()
+        Lines(stream, toJournal=True)(self.failing())
+        lines = stream.getvalue().splitlines()
+        self.assertEqual(lines[0], r"<2>a\nbug")
+        self.assertGreater(len(lines), 1)
+        self.assertEqual({line[:3] for line in lines}, {"<2>"})
+
+    def test_forTheJournalJSONHasItsPriorityToo(self) -> None:
+        stream = io.StringIO()
+        Lines(stream, asJSON=True, toJournal=True)(self.failing())
+        [line] = stream.getvalue().splitlines()
+        self.assertEqual(line[:3], "<2>")
+        self.assertEqual(json.loads(line[3:])["message"], "a\nbug")
+
     def test_aBugHasItsTraceback(self) -> None:
         lines = self.line(self.failing()).splitlines()
         self.assertTrue(lines[0].endswith(r" critical a\nbug"), lines[0])
@@ -199,6 +227,7 @@ class JSONTests(LinesTestCase):
 class LostTests(LinesTestCase):
     def test_aLineSaysHowManyWereLost(self) -> None:
         self.assertTrue(lostLine(2, "so").endswith(" warning 2 lines were lost so"))
+        self.assertEqual(lostLine(2, "so", toJournal=True), "<4>2 lines were lost so")
         self.assertTrue(lostLine(1, "so", worker="w").endswith(" warning w: 1 line was lost so"))
 
     def test_itIsAnObjectWhereTheOthersAre(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from ptunnel.cli.terminal import orderlyEnd
 from ptunnel.config import Settings, show
 from ptunnel.errors import ConfigError, ListenError
 from ptunnel.log import Log, beginLogging, lostLine, standardLines
+from ptunnel.log.journal import isJournal
 from ptunnel.log.spool import unblock
 
 
@@ -58,15 +60,18 @@ def run(words: Sequence[str]) -> int:
 
     from twisted.internet import reactor as installed  # after the options are checked
 
+    from ptunnel.service.notify import Notifier
     from ptunnel.service.process import adopt, handleSignals
     from ptunnel.service.workers import serviceFor
 
     reactor: Any = installed
     adopt(reactor)
+    settings = dataclasses.replace(settings, toJournal=isJournal(sys.stdout, os.environ))
     beginLogging(standardLines("stdout", asJSON=settings.logFormat == "json"), settings.logLevel)
     log = Log(settings.logLevel)
     try:
         service = serviceFor(reactor, settings, log, print)
+        service.notifier = Notifier(reactor, os.environ)
         handleSignals(reactor, service, log)
         service.startService()
     except ConfigError as e:

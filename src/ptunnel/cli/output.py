@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from ptunnel.errors import reasonOf
+from ptunnel.log.journal import forJournal, isJournal
 
 
 def say(text: str) -> None:
@@ -27,7 +28,10 @@ def say(text: str) -> None:
 
 def mistake(text: str) -> NoReturn:
     """Print one line on standard error, and exit with 2."""
-    print(f"ptunnel: {text}", file=sys.stderr)
+    line = f"ptunnel: {text}"
+    if isJournal(sys.stderr, os.environ):
+        line = forJournal("error", line)
+    print(line, file=sys.stderr)
     raise SystemExit(2)
 
 

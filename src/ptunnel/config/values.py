@@ -158,6 +158,7 @@ class Settings:
     @ivar proxies: by name, every proxy that a tunnel's `via` names, and those they go `through`.
     @ivar logLevel: "debug", "info" (a line for each session), "notice" (warnings, errors and
         the listening lines), "warning", "error" or "none".
+    @ivar toJournal: whether systemd's journal reads the log.
     @ivar workers: how many processes share the ports.
     @ivar warnings: lines to log once at the start.
     """
@@ -166,6 +167,7 @@ class Settings:
     proxies: Mapping[str, Proxy]
     logLevel: Level = "notice"
     logFormat: str = "text"
+    toJournal: bool = False
     drainTimeout: float | None = 30.0
     workers: int = 1
     warnings: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ and here instead of in an observer, so that it applies under twistd too.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from functools import partial
@@ -25,6 +26,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel.log.journal import forJournal, isJournal
 from ptunnel.log.spool import unblock
 from ptunnel.text import printable
 from ptunnel.twisted_private import isLogUnheard
@@ -107,6 +109,7 @@ class Log:
                 subject=subject,
                 text=text,
                 fields=fields,
+                ptunnel_level=level,
             )
 
 
@@ -140,26 +143,37 @@ def traceOf(factory: object) -> Trace | None:
 class Lines:
     """Writes events to a stream, each as one line, as text or as JSON."""
 
-    def __init__(self, stream: TextIO, *, asJSON: bool = False, worker: str = "") -> None:
-        """@param worker: the name of the process; "" if there is only one."""
+    def __init__(
+        self, stream: TextIO, *, asJSON: bool = False, worker: str = "", toJournal: bool = False
+    ) -> None:
+        """
+        @param worker: the name of the process; "" if there is only one.
+        @param toJournal: whether systemd's journal reads the stream.
+        """
         self._stream = stream
-        self._format = _asJSON if asJSON else _asText
-        self._worker = worker
+        self._format = partial(_line, asJSON=asJSON, worker=worker, toJournal=toJournal)
 
     def __call__(self, event: LogEvent) -> None:
-        self._stream.write(self._format(event, self._worker) + "\n")
+        self._stream.write(self._format(event) + "\n")
 
 
-def standardLines(name: str, *, asJSON: bool = False, worker: str = "") -> Lines:
+def standardLines(
+    name: str, *, asJSON: bool = False, worker: str = "", toJournal: bool | None = None
+) -> Lines:
     """Return Lines on a standard stream, which from now on blocks no writer.
 
     @param name: "stdout" or "stderr".
+    @param toJournal: None: found out from the stream.
     """
-    lost = partial(lostLine, asJSON=asJSON, worker=worker)
-    return Lines(unblock(name, lost), asJSON=asJSON, worker=worker)
+    if toJournal is None:
+        toJournal = isJournal(getattr(sys, name), os.environ)
+    lost = partial(lostLine, asJSON=asJSON, worker=worker, toJournal=toJournal)
+    return Lines(unblock(name, lost), asJSON=asJSON, worker=worker, toJournal=toJournal)
 
 
-def lostLine(count: int, why: str, *, asJSON: bool = False, worker: str = "") -> str:
+def lostLine(
+    count: int, why: str, *, asJSON: bool = False, worker: str = "", toJournal: bool = False
+) -> str:
     """Return the line about lines that were lost."""
     lines = "1 line was" if count == 1 else f"{count} lines were"
     event = {
@@ -171,7 +185,7 @@ def lostLine(count: int, why: str, *, asJSON: bool = False, worker: str = "") ->
         "text": f"{lines} lost {why}",
         "fields": {"lost": count},
     }
-    return (_asJSON if asJSON else _asText)(event, worker)
+    return _line(event, asJSON=asJSON, worker=worker, toJournal=toJournal)
 
 
 def beginLogging(lines: Lines, level: Level) -> None:
@@ -197,13 +211,22 @@ def _time(event: LogEvent) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(event["log_time"]))
 
 
-def _asText(event: LogEvent, worker: str) -> str:
+def _line(event: LogEvent, *, asJSON: bool, worker: str, toJournal: bool) -> str:
+    if asJSON:
+        line = _asJSON(event, worker)
+    elif toJournal:  # which has the time and the level beside the text
+        line = _text(event, worker)
+    else:
+        line = f"{_time(event)} {_level(event):7} {_text(event, worker)}"
+    return forJournal(event.get("ptunnel_level", _level(event)), line) if toJournal else line
+
+
+def _text(event: LogEvent, worker: str) -> str:
     text = printable(formatEvent(event))
     failure = event.get("log_failure")
     if failure is not None:  # a bug: the traceback helps to find it
         text = f"{text}\n{failure.getTraceback()}"
-    who = f"{worker}: " if worker else ""
-    return f"{_time(event)} {_level(event):7} {who}{text}"
+    return f"{worker}: {text}" if worker else text
 
 
 def _asJSON(event: LogEvent, worker: str) -> str:

@@ -38,6 +38,7 @@ from ptunnel.net.sockets import PortEndpoint
 from ptunnel.route.routes import Routes
 from ptunnel.service.accepting import guard
 from ptunnel.service.inherited import Listening, noSocket
+from ptunnel.service.notify import Notifier
 from ptunnel.service.proxyheader import HeaderEndpoint, splitHeader
 from ptunnel.service.unixport import UnixEndpoint
 from ptunnel.session.tunnel import TunnelFactory
@@ -129,9 +130,11 @@ class PtunnelService(MultiService):
     @ivar stopping: whether a stop has begun.
     @ivar drainTimeout: seconds for sessions to end in a stop; None: no limit.
     @ivar exitCode: the exit code for the process.
+    @ivar notifier: tells systemd of its state; None: nobody does.
     """
 
     exitCode = 0
+    notifier: Notifier | None = None
 
     def __init__(
         self,
@@ -195,9 +198,20 @@ class PtunnelService(MultiService):
         self.announce()
 
     def announce(self) -> None:
-        """Log the address and target of each tunnel."""
+        """Log the address and target of each tunnel, and tell that the service is ready."""
         for tunnel in self.tunnels:
             tunnel.announce()
+        if self.notifier is not None:
+            self.notifier.ready(self.figures)
+
+    def figures(self) -> str:
+        """Return the present state in a few words."""
+        listening = f"{_count(len(self.tunnels), 'tunnel')} listening"
+        return f"{'stopping' if self.stopping else listening}, {self.carried()}"
+
+    def carried(self) -> str:
+        """Return in words how many sessions there are now."""
+        return _count(self._waitedFor(), "session")
 
     def stopService(self) -> Deferred[None]:
         self._bound = False
@@ -209,9 +223,12 @@ class PtunnelService(MultiService):
         draining = [tunnel.factory.drain() for tunnel in self.tunnels]
         stopped = self._stopped = Deferred()
         limit = self.drainTimeout
+        if self.notifier is not None:
+            self.notifier.stopping(limit)
         if waiting := self._waitedFor():
             within = "" if limit is None else f", for at most {limit:g} s"
-            self._log.notice("", f"stopping: waiting for {_sessions(waiting)}{within}")
+            what = f"stopping: waiting for {_count(waiting, 'session')}{within}"
+            self._log.notice("", what)
         if self._aborted:
             self._within(GRACE, self._giveUp)
         elif limit is not None:
@@ -229,7 +246,7 @@ class PtunnelService(MultiService):
     def _abortSessions(self) -> None:
         left = sum(len(tunnel.factory.sessions) for tunnel in self.tunnels)
         if left:
-            self._log.warning("", f"aborting what has not ended: {_sessions(left)}")
+            self._log.warning("", f"aborting what has not ended: {_count(left, 'session')}")
         for tunnel in self.tunnels:
             tunnel.factory.abort()
 
@@ -244,7 +261,9 @@ class PtunnelService(MultiService):
 
     def _giveUp(self) -> None:
         left = sum(len(tunnel.factory.sessions) for tunnel in self.tunnels)
-        self._log.error("", f"{_sessions(left)} did not end when aborted: stopping all the same")
+        self._log.error(
+            "", f"{_count(left, 'session')} did not end when aborted: stopping all the same"
+        )
         self._finished()
 
     def _finished(self) -> None:
@@ -254,8 +273,8 @@ class PtunnelService(MultiService):
             stopped.callback(None)
 
 
-def _sessions(count: int) -> str:
-    return f"{count} session" if count == 1 else f"{count} sessions"
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _cancel(timer: IDelayedCall | None) -> None:

@@ -100,6 +100,9 @@ class Supervisor(PtunnelService):
         if self._served:
             super().announce()
 
+    def carried(self) -> str:
+        return f"{sum(w.isReady for w in self._workers)} of {len(self._workers)} workers"
+
     def stopService(self) -> Deferred[Any]:
         stopped = super().stopService()
         ending = [worker.stop() for worker in self._workers]
@@ -156,8 +159,7 @@ class Supervisor(PtunnelService):
         self._log.error(f"worker {worker.number}", "it does not end, and is killed")
 
     def later(self, delay: float, start: Callable[[], None]) -> IDelayedCall:
-        call: IDelayedCall = self._reactor.callLater(delay, start)
-        return call
+        return cast(IDelayedCall, self._reactor.callLater(delay, start))
 
     def _killLater(self, delay: float) -> None:
         """Kill the workers that still run well after this delay."""
@@ -184,7 +186,7 @@ def _command() -> list[str]:
 class _Worker(ProcessProtocol):
     """One worker: its present process, and its next ones.
 
-    @ivar number: from 1 on.
+    @ivar number: from 1 on. @ivar isReady: whether its process accepts connections.
     """
 
     def __init__(self, supervisor: Supervisor, number: int) -> None:
@@ -196,13 +198,13 @@ class _Worker(ProcessProtocol):
         self._stopped: Deferred[None] | None = None
         self._started = 0.0
         self._backOff = BackOff()
-        self._ready = False
+        self.isReady = False
         self._rest = {1: b"", 2: b""}
         self._lastWords = ""
 
     def start(self) -> None:
         self._waiting = None
-        self._ready, self._lastWords = False, ""
+        self.isReady, self._lastWords = False, ""
         self._started = time.monotonic()
         try:
             self._process = self._supervisor.spawn(self)
@@ -254,9 +256,9 @@ class _Worker(ProcessProtocol):
     def _said(self, childFD: int, line: bytes) -> None:
         text = line.decode("utf-8", "replace")
         if line == READY:
-            self._ready = True
+            self.isReady = True
             self._supervisor.ready()
-        elif childFD == 1 or self._ready:
+        elif childFD == 1 or self.isReady:
             self._supervisor.emit(text)
         else:  # a traceback; its last line names the error
             self._lastWords = text
@@ -267,6 +269,7 @@ class _Worker(ProcessProtocol):
         for childFD, rest in self._rest.items():
             if rest:  # it died within a line
                 self.childDataReceived(childFD, b"\n")
+        self.isReady = False
         if self._stopped is not None:
             self._stopped.callback(None)
             return
@@ -333,9 +336,9 @@ def main() -> None:
 
     reactor: Any = installed
     adopt(reactor)
-    worker, asJSON = f"worker {number}", settings.logFormat == "json"
+    asJSON, toJournal = settings.logFormat == "json", settings.toJournal
     unblock("stderr", lostLine)
-    lines = standardLines("stdout", asJSON=asJSON, worker=worker)
+    lines = standardLines("stdout", asJSON=asJSON, worker=f"worker {number}", toJournal=toJournal)
     beginLogging(lines, settings.logLevel)
     log = Log(settings.logLevel)
     service = PtunnelService(reactor, settings, log, descriptors)

@@ -1,0 +1,332 @@
+"""README's words for a service, followed as root on a machine with a systemd of its own.
+
+The machine is a container of systemd-nspawn without a network. Its files are those of this one,
+under an overlay that is thrown away.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from base64 import b64decode
+from pathlib import Path
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).resolve().parents[2]
+# Seconds for what has hung, which is no part of what is tested.
+PATIENCE = 300
+
+TARGET = """\
+[Unit]
+Requires=multi.service
+"""
+SCRIPT_UNIT = """\
+[Unit]
+After=basic.target
+SuccessAction=poweroff
+FailureAction=poweroff
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /root/script
+StandardOutput=file:/root/output
+StandardError=inherit
+WorkingDirectory=/root/ptunnel
+"""
+
+# A proxy that answers as it is told by its first argument, and echoes.
+PROXY = """\
+import socket, sys, threading
+
+def talk(client):
+    request = b""
+    while b"\\r\\n\\r\\n" not in request:
+        if not (data := client.recv(4096)):
+            return
+        request += data
+    with open("/root/requests", "ab") as file:
+        file.write(request)
+    client.sendall(b"HTTP/1.1 " + sys.argv[1].encode() + b"\\r\\n\\r\\n")
+    if sys.argv[1].startswith("2"):
+        client.sendall(client.recv(4096))
+    client.close()
+
+server = socket.create_server(("127.0.0.1", 3128))
+while True:
+    threading.Thread(target=talk, args=server.accept()[:1], daemon=True).start()
+"""
+CLIENT = """\
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 60) as client:
+    client.sendall(b"hello")
+    print("got", client.recv(5))
+"""
+
+
+class Machine:
+    """@ivar root: where its files are."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.root = folder / "root"
+        self._mounted: list[Path] = []
+
+    def open(self) -> None:
+        """@raise SkipTest: where none can be made."""
+        if os.getuid() != 0 or not shutil.which("systemd-nspawn"):
+            raise SkipTest("root and systemd-nspawn are needed")
+        layers = self._folder / "layers"
+        for path in self.root, layers:
+            path.mkdir()
+        try:
+            self._mount(layers, "-t", "tmpfs", "tmpfs")
+            (layers / "upper").mkdir()
+            (layers / "work").mkdir()
+            how = f"lowerdir=/,upperdir={layers}/upper,workdir={layers}/work"
+            self._mount(self.root, "-t", "overlay", "-o", how, "overlay")
+            self.run("true")
+        except subprocess.CalledProcessError as e:
+            raise SkipTest(f"no container can be started here: {e.stdout}") from None
+
+    def _mount(self, where: Path, *how: str) -> None:
+        command(["mount", *how, str(where)])
+        self._mounted.append(where)
+
+    def close(self) -> None:
+        for path in reversed(self._mounted):
+            command(["umount", str(path)])
+
+    def run(self, script: str) -> str:
+        """Run a script in it, with the network of this machine, while no systemd runs."""
+        return command([*self._nspawn(), "--pipe", "/bin/bash", "-euc", script])
+
+    def boot(self, script: str) -> str:
+        """Boot it for a script, which is run as root. @return: what it has printed."""
+        units = self.root / "etc/systemd/system"
+        (units / "multi.service").write_text(SCRIPT_UNIT)
+        (units / "multi.target").write_text(TARGET)
+        (self.root / "root/script").write_text(script)
+        said = self.root / "root/output"
+        said.unlink(missing_ok=True)
+        console = command([*self._nspawn(), "--private-network", "-b", "systemd.unit=multi.target"])
+        if not said.exists():
+            raise AssertionError(f"its systemd has not run the script:\n{console}")
+        return said.read_text()
+
+    def _nspawn(self) -> list[str]:
+        options = ["-q", "--register=no", "--keep-unit", "-M", f"ptunnel-{os.getpid()}"]
+        return ["systemd-nspawn", *options, "-D", str(self.root)]
+
+
+def command(words: list[str]) -> str:
+    """@raise subprocess.CalledProcessError: with what it wrote."""
+    done = subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=PATIENCE,
+        check=True,
+    )
+    return done.stdout
+
+
+def readmesCommands() -> tuple[str, str]:
+    """The commands of README's part about a service: those before systemd's, and from there on."""
+    part = (ROOT / "README.md").read_text("utf-8").partition("### A service")[2]
+    shown = re.search(r"```sh\n(.*?)```", part, re.DOTALL)
+    assert shown is not None
+    before, systemctl, after = shown[1].partition("systemctl")
+    return before, systemctl + after
+
+
+@functools.cache
+def installed() -> Machine:
+    """One machine for all tests, on which README's words were followed up to those for systemd."""
+    folder = Path(tempfile.mkdtemp(prefix="ptunnel-systemd-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    machine = Machine(folder)
+    atexit.register(machine.close)
+    machine.open()
+    home = machine.root / "root"
+    command(["git", "clone", "--quiet", str(ROOT), str(home / "ptunnel")])
+    changed = command(["git", "-C", str(ROOT), "ls-files", "-mo", "--exclude-standard"])
+    for name in changed.split():  # the present state, also where it is not committed
+        (home / "ptunnel" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, home / "ptunnel" / name)
+    (home / "proxy.py").write_text(PROXY)
+    (home / "client.py").write_text(CLIENT)
+    machine.run(f"umask 077; cd /root/ptunnel; {readmesCommands()[0]}")
+    return machine
+
+
+class SystemdCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.machine = installed()
+        self.settings = self.machine.root / "etc/ptunnel/tunnels.ini"
+        before = self.settings.read_text()
+        self.addCleanup(self.settings.write_text, before)
+
+    def dropIn(self, text: str) -> None:
+        """Change the unit, as `systemctl edit ptunnel` does."""
+        folder = self.machine.root / "etc/systemd/system/ptunnel.service.d"
+        folder.mkdir()
+        self.addCleanup(shutil.rmtree, folder)
+        (folder / "override.conf").write_text(text)
+
+    def boot(self, *lines: str) -> dict[str, str]:
+        """Boot for these commands. @return: what they print, by the words behind `echo =`."""
+        said = self.machine.boot("\n".join(lines))
+        parts = re.split(r"(?m)^= (.*)\n", said)
+        return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+class ReadmeTests(SystemdCase):
+    def test_theServiceRunsAndTellsItsStateAndItsFailures(self) -> None:
+        said = self.boot(
+            "echo = start",
+            readmesCommands()[1],
+            "systemctl is-active ptunnel",
+            "systemctl show ptunnel -p StatusText -p User -p NRestarts -p WatchdogUSec",
+            "echo = carry",
+            proxied("200 OK"),
+            "echo = refuse",
+            proxied("403 No"),
+            "echo = warnings",
+            "journalctl --sync; journalctl -b -u ptunnel -p warning -o json",
+            "echo = journal",
+            "journalctl -b -u ptunnel -o json",
+            "echo = status",
+            "systemctl status ptunnel",
+            "echo = stop",
+            "systemctl disable --now ptunnel",
+            "systemctl show ptunnel -p Result -p ExecMainStatus",
+        )
+        self.assertIn("active\n", said["start"])
+        for line in "User=ptunnel", "NRestarts=0", "WatchdogUSec=1min":
+            self.assertIn(line, said["start"])
+        self.assertIn("StatusText=2 tunnels listening, 0 sessions", said["start"])
+        self.assertEqual(said["carry"], "got b'hello'\n")
+        self.assertEqual(said["refuse"], "got b''\n")
+        [warning] = map(json.loads, said["warnings"].splitlines())
+        self.assertTrue(warning["MESSAGE"].startswith("imap: 127.0.0.1:"), warning)
+        self.assertIn(" gets no tunnel: ", warning["MESSAGE"])
+        self.assertEqual(warning["PRIORITY"], "4")
+        ours = [e for e in map(json.loads, said["journal"].splitlines()) if "ptunnel" in e["_COMM"]]
+        self.assertIn("imap: listening on 127.0.0.1:9993, ", ours[0]["MESSAGE"])
+        self.assertEqual(ours[0]["PRIORITY"], "5")
+        self.assertIn('Status: "2 tunnels listening, ', said["status"])
+        self.assertIn("Result=success\n", said["stop"])
+        self.assertIn("ExecMainStatus=0\n", said["stop"])
+
+
+class UnitTests(SystemdCase):
+    """What conf/ptunnel.service does when things go another way."""
+
+    def test_aMistakeInTheConfigIsAnErrorInTheJournalAndNotTriedAgain(self) -> None:
+        self.settings.write_text("[tunnel a]\nlisten = 99999\ntarget = a:1\n")
+        said = self.boot(
+            "systemctl start ptunnel; sleep 7",
+            "echo = state",
+            "systemctl show ptunnel -p NRestarts -p ExecMainStatus -p ActiveState",
+            "echo = errors",
+            "journalctl --sync; journalctl -b -u ptunnel -p err -o cat _COMM=ptunnel",
+        )
+        for line in "NRestarts=0", "ExecMainStatus=2", "ActiveState=failed":
+            self.assertIn(line, said["state"])
+        [line] = said["errors"].splitlines()
+        self.assertIn("/etc/ptunnel/tunnels.ini: [tunnel a] listen: ", line)
+
+    def test_inItsSandboxPasswordsComeByCredentialAndByCommand(self) -> None:
+        (self.machine.root / "etc/ptunnel/corp.password").write_text("secret\n")
+        (self.machine.root / "etc/ptunnel/corp.password").chmod(0o600)
+        self.dropIn("[Service]\nLoadCredential=corp:/etc/ptunnel/corp.password\n")
+        asked = "echo ${NOTIFY_SOCKET-none}; true"
+        self.settings.write_text(
+            "[proxy a]\nurl = 127.0.0.1:3128\nusername = u\nauth = basic\n"
+            "password-file = credential:corp\n"
+            "[proxy b]\nurl = 127.0.0.1:3128\nusername = u\nauth = basic\n"
+            f"password-command = {asked}\n"
+            "[tunnel a]\nlisten = 9993\ntarget = a:1\nvia = a\n"
+            "[tunnel b]\nlisten = 9994\ntarget = b:1\nvia = b\n"
+        )
+        said = self.boot(
+            "systemctl start ptunnel",
+            "echo = a",
+            proxied("200 OK"),
+            "echo = b",
+            proxied("200 OK", port=9994),
+            "echo = asked",
+            "cat /root/requests",
+            "echo = warnings",
+            "journalctl --sync; journalctl -b -u ptunnel -p warning -o cat _COMM=ptunnel",
+        )
+        self.assertEqual((said["a"], said["b"]), 2 * ("got b'hello'\n",))
+        sent = re.findall(r"Basic (\S+)", said["asked"])
+        self.assertEqual([b64decode(value) for value in sent], [b"u:secret", b"u:none"])
+
+    def test_aServiceThatHangsIsStartedAgain(self) -> None:
+        self.dropIn("[Service]\nWatchdogSec=2\nRestartSec=100ms\n")
+        said = self.boot(
+            "systemctl start ptunnel",
+            "kill -STOP $(systemctl show ptunnel -p MainPID --value)",
+            "for i in {1..60}; do [ $(systemctl show ptunnel -p NRestarts --value) = 0 ] || break",
+            "sleep 1; done; sleep 6",
+            "echo = state",
+            "systemctl show ptunnel -p NRestarts; systemctl is-active ptunnel",
+        )
+        self.assertEqual(said["state"], "NRestarts=1\nactive\n")
+
+    def test_theSocketUnitPassesAPortBelow1024(self) -> None:
+        units = self.machine.root / "etc/systemd/system"
+        shutil.copy(ROOT / "conf/ptunnel.socket", units)
+        self.addCleanup((units / "ptunnel.socket").unlink)
+        self.settings.write_text(
+            "[proxy a]\nurl = 127.0.0.1:3128\n"
+            "[tunnel a]\nlisten = systemd:domain=INET:index=0\ntarget = a:1\n"
+        )
+        said = self.boot(
+            "systemctl start ptunnel.socket",
+            "echo = before",
+            "systemctl is-active ptunnel.service",
+            "echo = carry",
+            proxied("200 OK", port=993),
+            "echo = behind",
+            "systemctl is-active ptunnel.service",
+        )
+        self.assertEqual(said["before"], "inactive\n")
+        self.assertEqual(said["carry"], "got b'hello'\n")
+        self.assertEqual(said["behind"], "active\n")
+
+    def test_underWorkersTheParentTellsAndTheyHaveLevelsToo(self) -> None:
+        self.settings.write_text(
+            "[ptunnel]\nworkers = 2\n[proxy a]\nurl = 127.0.0.1:3128\n"
+            "[tunnel a]\nlisten = 9993\ntarget = a:1\n"
+        )
+        said = self.boot(
+            "systemctl start ptunnel; sleep 11",
+            "echo = state",
+            "systemctl is-active ptunnel; systemctl show ptunnel -p StatusText --value",
+            "echo = refuse",
+            proxied("403 No"),
+            "echo = warnings",
+            "journalctl --sync; journalctl -b -u ptunnel -p warning -o cat _COMM=ptunnel",
+        )
+        self.assertEqual(said["state"], "active\n1 tunnel listening, 2 of 2 workers\n")
+        [line] = said["warnings"].splitlines()
+        self.assertRegex(line, r"^worker [12]: a: 127\.0\.0\.1:\d+ gets no tunnel: ")
+
+
+def proxied(answer: str, port: int = 9993) -> str:
+    """The commands of a client's visit, with a proxy that answers so."""
+    proxy = f"python3 /root/proxy.py '{answer}' & while ! bash -c '</dev/tcp/127.0.0.1/3128'"
+    return f"{proxy} 2>/dev/null; do sleep .1; done; python3 /root/client.py {port}; kill $!"
