@@ -53,7 +53,7 @@ INSIDE = {
         ("tunnel",),
         ("admission", "session"),
         ("account",),
-        ("introduce", "leaving"),
+        ("clients", "episodes", "introduce", "leaving"),
     ),
     "route": (
         ("clientstring",),

@@ -105,11 +105,17 @@ class TunnelTests(SettingsTestCase):
         )
 
     def test_theFilesDefaultsAreForAllTunnels(self) -> None:
-        file = f"[ptunnel]\nidle-timeout = 5m\nmax-connections = 7\n{TUNNEL}idle-timeout = 1m\n"
+        file = f"[ptunnel]\nidle-timeout = 5m\nrate-limit = 7\n{TUNNEL}idle-timeout = 1m\n"
         own, word = self.load("7:h:1", file=file, direct=True).tunnels
-        self.assertEqual((own.idleTimeout, own.maxConnections), (60, 7))
-        self.assertEqual((word.idleTimeout, word.maxConnections), (300, 7))
+        self.assertEqual((own.idleTimeout, own.rateLimit), (60, 7))
+        self.assertEqual((word.idleTimeout, word.rateLimit), (300, 7))
         self.assertEqual(word.connectTimeout, 30)
+
+    def test_maxConnectionsOfTheServiceIsForAllTunnelsTogether(self) -> None:
+        file = f"[ptunnel]\nmax-connections = 7\n{TUNNEL}max-connections = 5\n"
+        settings = self.load("7:h:1", file=file, direct=True)
+        self.assertEqual(settings.maxConnections, 7)
+        self.assertEqual([tunnel.maxConnections for tunnel in settings.tunnels], [5, None])
 
     def test_theServicesOwnKeys(self) -> None:
         file = "[ptunnel]\ndrain-timeout = 0\nlog-format = json\n" + TUNNEL

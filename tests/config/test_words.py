@@ -29,6 +29,7 @@ from ptunnel.config.words import (
     choice,
     parseAlpn,
     parseLimit,
+    parseRate,
     parseThrough,
     parseVia,
     parseWorkers,
@@ -56,6 +57,7 @@ PARSERS: list[Callable[[str], object]] = [
     parseHost,
     parseHostPort,
     parseLimit,
+    parseRate,
     parseListen,
     parseListenHost,
     parseNetworks,
@@ -436,6 +438,16 @@ class LimitTests(WordsTestCase):
     def test_absurdNumbersAreRefused(self) -> None:
         for text in "", "-1", "1000001", "9" * 5000, "1k", "١":
             self.assertWrong(parseLimit, text, "not a number from 1 to 1000000, or 0")
+
+
+class RateTests(WordsTestCase):
+    def test_itIsANumberOfSessionsASecond(self) -> None:
+        for text, rate in (("20", 20.0), ("0.5", 0.5), ("0", None), ("0.000", None)):
+            self.assertEqual(parseRate(text), rate)
+
+    def test_anythingElseIsRefused(self) -> None:
+        for text in "", "-1", "5/s", "1e3", "nan", ".5", "0.0001", "9" * 7, "١":
+            self.assertWrong(parseRate, text, "not a number of sessions a second; write 20 or")
 
 
 class ListenTests(WordsTestCase):

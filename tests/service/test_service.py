@@ -132,6 +132,11 @@ class BindingTests(MemoryCase):
         self.client()
         self.assertEqual(self.client().how, ["loseConnection"])
 
+    def test_theLimitOfAllTunnelsIsOne(self) -> None:
+        self.make(tunnel("a"), tunnel("b"), maxConnections=1).startService()
+        self.client(0)
+        self.assertEqual(self.client(1).how, ["loseConnection"])
+
 
 class EndpointStringTests(MemoryCase):
     def test_aMistakeInOneIsSaidInWords(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import signal
 import sys
 from typing import Any
@@ -75,14 +76,14 @@ class FakeReactor(MemoryReactorClock):
 
 
 class SupervisorCase(SynchronousTestCase):
+    limits: dict[str, Any] = {}
+
     def setUp(self) -> None:
         self.reactor: Any = FakeReactor()
         self.events = captureLog(self)
         self.emitted: list[str] = []
-        tunnel = Tunnel(
-            "a", TcpListen("127.0.0.1", 0), targetHost="192.0.2.9", targetPort=1, via=(DIRECT,)
-        )
-        settings = Settings((tunnel,), {}, workers=2, drainTimeout=30.0, logLevel="info")
+        tunnel = Tunnel("a", TcpListen("127.0.0.1", 0), "192.0.2.9", 1, (DIRECT,), **self.limits)
+        settings = Settings((tunnel,), {}, workers=2, logLevel="info", **self.limits)
         self.supervisor = Supervisor(self.reactor, settings, Log(), self.emitted.append)
         [service] = self.supervisor.tunnels
         self.patch(service, "stopAccepting", lambda: None)
@@ -232,3 +233,13 @@ class CommandTests(SupervisorCase):
         self.assertEqual(path, ["/somewhere/lib"])
         [work] = process.heard
         self.assertEqual(int.from_bytes(work[:8], "big"), len(work) - 8)
+
+
+class ShareTests(SupervisorCase):
+    limits = {"maxConnections": 5}
+
+    def test_aWorkerGetsItsShareOfEachLimitRoundedUp(self) -> None:
+        [work] = self.start()[0].heard
+        _, settings, _ = pickle.loads(work[8:])
+        self.assertEqual(settings.maxConnections, 3)
+        self.assertEqual([tunnel.maxConnections for tunnel in settings.tunnels], [3])

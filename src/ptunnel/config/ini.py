@@ -18,6 +18,7 @@ from ptunnel.config.words import (
     choice,
     parseDuration,
     parseLimit,
+    parseRate,
     parseVia,
     parseWorkers,
     parseYesNo,
@@ -43,12 +44,15 @@ _NO_HASH = f"a comment behind a value begins with ;, not with #; or {_OWN_LINE}"
 # A `listen` for which ptunnel chooses the address.
 AUTO = "auto"
 
+_MAX_CONNECTIONS: Keys = {"max-connections": ("maxConnections", parseLimit)}
+# Those of a tunnel that have their default in [ptunnel].
 TUNNEL_KEYS: Keys = {
     "via": ("via", parseVia),
     "connect-timeout": ("connectTimeout", parseDuration),
     "idle-timeout": ("idleTimeout", parseDuration),
     "half-close-timeout": ("halfCloseTimeout", parseDuration),
-    "max-connections": ("maxConnections", parseLimit),
+    "max-connections-per-client": ("maxPerClient", parseLimit),
+    "rate-limit": ("rateLimit", parseRate),
     "allow": ("allow", parseNetworks),
     "kernel-splice": ("kernelSplice", parseYesNo),
     "keepalive": ("keepAlive", parseDuration),
@@ -60,6 +64,7 @@ SERVICE_KEYS: Keys = {
     "log-format": ("logFormat", choice("text", "json")),
     "drain-timeout": ("drainTimeout", parseDuration),
     "workers": ("workers", parseWorkers),
+    **_MAX_CONNECTIONS,
 }
 _SECTIONS: dict[str, Keys] = {
     "ptunnel": {**SERVICE_KEYS, **TUNNEL_KEYS},
@@ -67,6 +72,7 @@ _SECTIONS: dict[str, Keys] = {
     "tunnel": {
         "listen": ("listen", lambda text: None if text == AUTO else parseListen(text)),
         "target": ("target", parseHostPort),
+        **_MAX_CONNECTIONS,
         **TUNNEL_KEYS,
     },
 }
@@ -77,7 +83,7 @@ class Draft(NamedTuple):
 
     @ivar where: its place in error messages.
     @ivar listen: None for `auto`.
-    @ivar values: of TUNNEL_KEYS, by field; files are located.
+    @ivar values: of TUNNEL_KEYS and max-connections, by field; files are located.
     """
 
     where: str

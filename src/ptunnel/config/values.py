@@ -118,6 +118,8 @@ class Tunnel:
     @ivar via: names of proxies, and perhaps DIRECT at the end, in the order in which they are
         tried; never empty.
     @ivar maxConnections: None: as many as the process has descriptors for.
+    @ivar maxPerClient: how many sessions one client may have; None: no limit.
+    @ivar rateLimit: how many it may open a second; None: no limit.
     @ivar allow: the networks whose clients are served; empty: every client.
     @ivar keepAlive: the silence after which a peer is probed; None: never.
     @ivar kernelSplice: whether plain sockets may be spliced by the kernel.
@@ -137,6 +139,8 @@ class Tunnel:
     idleTimeout: float | None = 3600.0
     halfCloseTimeout: float | None = 60.0
     maxConnections: int | None = None
+    maxPerClient: int | None = None
+    rateLimit: float | None = None
     allow: tuple[Network, ...] = ()
     keepAlive: float | None = 60.0
     kernelSplice: bool = True
@@ -160,6 +164,7 @@ class Settings:
         the listening lines), "warning", "error" or "none".
     @ivar toJournal: whether systemd's journal reads the log.
     @ivar workers: how many processes share the ports.
+    @ivar maxConnections: how many sessions all tunnels may have together; None: no limit.
     @ivar warnings: lines to log once at the start.
     """
 
@@ -170,6 +175,7 @@ class Settings:
     toJournal: bool = False
     drainTimeout: float | None = 30.0
     workers: int = 1
+    maxConnections: int | None = None
     warnings: tuple[str, ...] = ()
 
 

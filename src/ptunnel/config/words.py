@@ -147,6 +147,14 @@ def parseLimit(text: str) -> int | None:
 
 
 @quoting
+def parseRate(text: str) -> float | None:
+    """A number of sessions a second; None, which is "no limit", for `0`."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text):
+        raise ConfigError("not a number of sessions a second; write 20 or 0.5, or 0 for no limit")
+    return float(text) or None
+
+
+@quoting
 def parseVia(text: str) -> tuple[str, ...]:
     """Names of proxies, separated by commas; `direct` only as the last."""
     names = tuple(" ".join(name.split()) for name in text.split(","))

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
     IReactorTime,
+    IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
 from twisted.python.failure import Failure
@@ -41,6 +42,7 @@ from ptunnel.service.inherited import Listening, noSocket
 from ptunnel.service.notify import Notifier
 from ptunnel.service.proxyheader import HeaderEndpoint, splitHeader
 from ptunnel.service.unixport import UnixEndpoint
+from ptunnel.session.admission import Total
 from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.starttls import UPGRADES
 
@@ -154,27 +156,37 @@ class PtunnelService(MultiService):
         self._stopped: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
         routes = Routes(reactor, settings, self._log)
+        most = settings.maxConnections
+        total = None if most is None else Total(most, self._log)
         self.tunnels: list[TunnelService] = []
         raiseLimit()
         for tunnel, descriptor in zip_longest(settings.tunnels, descriptors):
-            factory = TunnelFactory(
-                routes.to(tunnel),
-                name=tunnel.name,
-                idleTimeout=tunnel.idleTimeout,
-                halfCloseTimeout=tunnel.halfCloseTimeout,
-                maxConnections=tunnel.maxConnections or None,
-                allow=tunnel.allow,
-                inKernel=tunnel.kernelSplice,
-                holdEnd=tunnel.holdEnd,
-                prelude=UPGRADES[tunnel.starttls].prelude if tunnel.starttls else None,
-                descriptors=PROCESS,
-                keepAlive=tunnel.keepAlive,
-                log=self._log,
-                reactor=cast(IReactorTime, reactor),
-            )
+            factory = self._factory(tunnel, routes.to(tunnel), total)
             service = TunnelService(reactor, tunnel, factory, self._log, descriptor)
             service.setServiceParent(self)
             self.tunnels.append(service)
+
+    def _factory(
+        self, tunnel: Tunnel, endpoint: IStreamClientEndpoint, total: Total | None
+    ) -> TunnelFactory:
+        return TunnelFactory(
+            endpoint,
+            name=tunnel.name,
+            idleTimeout=tunnel.idleTimeout,
+            halfCloseTimeout=tunnel.halfCloseTimeout,
+            maxConnections=tunnel.maxConnections or None,
+            maxPerClient=tunnel.maxPerClient,
+            rateLimit=tunnel.rateLimit,
+            total=total,
+            allow=tunnel.allow,
+            inKernel=tunnel.kernelSplice,
+            holdEnd=tunnel.holdEnd,
+            prelude=UPGRADES[tunnel.starttls].prelude if tunnel.starttls else None,
+            descriptors=PROCESS,
+            keepAlive=tunnel.keepAlive,
+            log=self._log,
+            reactor=cast(IReactorTime, self._reactor),
+        )
 
     def privilegedStartService(self) -> None:
         failures: list[Failure] = []

@@ -122,7 +122,9 @@ class Supervisor(PtunnelService):
         inherited: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         inherited.update((fd, fd) for fd in descriptors)
         settings = dataclasses.replace(
-            self._settings, workers=1, tunnels=tuple(map(self._share, self._settings.tunnels))
+            self._shared(self._settings),
+            workers=1,
+            tunnels=tuple(map(self._shared, self._settings.tunnels)),
         )
         process = self._reactor.spawnProcess(
             worker, sys.executable, _command(), os.environ, childFDs=inherited
@@ -166,12 +168,12 @@ class Supervisor(PtunnelService):
         for worker in self._workers:
             worker.killLater(delay + 2 * GRACE)
 
-    def _share(self, tunnel: Any) -> Any:
-        """Return a tunnel with one worker's share of its limit."""
-        if tunnel.maxConnections is None:
-            return tunnel
-        share = -(-tunnel.maxConnections // self._settings.workers)
-        return dataclasses.replace(tunnel, maxConnections=share)
+    def _shared(self, limited: Any) -> Any:
+        """Return settings, of a tunnel or of all, with one worker's share of their limit."""
+        if limited.maxConnections is None:
+            return limited
+        share = -(-limited.maxConnections // self._settings.workers)
+        return dataclasses.replace(limited, maxConnections=share)
 
 
 def _command() -> list[str]:

@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.interfaces import IAddress
 
 from ptunnel.log import Log
 from ptunnel.net.addresses import clientName
 from ptunnel.net.descriptors import SESSION, Descriptors
+from ptunnel.session.clients import Counts, Rates, clientKey
+from ptunnel.session.episodes import Ceiling, Episode
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+class Total:
+    """A limit of sessions for several tunnels together.
+
+    @ivar used: how many there are.
+    """
+
+    def __init__(self, most: int, log: Log) -> None:
+        self.used = 0
+        self._ceiling = Ceiling(
+            most,
+            "",
+            log,
+            f"all {most} connections of all tunnels together are in use; further clients are "
+            "turned away until one ends (max-connections in [ptunnel])",
+        )
+
+    def admits(self) -> bool:
+        return self._ceiling.admits(self.used)
+
+
 class Admission:
-    """Serves clients from some networks, as long as there is room for them. It says in the log why
-    it does not: of room once, until a tenth of it is free.
+    """Serves clients from some networks, as long as there is room for them and none takes too much.
+    It says in the log why it does not: of room once, until a tenth of it is free; of single clients
+    once in L{ptunnel.session.episodes.EPISODE} seconds.
+
+    @ivar counts: whether it must be told of each session's beginning and end.
     """
 
     def __init__(
@@ -26,27 +51,59 @@ class Admission:
         allow: Iterable[str | Network],
         maxConnections: int | None,
         descriptors: Descriptors | None,
+        now: Callable[[], float],
+        maxPerClient: int | None = None,
+        rateLimit: float | None = None,
+        total: Total | None = None,
     ) -> None:
-        """As for a TunnelFactory, whose errors it raises."""
+        """As for a TunnelFactory, whose errors it raises. @param now: returns monotonic seconds."""
         self._name = name
         self._log = log
         self._allow = _networks(allow)
-        self._maxConnections = maxConnections
+        self._room = None if maxConnections is None else _room(maxConnections, name, log)
         self._descriptors = descriptors
-        self._full = self._short = False
+        self._isShort = False
+        self._now = now
+        self._mostEach = maxPerClient
+        self._counts = None if maxPerClient is None else Counts()
+        self._rateLimit = rateLimit
+        self._rates = None if rateLimit is None else Rates(rateLimit)
+        self._total = total
+        self.counts = maxPerClient is not None or total is not None
+        self._strangers, self._crowds, self._hasty = (Episode(name, log, now) for _ in range(3))
 
     def admit(self, client: IAddress | None, served: int) -> bool:
-        """Return whether to serve a client.
+        """Return whether to serve a client, who has taken a token of its rate then.
 
         @param served: how many are.
         """
         if self._allow and not self._allows(getattr(client, "host", None)):
             name = clientName(client)
-            self._log.warning(self._name, f"{name} is not allowed", client=name)
+            self._strangers.say(f"{name} is not allowed", client=name)
             return False
-        if self._maxConnections is not None and not self._fits(served, self._maxConnections):
+        if self._room is not None and not self._room.admits(served):
             return False
-        return self._descriptors is None or self._isAffordable(self._descriptors)
+        if self._total is not None and not self._total.admits():
+            return False
+        if self._descriptors is not None and not self._isAffordable(self._descriptors):
+            return False
+        if self._counts is None and self._rates is None:
+            return True
+        return self._isModest(client)
+
+    def began(self, client: IAddress | None) -> None:
+        """Count a session."""
+        if self._total is not None:
+            self._total.used += 1
+        if self._counts is not None and (key := clientKey(client)) is not None:
+            self._counts.began(key)
+
+    def ended(self, client: IAddress | None) -> None:
+        """Stop counting a session; once for each that began."""
+        if self._total is not None:
+            self._total.used -= 1
+        if self._counts is not None and (key := clientKey(client)) is not None:
+            self._counts.ended(key)
 
     def _allows(self, host: str | None) -> bool:
         if host is None:
@@ -55,27 +112,28 @@ class Admission:
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self._allow)
 
-    def _fits(self, served: int, most: int) -> bool:
-        if served <= most - max(most // 10, 1):
-            self._full = False
-        if served < most:
+    def _isModest(self, client: IAddress | None) -> bool:
+        key = clientKey(client)
+        if key is None:
             return True
-        if not self._full:
-            self._full = True
-            self._log.warning(
-                self._name,
-                f"all {most} connections are in use; further clients are "
-                "turned away until one ends (max-connections)",
-            )
-        return False
+        name = clientName(client)
+        if self._counts is not None and self._counts.of(key) >= (self._mostEach or 0):
+            what = f"it has {self._mostEach} connections already (max-connections-per-client)"
+            self._crowds.say(f"{name} is turned away: {what}", client=name)
+            return False
+        if self._rates is not None and not self._rates.take(key, self._now()):
+            what = f"it opens more than {self._rateLimit:g} connections a second (rate-limit)"
+            self._hasty.say(f"{name} is turned away: {what}", client=name)
+            return False
+        return True
 
     def _isAffordable(self, descriptors: Descriptors) -> bool:
         if descriptors.has(SESSION):
-            if self._short and descriptors.has(SESSION, share=0.9):
-                self._short = False
+            if self._isShort and descriptors.has(SESSION, share=0.9):
+                self._isShort = False
             return True
-        if not self._short:
-            self._short = True
+        if not self._isShort:
+            self._isShort = True
             self._log.warning(
                 self._name,
                 f"all open files that the process may have, {descriptors.limit}, are in use or "
@@ -83,6 +141,14 @@ class Admission:
                 "LimitNOFILE, ulimit -n)",
             )
         return False
+
+
+def _room(most: int, name: str, log: Log) -> Ceiling:
+    text = (
+        f"all {most} connections are in use; further clients are turned away until one ends "
+        "(max-connections)"
+    )
+    return Ceiling(most, name, log, text)
 
 
 def _networks(allow: Iterable[str | Network]) -> tuple[Network, ...]:

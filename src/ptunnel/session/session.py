@@ -89,7 +89,7 @@ class Session(Phased, Protocol):
     def __init__(self, tunnel: Tunnel, client: IAddress | None) -> None:
         # All attributes at once: with one set later each session's would take a dictionary.
         self._tunnel = tunnel
-        self._client = client
+        self.client = client
         self._accepted = self._since = tunnel.clock.seconds()
         self._connecting = 0.0
         self._early = b""
@@ -106,7 +106,7 @@ class Session(Phased, Protocol):
         outgoing = tunnel.outgoing
         trace = self._trace = tunnel.log.trace(tunnel.name, self.number)
         if trace is not None:
-            trace(f"{clientName(self._client)} is accepted")
+            trace(f"{clientName(self.client)} is accepted")
             outgoing = Outgoing(trace)
         # Not a byte of the client is read before there is somewhere to send it.
         self.transport.pauseProducing()
@@ -221,10 +221,10 @@ class Session(Phased, Protocol):
             abort(self.transport)
 
     def _say(self, log: Callable[..., None], account: Account) -> None:
-        who = {"session": self.number, "client": clientName(self._client), "way": self._way}
+        who = {"session": self.number, "client": clientName(self.client), "way": self._way}
         log(self._tunnel.name, f"{self.subject()} {account.text}", **who | account.fields)
 
     def subject(self) -> str:
         """Return the client as log lines name it: behind the session's number if it is traced."""
-        client = clientName(self._client)
+        client = clientName(self.client)
         return client if self._trace is None else f"#{self.number} {client}"

@@ -20,7 +20,7 @@ from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.descriptors import SESSION, Descriptors
 from ptunnel.net.transports import KEEP_ALIVE
 from ptunnel.relay.terms import Terms
-from ptunnel.session.admission import Admission, Network
+from ptunnel.session.admission import Admission, Network, Total
 from ptunnel.session.introduce import Prelude
 from ptunnel.session.session import Outgoing, Session
 
@@ -38,6 +38,10 @@ class TunnelFactory(ServerFactory):
         that were turned away and have not gone yet do not count.
     @param allow: networks whose clients are served, such as "10.0.0.0/8" or "::1"; empty: all.
         Clients of a Unix socket are always served.
+    @param maxPerClient: how many sessions one client address may have at once, of IPv6 one /64.
+    @param rateLimit: how many it may open a second; as many as a second's, but at least one, may
+        come at once. Clients of a Unix socket are not limited by either.
+    @param total: a limit that several tunnels share.
     @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
     @param holdEnd: whether the target sees the end of a client only when it has ended itself,
         since a proxy on the way may end both directions at the first end.
@@ -63,6 +67,9 @@ class TunnelFactory(ServerFactory):
         halfCloseTimeout: float | None = 60.0,
         maxConnections: int | None = None,
         allow: Iterable[str | Network] = (),
+        maxPerClient: int | None = None,
+        rateLimit: float | None = None,
+        total: Total | None = None,
         inKernel: bool = True,
         holdEnd: bool = False,
         prelude: Callable[[], Prelude] | None = None,
@@ -80,13 +87,18 @@ class TunnelFactory(ServerFactory):
         self.outgoing = Outgoing()
         self.sessions: set[Session] = set()
         self._turnedAway: set[Session] = set()
-        self._admission = Admission(name, self.log, allow, maxConnections, descriptors)
+        limits = allow, maxConnections, descriptors, self._now, maxPerClient, rateLimit, total
+        self._admission = Admission(name, self.log, *limits)
+        self._counts = self._admission.counts
         self._descriptors = descriptors
         self._drained: Deferred[None] | None = None
 
     @cached_property
     def clock(self) -> IReactorTime:
         return clockOf(self._reactor)
+
+    def _now(self) -> float:
+        return self.clock.seconds()
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -108,6 +120,8 @@ class TunnelFactory(ServerFactory):
         self.sessions.add(session)
         if self._descriptors is not None:
             self._descriptors.used += SESSION
+        if self._counts:
+            self._admission.began(session.client)
 
     def drain(self) -> Deferred[None]:
         """Wait for the sessions: a Deferred that fires when there is none any more. Clients that
@@ -132,10 +146,14 @@ class TunnelFactory(ServerFactory):
     def turnsAway(self, session: Session) -> None:
         self._turnedAway.add(session)
         self.sweep.add(session)
+        if self._counts:
+            self._admission.ended(session.client)
 
     def ended(self, session: Session) -> None:
         if session in self.sessions:
             self.sessions.remove(session)
+            if self._counts and session not in self._turnedAway:
+                self._admission.ended(session.client)
             self._turnedAway.discard(session)
             if self._descriptors is not None:
                 self._descriptors.used -= SESSION
