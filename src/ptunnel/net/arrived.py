@@ -14,7 +14,8 @@ class Arrived:
     @ivar way: the name of the way that was taken, as a Route tells it; None: nobody did.
     """
 
-    __slots__ = ("transport", "way")
+    # Factories of others, made with Factory.forProtocol, put themselves there.
+    __slots__ = ("factory", "transport", "way")
 
     def __init__(self) -> None:
         self.way: str | None = None
