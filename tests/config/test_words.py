@@ -24,7 +24,7 @@ from ptunnel.config import (
     parseProxy,
     parseTunnel,
 )
-from ptunnel.config.addresses import parseHost, parseHostAndPort
+from ptunnel.config.addresses import parseHost, parseHostAndPort, parseTrusted
 from ptunnel.config.words import (
     choice,
     parseAlpn,
@@ -63,6 +63,7 @@ PARSERS: list[Callable[[str], object]] = [
     parseNetworks,
     parseProxy,
     parseThrough,
+    parseTrusted,
     parseTunnel,
     parseVia,
     choice("a", "b"),

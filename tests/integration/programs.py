@@ -32,6 +32,8 @@ from typing import NoReturn, TypeVar
 from unittest import SkipTest
 from urllib.parse import unquote
 
+from tests.support.authority import Pair
+
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
@@ -485,6 +487,36 @@ class Haproxy(Program):
         return [required("haproxy"), "-db", "-f", self.write("haproxy.cfg", f"{config}\n")]
 
 
+class TcpHaproxy(Program):
+    """HAProxy before a server of plain TCP.
+
+    @param server: its line `server`.
+    @param bind: what its line `bind` has behind the address.
+    """
+
+    def __init__(self, server: str, bind: str = "") -> None:
+        self._server = server
+        self._bind = bind
+        super().__init__()
+
+    def arguments(self) -> list[str]:
+        config = f"""
+            global
+                maxconn 100
+            defaults
+                mode tcp
+                timeout connect 5s
+                timeout client 60s
+                timeout server 60s
+            frontend clients
+                bind {HOST}:{self.port} {self._bind}
+                default_backend servers
+            backend servers
+                {self._server}
+        """
+        return [required("haproxy"), "-db", "-f", self.write("haproxy.cfg", f"{config}\n")]
+
+
 class Nginx(Program):
     """Nginx with one page."""
 
@@ -504,6 +536,40 @@ class Nginx(Program):
                 access_log off;
                 {temporary}
                 server {{ listen {HOST}:{self.port}; root {self.folder}; }}
+            }}
+        """
+        return [required("nginx"), "-p", str(self.folder), "-c", self.write("nginx.conf", config)]
+
+
+class HeaderNginx(Program):
+    """Nginx that wants a PROXY header, and answers with the client's address in it.
+
+    @param pair: its certificate, for TLS behind the header; None: plain.
+    """
+
+    def __init__(self, pair: Pair | None = None) -> None:
+        self._pair = pair
+        super().__init__()
+
+    def arguments(self) -> list[str]:
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "\n".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in kinds)
+        pair = self._pair
+        secure = f"ssl_certificate {pair.cert}; ssl_certificate_key {pair.key};" if pair else ""
+        config = f"""
+            daemon off;
+            master_process off;
+            error_log stderr;
+            pid {self.folder}/pid;
+            events {{ worker_connections 512; }}
+            http {{
+                access_log off;
+                {temporary}
+                server {{
+                    listen {HOST}:{self.port} {"ssl" if pair else ""} proxy_protocol;
+                    {secure}
+                    return 200 "$proxy_protocol_addr:$proxy_protocol_port";
+                }}
             }}
         """
         return [required("nginx"), "-p", str(self.folder), "-c", self.write("nginx.conf", config)]

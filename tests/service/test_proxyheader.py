@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
@@ -16,7 +16,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from ptunnel.config import UNIX
 from ptunnel.log import Log
+from ptunnel.net.descriptors import Descriptors
 from ptunnel.service.proxyheader import HEADER_WAIT, HeaderEndpoint, parseHeader, splitHeader
 from tests.support.fakes import Builder, Endpoint, Recorder, Transport, observe, said
 
@@ -107,14 +109,16 @@ class HeaderTests(SynchronousTestCase):
         self.clock = Clock()
         self.factory = Builder()
         self.reactor = MemoryReactorClock()
-        self.endpoint = HeaderEndpoint(
-            TCP4ServerEndpoint(self.reactor, 993), Log(), "imap", self.clock
-        )
+        self.listen()
+
+    def listen(self, *more: Any) -> None:
+        tcp = TCP4ServerEndpoint(self.reactor, 993)
+        self.endpoint = HeaderEndpoint(tcp, Log(), "imap", self.clock, *more)
         self.successResultOf(self.endpoint.listen(self.factory))
 
-    def client(self) -> Transport:
-        transport = Transport(peerAddress=BALANCER)
-        transport.protocol = self.reactor.tcpServers[0][1].buildProtocol(BALANCER)
+    def client(self, address: Any = BALANCER) -> Transport:
+        transport = Transport(peerAddress=address)
+        transport.protocol = self.reactor.tcpServers[-1][1].buildProtocol(address)
         transport.protocol.makeConnection(transport)
         return transport
 
@@ -211,4 +215,78 @@ class HeaderTests(SynchronousTestCase):
     def test_oneThatGoesBeforeItIsNoLine(self) -> None:
         self.client().lose()
         self.assertEqual((said(self.events), self.factory.built), ([], []))
+        self.assertNothingIsLeft()
+
+    def test_oneThatEndsWithinItIsALine(self) -> None:
+        transport = self.client()
+        transport.receive(LINE[:20])
+        transport.lose()
+        self.assertEqual(
+            said(self.events),
+            ["warn imap: 10.0.0.1:40000 is closed: it ended within its PROXY header"],
+        )
+        self.assertNothingIsLeft()
+
+    def test_aFloodIsOneLineForEachReason(self) -> None:
+        for _ in range(50):
+            self.client().receive(b"EHLO me\r\n")
+            self.client().receive(b"PROXY TCP4 x\r\n")
+        self.assertEqual(len(said(self.events)), 2)
+
+
+class TrustTests(HeaderTests):
+    """The same of clients that are trusted, and what becomes of the others."""
+
+    TRUSTED = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/32")
+
+    def listen(self, *more: Any) -> None:
+        super().listen(*more or (self.TRUSTED,))
+
+    def test_othersAreServedAsTheyAreEvenWithAHeader(self) -> None:
+        for host in "192.0.2.9", "::1", "::ffff:192.0.2.9":
+            kind = IPv6Address if ":" in host else IPv4Address
+            address = kind("TCP", host, 5001)
+            transport = self.client(address)
+            transport.receive(LINE)
+            self.assertEqual(self.factory.addresses.pop(), address)
+            self.assertEqual(self.factory.built.pop().received, LINE)
+
+    def test_anIPv4AddressIsKnownOnAnIPv6PortToo(self) -> None:
+        self.client(IPv6Address("TCP", "::ffff:10.0.0.1", 5001)).receive(IN4)
+        self.assertEqual(self.factory.addresses, [IPv4Address("TCP", "192.0.2.7", 5001)])
+
+    def test_aUnixSocketsClientsAreTrustedIfThatIsWritten(self) -> None:
+        client = UNIXAddress(None)
+        self.client(client).receive(LINE)
+        self.assertEqual(self.factory.addresses.pop(), client)
+        self.listen((UNIX,))
+        self.client(client).receive(LINE)
+        self.assertEqual(self.factory.addresses.pop(), IPv4Address("TCP", "192.0.2.7", 5001))
+        self.client().receive(LINE)
+        self.assertEqual(self.factory.addresses.pop(), BALANCER)
+
+
+class ShortageTests(HeaderTests):
+    """The same while the descriptors suffice, and what happens when they do not."""
+
+    def listen(self, *more: Any) -> None:
+        self.descriptors = Descriptors(8)  # a quarter of which is spare
+        super().listen((), self.descriptors)
+
+    def assertNothingIsLeft(self) -> None:
+        super().assertNothingIsLeft()
+        self.assertEqual(self.descriptors.used, 0)
+
+    def test_withoutDescriptorsTheyAreClosedWithOneLine(self) -> None:
+        waiting = [self.client() for _ in range(8)]
+        self.assertEqual([client.aborted for client in waiting], 5 * [0] + 3 * [1])
+        self.assertEqual(
+            said(self.events),
+            [
+                "warn imap: 10.0.0.1:40000 is closed: no open files are left for clients that "
+                "send no PROXY header yet"
+            ],
+        )
+        for client in waiting:
+            client.lose()
         self.assertNothingIsLeft()

@@ -15,16 +15,17 @@ from urllib.parse import unquote
 
 from ptunnel.auth import Credentials, Secret
 from ptunnel.config.values import (
+    UNIX,
     EndpointListen,
     Listen,
-    Network,
     Proxy,
     TcpListen,
+    Trusted,
     UnixListen,
 )
 from ptunnel.config.words import BLANKS, QUOTES, addressing, checkAround, checkNoScheme, show
 from ptunnel.errors import ConfigError
-from ptunnel.net.addresses import hostPort
+from ptunnel.net.addresses import Network, hostPort
 from ptunnel.tls import TlsSettings
 
 # The default ports of curl for a proxy whose URL has none.
@@ -269,6 +270,15 @@ def parseUnix(text: str) -> UnixListen:
 def parseNetworks(text: str) -> tuple[Network, ...]:
     """Addresses and networks in CIDR notation, separated by commas."""
     return tuple(_network(item.strip()) for item in text.split(","))
+
+
+@addressing
+def parseTrusted(text: str) -> Trusted:
+    """Who sends PROXY headers: as parseNetworks, or `unix:` among them, or `no` alone."""
+    if text == "no":
+        return ()
+    items = [item.strip() for item in text.split(",")]
+    return tuple(UNIX if item == UNIX else _network(item) for item in items)
 
 
 def _network(text: str) -> Network:

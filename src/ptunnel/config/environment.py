@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ptunnel.config.addresses import PROXY_PORT, parseHost, parseProxy
-from ptunnel.config.values import Network, Proxy
+from ptunnel.config.values import Proxy
 from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
+from ptunnel.net.addresses import Network
 
 _PROXY_VARIABLES = "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"
 

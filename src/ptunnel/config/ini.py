@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ptunnel.config.addresses import parseHostPort, parseListen, parseNetworks
+from ptunnel.config.addresses import parseHostPort, parseListen, parseNetworks, parseTrusted
 from ptunnel.config.files import readText
 from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
 from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
@@ -54,6 +54,7 @@ TUNNEL_KEYS: Keys = {
     "max-connections-per-client": ("maxPerClient", parseLimit),
     "rate-limit": ("rateLimit", parseRate),
     "allow": ("allow", parseNetworks),
+    "accept-proxy": ("acceptProxy", parseTrusted),
     "kernel-splice": ("kernelSplice", parseYesNo),
     "keepalive": ("keepAlive", parseDuration),
     "hold-end": ("holdEnd", parseYesNo),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ptunnel.auth import AuthMethod, Secret
 from ptunnel.log import Level
-from ptunnel.net.addresses import hostPort
+from ptunnel.net.addresses import Network, hostPort
 from ptunnel.tls import TlsSettings
 
 DIRECT = "direct"
@@ -17,7 +17,10 @@ DIRECT = "direct"
 STARTTLS = ("imap", "pop3", "smtp", "postgres", "ldap", "xmpp", "ftp")
 """The protocols that can upgrade a plain connection to TLS."""
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+UNIX: Literal["unix:"] = "unix:"
+"""The entry of `accept-proxy` for the clients of a Unix socket."""
+
+Trusted = tuple[Network | Literal["unix:"], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,8 @@ class Tunnel:
     @ivar maxPerClient: how many sessions one client may have; None: no limit.
     @ivar rateLimit: how many it may open a second; None: no limit.
     @ivar allow: the networks whose clients are served; empty: every client.
+    @ivar acceptProxy: whose connections must begin with a PROXY header; empty: nobody's, or for
+        `haproxy:` strings everybody's.
     @ivar keepAlive: the silence after which a peer is probed; None: never.
     @ivar kernelSplice: whether plain sockets may be spliced by the kernel.
     @ivar holdEnd: whether a client's end is passed on only after the target has ended.
@@ -142,6 +147,7 @@ class Tunnel:
     maxPerClient: int | None = None
     rateLimit: float | None = None
     allow: tuple[Network, ...] = ()
+    acceptProxy: Trusted = ()
     keepAlive: float | None = 60.0
     kernelSplice: bool = True
     holdEnd: bool = False

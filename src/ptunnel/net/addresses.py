@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable
 from typing import Any
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def hostPort(host: str, port: int) -> str:
@@ -17,3 +21,13 @@ def clientName(address: Any) -> str:
     """
     host = getattr(address, "host", None)
     return "a local client" if host is None else hostPort(host, address.port)
+
+
+def isWithin(host: str, networks: Iterable[Network]) -> bool:
+    """Return whether an address is in one of some networks; an IPv4 address also as ::ffff:...
+
+    @param host: an address literal, which may have a zone.
+    """
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any((mapped or address) in network for network in networks)

@@ -1,4 +1,5 @@
-"""PROXY headers, versions 1 and 2, of clients behind a load balancer (`haproxy:` strings).
+"""PROXY headers, versions 1 and 2, of clients behind a load balancer: those of `accept-proxy`, and
+all of `haproxy:` strings.
 
 Twisted's own wrapper builds a client's protocol before it has read the header, so the protocol gets
 the wrong address; and it closes connections whose first segment is short.
@@ -8,6 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -23,10 +27,13 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel.config import UNIX, Trusted
 from ptunnel.log import Log
-from ptunnel.net.addresses import clientName
+from ptunnel.net.addresses import clientName, isWithin
 from ptunnel.net.deadlines import Sweep, clockOf
+from ptunnel.net.descriptors import Descriptors
 from ptunnel.net.transports import abort, receiverOf, setReceiver
+from ptunnel.session.episodes import Episode
 
 # Seconds until the header must have come. A balancer sends it at once.
 HEADER_WAIT = 10.0
@@ -55,6 +62,9 @@ def splitHeader(description: str) -> tuple[bool, str]:
 class HeaderEndpoint:
     """Listens on another endpoint, for clients that begin with a PROXY header.
 
+    Clients that are not trusted are served as they are, whatever they begin with, as by HAProxy's
+    `expect-proxy layer4 if { src ... }`.
+
     A protocol is built and connected when the header is complete, with the address in it, or with
     that of the connection if it has none. Bytes behind it in the same segment are delivered, even
     if the protocol has paused its transport. A client without a header is closed, with a warning.
@@ -66,33 +76,55 @@ class HeaderEndpoint:
         log: Log,
         name: str = "",
         reactor: IReactorTime | None = None,
+        trusted: Trusted = (),
+        descriptors: Descriptors | None = None,
     ) -> None:
         """
         @param name: the name of the tunnel in logs.
         @param reactor: the clock; None: the reactor.
+        @param trusted: who begins with a header; empty: everybody.
+        @param descriptors: the budget that clients without a header yet are part of.
         """
         self._endpoint = endpoint
         self._log = log
         self._name = name
         self._clock = reactor
+        self._trusted = trusted
+        self._descriptors = descriptors or Descriptors(sys.maxsize)
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """@return: fails as `listen` of the other endpoint does."""
-        sweep = Sweep(clockOf(self._clock))
-        return self._endpoint.listen(_Headers(protocolFactory, self._log, self._name, sweep))
+        factory = _Headers(
+            protocolFactory,
+            self._trusted,
+            self._descriptors,
+            Sweep(clockOf(self._clock)),
+            partial(Episode, self._name, self._log),
+        )
+        return self._endpoint.listen(factory)
 
 
 class _Headers(Factory):
     noisy = False
 
-    def __init__(self, inner: IProtocolFactory, log: Log, name: str, sweep: Sweep) -> None:
+    def __init__(
+        self,
+        inner: IProtocolFactory,
+        trusted: Trusted,
+        descriptors: Descriptors,
+        sweep: Sweep,
+        episode: Callable[[Callable[[], float]], Episode],
+    ) -> None:
         self.inner = inner
+        self.descriptors = descriptors
         self.sweep = sweep
-        self._log = log
-        self._name = name
+        self._trusted = trusted
+        self._networks = [each for each in trusted if not isinstance(each, str)]
+        self._episode = episode
+        self._episodes: dict[str, Episode] = {}
 
-    def buildProtocol(self, addr: IAddress | None) -> _Header:
-        return _Header(self, addr)
+    def buildProtocol(self, addr: Any) -> Any:
+        return _Header(self, addr) if self._trusts(addr) else self.inner.buildProtocol(addr)
 
     def doStart(self) -> None:
         self.inner.doStart()
@@ -101,8 +133,17 @@ class _Headers(Factory):
         self.inner.doStop()
 
     def warn(self, client: IAddress | None, why: str) -> None:
+        """@param why: one of few texts; each is said once a minute at most."""
+        if why not in self._episodes:
+            self._episodes[why] = self._episode(self.sweep.clock.seconds)
         who = clientName(client)
-        self._log.warning(self._name, f"{who} is closed: {why}", client=who)
+        self._episodes[why].say(f"{who} is closed: {why}", client=who)
+
+    def _trusts(self, client: IAddress | None) -> bool:
+        if not self._trusted:
+            return True
+        host = getattr(client, "host", None)
+        return UNIX in self._trusted if host is None else isWithin(host, self._networks)
 
 
 class _Header(Protocol):
@@ -112,9 +153,15 @@ class _Header(Protocol):
         self._factory = factory
         self._client = client
         self._data = b""
+        self._waits = False
 
     def connectionMade(self) -> None:
-        sweep = self._factory.sweep
+        descriptors, sweep = self._factory.descriptors, self._factory.sweep
+        descriptors.used += 1
+        self._waits = True
+        if not descriptors.has(1):
+            self._close("no open files are left for clients that send no PROXY header yet")
+            return
         self._due = sweep.clock.seconds() + HEADER_WAIT
         sweep.add(self)
         cast(Any, self.transport).resumeProducing()  # it may start paused
@@ -131,7 +178,9 @@ class _Header(Protocol):
             self._handOver(source or self._client, self._data[length:])
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._factory.sweep.discard(self)
+        if self._waits and self._data:
+            self._factory.warn(self._client, "it ended within its PROXY header")
+        self._stopWaiting()
 
     def check(self, now: float) -> None:
         """Close the client if its header is late. Called by the Sweep."""
@@ -139,12 +188,18 @@ class _Header(Protocol):
             self._close(f"no PROXY header within {HEADER_WAIT:g} s")
 
     def _close(self, why: str) -> None:
-        self._factory.sweep.discard(self)
+        self._stopWaiting()
         self._factory.warn(self._client, why)
         abort(self.transport)
 
+    def _stopWaiting(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._factory.descriptors.used -= 1
+            self._factory.sweep.discard(self)
+
     def _handOver(self, client: IAddress | None, rest: bytes) -> None:
-        self._factory.sweep.discard(self)
+        self._stopWaiting()
         transport = cast(Any, self.transport)
         protocol = self._factory.inner.buildProtocol(cast(IAddress, client))
         if protocol is None:

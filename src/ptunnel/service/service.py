@@ -297,23 +297,33 @@ def _cancel(timer: IDelayedCall | None) -> None:
 def _serverEndpoint(
     reactor: Any, tunnel: Tunnel, descriptor: int | None, log: Log
 ) -> IStreamServerEndpoint:
+    isHeaded, endpoint = _plainEndpoint(reactor, tunnel, descriptor)
+    trusted = tunnel.acceptProxy
+    if not (isHeaded or trusted):
+        return endpoint
+    return HeaderEndpoint(endpoint, log, tunnel.name, reactor, trusted, PROCESS)
+
+
+def _plainEndpoint(
+    reactor: Any, tunnel: Tunnel, descriptor: int | None
+) -> tuple[bool, IStreamServerEndpoint]:
+    """@return: whether the text asks for PROXY headers, and the endpoint without them."""
     listen = tunnel.listen
     if isinstance(listen, EndpointListen):
-        header, description = splitHeader(listen.description)
+        isHeaded, description = splitHeader(listen.description)
         try:
             listening = Listening(reactor, description)
-            endpoint = cast(IStreamServerEndpoint, serverFromString(listening, description))
-            return HeaderEndpoint(endpoint, log, tunnel.name, reactor) if header else endpoint
+            return isHeaded, serverFromString(listening, description)
         except Exception as e:  # from any parser, perhaps one of another package
             raise ConfigError(
                 f'{tunnel.place} listen: "{listen.description}": {_misread(listen, e)}'
             ) from None
     if isinstance(listen, UnixListen):
-        return UnixEndpoint(reactor, listen.path, listen.mode, BACKLOG)
+        return False, UnixEndpoint(reactor, listen.path, listen.mode, BACKLOG)
     if epoll.applies(reactor):
-        return PortEndpoint(reactor, listen.port, BACKLOG, listen.host, descriptor)
+        return False, PortEndpoint(reactor, listen.port, BACKLOG, listen.host, descriptor)
     kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
-    return kind(reactor, listen.port, BACKLOG, listen.host)
+    return False, kind(reactor, listen.port, BACKLOG, listen.host)
 
 
 def _misread(listen: EndpointListen, error: Exception) -> str:

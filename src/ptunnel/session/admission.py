@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable
 from twisted.internet.interfaces import IAddress
 
 from ptunnel.log import Log
-from ptunnel.net.addresses import clientName
+from ptunnel.net.addresses import Network, clientName, isWithin
 from ptunnel.net.descriptors import SESSION, Descriptors
 from ptunnel.session.clients import Counts, Rates, clientKey
 from ptunnel.session.episodes import Ceiling, Episode
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Total:
@@ -77,7 +75,8 @@ class Admission:
 
         @param served: how many are.
         """
-        if self._allow and not self._allows(getattr(client, "host", None)):
+        host = getattr(client, "host", None) if self._allow else None
+        if host is not None and not isWithin(host, self._allow):
             name = clientName(client)
             self._strangers.say(f"{name} is not allowed", client=name)
             return False
@@ -104,13 +103,6 @@ class Admission:
             self._total.used -= 1
         if self._counts is not None and (key := clientKey(client)) is not None:
             self._counts.ended(key)
-
-    def _allows(self, host: str | None) -> bool:
-        if host is None:
-            return True
-        address = ipaddress.ip_address(host.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._allow)
 
     def _isModest(self, client: IAddress | None) -> bool:
         key = clientKey(client)

@@ -16,11 +16,12 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.python.failure import Failure
 
 from ptunnel.log import Log
+from ptunnel.net.addresses import Network
 from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.descriptors import SESSION, Descriptors
 from ptunnel.net.transports import KEEP_ALIVE
 from ptunnel.relay.terms import Terms
-from ptunnel.session.admission import Admission, Network, Total
+from ptunnel.session.admission import Admission, Total
 from ptunnel.session.introduce import Prelude
 from ptunnel.session.session import Outgoing, Session
 
