@@ -68,6 +68,21 @@ class AuthenticationTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(answer), ALICE.basic())
         self.assertPhase(other, AuthPhase.READY)
 
+    def test_whatItSaysWhenTheTimeIsOver(self) -> None:
+        self.unverified()
+        other = self.new()
+        other.answer(BASIC, REFUSAL)
+        words = (
+            "the proxy corp:3128 did not say within 30 s whether it accepts the credentials, "
+            "which another connection tries"
+        )
+        error = other.late(30.0)
+        self.assertEqual((str(error), error.hop), (words, "corp:3128"))
+        self.assertIs(error.cause, causes.SILENT)
+        error = self.new().late(2.5)
+        self.assertEqual(str(error), "no credentials for the proxy corp:3128 within 2.5 s")
+        self.assertIs(error.cause, causes.CREDENTIALS_UNAVAILABLE)
+
     def test_itIsPreparingWhileTheCredentialsAreRead(self) -> None:
         reading: Deferred[Credentials] = Deferred()
 

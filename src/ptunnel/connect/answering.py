@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from ptunnel import causes
 from ptunnel.connect.attempt import ConnectAttempt
 from ptunnel.connect.handshake import DRAINING, Challenged, Established, Handshake
-from ptunnel.errors import CredentialsUnavailable, ProxyFailed, ProxyRefused, TunnelError
+from ptunnel.errors import ProxyFailed, ProxyRefused, TunnelError
 from ptunnel.login.login import Login
 from ptunnel.net.attempt import ASKING, TALKING
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 VERDICT_WAIT = 3.0
 # How many seconds the body of a 407 is waited for, so that the connection can be reused.
 DRAIN_WAIT = 5.0
-
-_WHETHER = "whether it accepts the credentials, which another connection tries"
 
 
 class AnsweringAttempt(ConnectAttempt):
@@ -203,15 +201,10 @@ class AnsweringAttempt(ConnectAttempt):
         self._challenged(self.handshake.cutShort())
 
     def expired(self) -> None:
-        if self.phase is not ASKING:
+        if self.phase is ASKING:
+            self.fail(self._authentication.late(self.hop.timeout or 0.0))
+        else:
             super().expired()
-            return
-        who, within = self.who(), f"within {self.hop.timeout:g} s"
-        what, cause = f"no credentials for {who} {within}", causes.CREDENTIALS_UNAVAILABLE
-        if self._authentication.isWaiting:
-            what = f"{who} did not say {within} {_WHETHER}"
-            cause = causes.SILENT
-        self.fail(CredentialsUnavailable(what, hop=self.hop.name, cause=cause))
 
     def lost(self, reason: Failure) -> None:
         if self.phase is ASKING:

@@ -8,13 +8,16 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from ptunnel.errors import CredentialsRefused, ProxyRefused, TunnelError
+from ptunnel import causes
+from ptunnel.errors import CredentialsRefused, CredentialsUnavailable, ProxyRefused, TunnelError
 from ptunnel.log import Trace
 from ptunnel.login.answers import Answers
 from ptunnel.login.exchanges import Exchanges
 from ptunnel.login.login import Login
 from ptunnel.login.trial import Trial
 from ptunnel.net.phases import Phased
+
+_WHETHER = "whether it accepts the credentials, which another connection tries"
 
 
 class AuthPhase(Enum):
@@ -55,11 +58,6 @@ class Authentication(Phased):
     def isOpening(self) -> bool:
         """Whether the first request has to carry what `open` returns."""
         return self.phase is AuthPhase.OPENING
-
-    @property
-    def isWaiting(self) -> bool:
-        """Whether another attempt tries the credentials."""
-        return self.phase is AuthPhase.WAITING
 
     def first(self) -> Deferred[bytes | None]:
         """Return the value of Proxy-Authorization for the first request, or None.
@@ -135,6 +133,14 @@ class Authentication(Phased):
         elif self.phase is AuthPhase.UNVERIFIED:
             self.enter(AuthPhase.ENDED)  # it was an answer
         self.leave()
+
+    def late(self, seconds: float) -> CredentialsUnavailable:
+        """Return the failure of an answer that was not ready within so many seconds."""
+        who, within = self._login.who, f"within {seconds:g} s"
+        what, cause = f"no credentials for {who} {within}", causes.CREDENTIALS_UNAVAILABLE
+        if self.phase is AuthPhase.WAITING:
+            what, cause = f"{who} did not say {within} {_WHETHER}", causes.SILENT
+        return CredentialsUnavailable(what, hop=self._login.hop, cause=cause)
 
     def leave(self) -> None:
         """End the authentication, whatever its outcome. Idempotent."""
