@@ -77,6 +77,7 @@ INSIDE = {
     "connect": (
         ("endpoint",),
         ("answering",),
+        ("reuse",),
         ("attempt",),
         ("handshake",),
         ("body", "heads", "trace"),

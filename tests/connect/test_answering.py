@@ -14,10 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel import causes
 from ptunnel.auth import Credentials
 from ptunnel.auth.spnego import Negotiate
-from ptunnel.connect.answering import DRAIN_WAIT
 from ptunnel.connect.body import MAX_DRAIN
 from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.connect.handshake import Handshake
+from ptunnel.connect.reuse import DRAIN_WAIT
 from ptunnel.errors import (
     CredentialsRefused,
     CredentialsUnavailable,
