@@ -8,8 +8,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.auth import Challenge, ChallengeError, parseChallenges
-from ptunnel.auth.challenges import MAX_CHALLENGES, MAX_PARAMETERS, MAX_VALUE
+from ptunnel.auth.challenges import (
+    MAX_CHALLENGES,
+    MAX_PARAMETERS,
+    MAX_VALUE,
+    Challenge,
+    ChallengeError,
+    parseChallenges,
+)
 
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 TOKEN68 = string.ascii_letters + string.digits + "-._~+/"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.auth import Challenge, ChallengeError, Credentials, parseChallenges
+from ptunnel.auth import Credentials
+from ptunnel.auth.challenges import Challenge, ChallengeError, parseChallenges
 from ptunnel.auth.digest import MAX_NONCE, MAX_STALE, Digest, digestResponse
 
 ALICE = Credentials("alice", "s3cret")

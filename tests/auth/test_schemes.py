@@ -8,7 +8,9 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.auth import SCHEMES, Basic, Challenge, Credentials, NoScheme, choose, parseChallenges
+from ptunnel.auth import Basic, Credentials, NoScheme
+from ptunnel.auth.challenges import Challenge, parseChallenges
+from ptunnel.auth.choice import SCHEMES, choose
 
 ALICE = Credentials("alice", "s3cret")
 TARGET = "imap.example.com:993"

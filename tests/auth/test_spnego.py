@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from ptunnel.auth import Challenge, ChallengeError, Credentials, Exchange
+from ptunnel.auth import Credentials, Exchange
+from ptunnel.auth.challenges import Challenge, ChallengeError
 from ptunnel.auth.spnego import Negotiate, Ntlm
 
 try:

@@ -497,6 +497,9 @@ class ProcessTests(SynchronousTestCase):
         few = [
             *("ptunnel.check", "ptunnel.demo", "ptunnel.service.service"),
             *("ptunnel.session", "ptunnel.starttls"),
+            *("ptunnel.auth.challenges", "ptunnel.auth.choice"),
+            *("ptunnel.auth.digest", "ptunnel.auth.spnego", "ptunnel.login.authentication"),
+            *("ptunnel.connect.body", "ptunnel.connect.refusals", "ptunnel.connect.trace"),
             *("difflib", "getpass", "h11", "pyexpat", "spnego", "twisted.internet.endpoints"),
         ]
         program = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.auth import Basic, Challenge, ChallengeError, Credentials, NoScheme
+from ptunnel.auth import Basic, Credentials, NoScheme
+from ptunnel.auth.challenges import Challenge, ChallengeError
 from ptunnel.auth.digest import Digest
 from ptunnel.login.exchanges import Exchanges, Offers
 from ptunnel.login.login import Login

@@ -6,27 +6,21 @@ schemes        the interface of a scheme; Basic
 digest         Digest
 spnego         NTLM and Negotiate
 choice         the strongest scheme that the credentials serve
+
+Most proxies ask for nothing, so what reads and answers challenges is imported from its own modules,
+with the first challenge.
 """
 
-from ptunnel.auth.challenges import Challenge, ChallengeError, parseChallenges
-from ptunnel.auth.choice import SCHEMES, choose, titlesOf, whyChosen
 from ptunnel.auth.credentials import Credentials, Secret
 from ptunnel.auth.schemes import AUTH_METHODS, AuthMethod, Basic, Exchange, NoScheme, Scheme
 
 __all__ = [
     "AUTH_METHODS",
-    "SCHEMES",
     "AuthMethod",
     "Basic",
-    "Challenge",
-    "ChallengeError",
     "Credentials",
     "Exchange",
     "NoScheme",
     "Scheme",
     "Secret",
-    "choose",
-    "parseChallenges",
-    "titlesOf",
-    "whyChosen",
 ]

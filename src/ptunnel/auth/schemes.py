@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from ptunnel import causes
-from ptunnel.auth.challenges import Challenge
 from ptunnel.auth.credentials import Credentials
 from ptunnel.causes import Cause
+
+if TYPE_CHECKING:
+    from ptunnel.auth.challenges import Challenge
 
 SchemeName = Literal["basic", "digest", "ntlm", "negotiate"]
 """A scheme as challenges have it, in lower case."""

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import h11
 
-from ptunnel.auth import ChallengeError, parseChallenges, titlesOf
+from ptunnel.auth.challenges import ChallengeError, parseChallenges
+from ptunnel.auth.choice import titlesOf
 from ptunnel.connect.refusals import Asked, refusalOf
 from ptunnel.errors import ProxyRefused
 from ptunnel.log.excerpts import oneLine, room

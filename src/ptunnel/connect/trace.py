@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ptunnel.auth import SCHEMES
+from ptunnel.auth.choice import SCHEMES
 from ptunnel.connect.request import USER_AGENT
 from ptunnel.log import Trace
 from ptunnel.log.excerpts import MASK, maskedHead

@@ -10,7 +10,8 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from ptunnel import causes
-from ptunnel.auth import Basic, Challenge, ChallengeError, NoScheme
+from ptunnel.auth import Basic, NoScheme
+from ptunnel.auth.challenges import Challenge, ChallengeError
 from ptunnel.errors import CredentialsRefused, ProxyFailed, TunnelError
 from ptunnel.login.exchanges import Exchanges, challengeFor
 from ptunnel.login.login import Login

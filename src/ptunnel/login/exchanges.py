@@ -7,19 +7,9 @@ from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, execute, inlineCallbacks
 
-from ptunnel.auth import (
-    AuthMethod,
-    Basic,
-    Challenge,
-    ChallengeError,
-    Credentials,
-    Exchange,
-    NoScheme,
-    Scheme,
-    choose,
-    parseChallenges,
-    whyChosen,
-)
+from ptunnel.auth import AuthMethod, Basic, Credentials, Exchange, NoScheme, Scheme
+from ptunnel.auth.challenges import Challenge, ChallengeError, parseChallenges
+from ptunnel.auth.choice import choose, whyChosen
 from ptunnel.log import Trace
 from ptunnel.login.login import Login
 
