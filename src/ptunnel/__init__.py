@@ -15,7 +15,7 @@ from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.login.login import Login
 from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import splice
-from ptunnel.tls import TlsEndpoint, TlsSettings
+from ptunnel.tls import TlsSettings
 
 __all__ = [
     "ConnectEndpoint",
@@ -32,14 +32,19 @@ __all__ = [
 TYPE_CHECKING = False  # true for type checkers; `typing` may not be imported before _folder
 if TYPE_CHECKING:
     from ptunnel.session.tunnel import TunnelFactory
+    from ptunnel.tls import TlsEndpoint
 else:
 
     def __getattr__(name: str) -> object:
-        """Import the listening side when it is used; `ptunnel connect`, which ssh starts for each
-        connection, has none.
+        """Import the listening side and TLS when they are used; `ptunnel connect`, which ssh starts
+        for each connection, does not listen, and speaks to most proxies in clear.
         """
-        if name != "TunnelFactory":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ptunnel.session.tunnel import TunnelFactory
+        if name == "TunnelFactory":
+            from ptunnel.session.tunnel import TunnelFactory
 
-        return TunnelFactory
+            return TunnelFactory
+        if name == "TlsEndpoint":
+            from ptunnel.tls import TlsEndpoint
+
+            return TlsEndpoint
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,7 +29,7 @@ from ptunnel.login.login import Login
 from ptunnel.net.attempt import TALKING, Attempt, Speaker
 from ptunnel.net.deadlines import Sweep
 from ptunnel.net.transports import abort, isSocket, setReceiver
-from ptunnel.tls import connectionOf, endPointOf, tlsFailure
+from ptunnel.tls import tlsFailure
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
 BODY_WAIT = 1.0
@@ -197,6 +197,8 @@ class ProxyConnection(Speaker):
 
     def channel(self) -> bytes | None:
         """Return the channel binding of its TLS with the proxy; None without TLS."""
+        from ptunnel.tls import connectionOf, endPointOf  # only a challenge is answered by it
+
         tls = None if self.isWithin else connectionOf(self.transport)
         return None if tls is None else endPointOf(tls)
 

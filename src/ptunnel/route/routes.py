@@ -19,7 +19,7 @@ from ptunnel.net.dial import tcpEndpoint
 from ptunnel.route.failover import Route, Way
 from ptunnel.route.health import PROBE_TIMEOUT, Health
 from ptunnel.route.passwords import PasswordReader
-from ptunnel.tls import TlsContext, TlsEndpoint, TlsSettings
+from ptunnel.tls import TlsContext, TlsSettings
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
 """Wraps each endpoint of a way, beginning with the one that connects first. Called with
@@ -56,6 +56,8 @@ class Routes:
         context = TlsContext(tunnel.tls, log=self._log, subject=tunnel.name)
         host, timeout = tunnel.targetHost, tunnel.connectTimeout
         if tunnel.starttls is None:
+            from ptunnel.tls import TlsEndpoint  # most ways have none
+
             secured = TlsEndpoint(
                 route,
                 context,
@@ -141,6 +143,8 @@ class Routes:
             else:
                 endpoint = self._tcp(proxy.host, proxy.port, None)
             if proxy.tls is not None:
+                from ptunnel.tls import TlsEndpoint  # most ways have none
+
                 context = self._context(proxy, proxy.tls)
                 secured = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))
                 endpoint = self._wrap("tls", proxy.host, proxy.port, secured)
