@@ -500,6 +500,7 @@ class ProcessTests(SynchronousTestCase):
             *("ptunnel.auth.challenges", "ptunnel.auth.choice"),
             *("ptunnel.auth.digest", "ptunnel.auth.spnego", "ptunnel.login.authentication"),
             *("ptunnel.connect.body", "ptunnel.connect.refusals", "ptunnel.connect.trace"),
+            "ptunnel.route.passwords",
             *("ptunnel.tls.endpoint", "ptunnel.tls.peer", "ptunnel.tls.verify"),
             *("difflib", "getpass", "h11", "pyexpat", "spnego", "twisted.internet.endpoints"),
         ]

@@ -18,7 +18,6 @@ from ptunnel.net.addresses import hostPort
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.route.failover import Route, Way
 from ptunnel.route.health import PROBE_TIMEOUT, Health
-from ptunnel.route.passwords import PasswordReader
 from ptunnel.tls import TlsContext, TlsSettings
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
@@ -174,6 +173,8 @@ def _newLogin(proxy: Proxy, log: Log, reactor: Any) -> Login | None:
         return None
     reader = None
     if proxy.username is not None and proxy.password is not None:
+        from ptunnel.route.passwords import PasswordReader  # many proxies want none
+
         where = f"the proxy {_hop(proxy)}"
         reader = PasswordReader(reactor, proxy.password, proxy.username, where)
     return Login(
