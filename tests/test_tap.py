@@ -19,7 +19,7 @@ from ptunnel import __version__
 from ptunnel.auth import Secret
 from ptunnel.cli import options as module
 from ptunnel.cli import terminal
-from ptunnel.config import DIRECT, PasswordFile, TcpListen
+from ptunnel.config import DIRECT, PasswordEnv, PasswordFile, TcpListen
 from ptunnel.errors import ListenError
 from ptunnel.service.service import PtunnelService
 from ptunnel.tap import Options, makeService
@@ -134,6 +134,41 @@ class OptionsTests(OptionsCase):
         self.assertEqual(
             (proxy.username, proxy.password), ("alice", PasswordFile(os.path.abspath(path)))
         )
+
+    def test_aPasswordMayComeFromAVariableWithoutAWarning(self) -> None:
+        self.environ["PROXY_PASSWORD"] = "se-cret"
+        words = "-p", "p:1", "-U", "alice", "--password-env", "PROXY_PASSWORD", TUNNEL
+        settings = self.parse(*words).settings
+        proxy = settings.proxies["p:1"]
+        self.assertEqual(proxy.password, PasswordEnv("PROXY_PASSWORD"))
+        self.assertEqual((proxy.username, settings.warnings), ("alice", ()))
+
+    def test_theDrainTimeoutAndTheFormatGoBeforeThoseOfTheConfigFile(self) -> None:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("[ptunnel]\ndrain-timeout = 5m\nlog-format = json\n")
+        words = "-c", path, "-p", "p:1", TUNNEL
+        settings = self.parse(*words).settings
+        self.assertEqual((settings.drainTimeout, settings.logFormat), (300, "json"))
+        settings = self.parse(*words, "--drain-timeout=1h", "--log-format", "text").settings
+        self.assertEqual((settings.drainTimeout, settings.logFormat), (3600, "text"))
+        self.assertIsNone(self.parse(*words, "--drain-timeout=0").settings.drainTimeout)
+
+    def test_theEnvironmentNamesTheConfigFileThatNoOptionNames(self) -> None:
+        paths = [self.mktemp() for _ in range(2)]
+        for number, path in enumerate(paths):
+            with open(path, "w") as file:
+                file.write(f"[tunnel t{number}]\nlisten = 1\ntarget = h:1\nvia = direct\n")
+
+        def names(*words: str) -> list[str]:
+            return [tunnel.name for tunnel in self.parse(*words).settings.tunnels]
+
+        self.environ["PTUNNEL_CONFIG"] = paths[0]
+        self.assertEqual(names(), ["t0"])
+        self.assertEqual(names("-d", TUNNEL), ["t0", "imap.example.com:993"])
+        self.assertEqual(names("-c", paths[1]), ["t1"])
+        self.environ["PTUNNEL_CONFIG"] = ""
+        self.assertEqual(names("-d", TUNNEL), ["imap.example.com:993"])
 
     def test_aUserWithoutAPasswordIsAskedForItOnTheTerminal(self) -> None:
         prompts: list[str] = []
@@ -267,6 +302,33 @@ class MistakeTests(OptionsCase):
         self.patch(terminal, "askPassword", lambda prompt: "")
         line = self.mistake("-p", "p:1", "-U", "alice", TUNNEL)
         self.assertEqual(line, '-U: "alice": a password is missing; use --password-file')
+
+    def test_aVariableWithoutAPasswordOrWithoutAUserOrBesideAnotherSource(self) -> None:
+        words = "-p", "p:1", "-U", "alice", TUNNEL, "--password-env"
+        line = self.mistake(*words, "NONE")
+        self.assertEqual(line, '--password-env: "NONE": the variable is unset or empty')
+        line = self.mistake(*words, "se-cret")  # which is the password itself
+        self.assertEqual(line, "--password-env: not the name of a variable")
+        self.environ["SOME"] = "x"
+        line = self.mistake("-p", "p:1", TUNNEL, "--password-env", "SOME")
+        self.assertEqual(line, "--password-env: a user name is missing; give it with -U")
+        line = self.mistake(*words, "SOME", "--password-file", "x")
+        self.assertEqual(line, "--password-file and --password-env: only one of them can be used")
+
+    def test_aUserWithoutAName(self) -> None:
+        line = self.mistake("-p", "p:1", "-U", "", TUNNEL)
+        self.assertEqual(line, "-U: a user name is missing; give it with -U")
+
+    def test_aDrainTimeoutOrAFormatThatIsNone(self) -> None:
+        for option in "--drain-timeout", "--log-format":
+            for value in "soon", "":
+                line = self.mistake("-p", "p:1", TUNNEL, f"{option}={value}")
+                self.assertTrue(line.startswith(f'{option}: "{value}": '), line)
+
+    def test_aConfigFileOfTheEnvironmentIsNamedWithItsVariable(self) -> None:
+        self.environ["PTUNNEL_CONFIG"] = "/nonexistent/tunnels.ini"
+        line = self.mistake(TUNNEL)
+        self.assertTrue(line.startswith("PTUNNEL_CONFIG: /nonexistent/tunnels.ini: "), line)
 
     def test_aConfigFileThatIsNotThere(self) -> None:
         self.assertIn("/nonexistent/tunnels.ini", self.mistake("-c", "/nonexistent/tunnels.ini"))

@@ -68,6 +68,7 @@ class ProxyOptions(usage.Options):
             Secret,
         ],
         ["password-file", None, None, "Read the password for --user from this file."],
+        ["password-env", None, None, "Take it from the environment variable of this name."],
     ]
     optFlags = [
         ["direct", "d", "Connect directly when no proxy can be reached."],
@@ -130,7 +131,7 @@ class ProxyOptions(usage.Options):
     opt_p = opt_proxy
 
     def opt_config(self, file: str) -> None:
-        """An INI file with proxies and tunnels."""
+        """An INI file with proxies and tunnels. Default: PTUNNEL_CONFIG, if it is set."""
         if self["config"] is not None:
             raise usage.UsageError("-c: given twice; put all of it into one config file")
         self["config"] = file
@@ -188,6 +189,7 @@ class ProxyOptions(usage.Options):
             username=self["user"],
             password=self["password"],
             passwordFile=self["password-file"],
+            passwordEnv=self["password-env"],
             direct=bool(self["direct"]),
             holdEnd=bool(self["hold-end"]),
             verbosity=self.verbosity,
@@ -207,7 +209,11 @@ class Options(ProxyOptions):
         "LOCAL_PORT 0 picks a free one. Other commands: ptunnel connect, ptunnel check, "
         "ptunnel hosts, ptunnel demo; ptunnel help COMMAND."
     )
-    optParameters = [["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."]]
+    optParameters = [
+        ["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."],
+        ["drain-timeout", None, None, "How long sessions may go on after a stop; 0: for ever."],
+        ["log-format", None, None, "text or json."],
+    ]
     optFlags = [
         ["multithreaded", "m", "As many worker processes as there are processors."],
     ]
@@ -223,6 +229,8 @@ class Options(ProxyOptions):
         return dataclasses.replace(
             super().commandLine(),
             listen=self["listen"],
+            drainTimeout=self["drain-timeout"],
+            logFormat=self["log-format"],
             multithreaded=bool(self["multithreaded"]),
             tunnels=tuple(self.words),
         )
@@ -282,5 +290,5 @@ class HostsOptions(Options):
     def commandLine(self) -> CommandLine:
         line = super().commandLine()
         # This command needs no password, so none is asked for.
-        needsNone = line.password is None and line.passwordFile is None
-        return dataclasses.replace(line, username=None) if needsNone else line
+        given = line.password, line.passwordFile, line.passwordEnv
+        return dataclasses.replace(line, username=None) if given == (None,) * 3 else line

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ptunnel.auth import Secret
 from ptunnel.config.addresses import makeCredentials, parseProxy
+from ptunnel.config.environment import passwordVariable
 from ptunnel.config.files import (
     isCredential,
     openFileWarning,
@@ -72,41 +73,63 @@ def credentials(
     commandLine: CommandLine, environ: Mapping[str, str], warnings: list[str]
 ) -> tuple[str, PasswordSource | None] | None:
     """Return the user name, and the source of the password; None for one that is not given."""
-    username, password, path = (
-        commandLine.username,
+    username, option = commandLine.username, _passwordOption(commandLine)
+    if username is None and option is None:
+        return None
+    source, text = _source(option, commandLine, environ, warnings) if option else (None, "")
+    if not username:
+        raise ConfigError(f"{option or '-U'}: a user name is missing; give it with -U")
+    if option is None:
+        return username, None
+    _checkPassword(username, Secret(text), option)
+    if option != "-P" and (warning := pairWarning(option, username, text)):
+        warnings.append(warning)
+    return username, source
+
+
+def _passwordOption(commandLine: CommandLine) -> str | None:
+    """Return the one option that gives a password."""
+    given = {
+        "-P": commandLine.password,
+        "--password-file": commandLine.passwordFile,
+        "--password-env": commandLine.passwordEnv,
+    }
+    options = [option for option, value in given.items() if value is not None]
+    if len(options) > 1:
+        raise ConfigError(f"{options[0]} and {options[1]}: only one of them can be used")
+    return options[0] if options else None
+
+
+def _source(
+    option: str, commandLine: CommandLine, environ: Mapping[str, str], warnings: list[str]
+) -> tuple[PasswordSource, str]:
+    """@return: the source of the password that an option gives, and its present text."""
+    password, path, variable = (
         commandLine.password,
         commandLine.passwordFile,
+        commandLine.passwordEnv,
     )
-    source: PasswordSource | None = password
-    if password is not None and path is not None:
-        raise ConfigError("-P and --password-file: only one of them can be used")
-    if path is not None:
-        try:
-            file = passwordFile(path, "", environ)
-            # <(...) of a shell can be read only once.
-            text, isOpen, _, isPipe = readPassword(file.path, pipes=True)
-        except ConfigError as e:
-            raise ConfigError(f'--password-file: "{printable(path)}": {e}') from None
-        password = Secret(text)
-        source = password if isPipe else file
-        if isOpen and not isCredential(file.path, environ):
-            warnings.append(openFileWarning("--password-file", path))
-    elif password is not None:
+    if password is not None:
         warnings.append(
             "-P shows the password to every user of this machine, in the process list; "
             "use --password-file"
         )
-    if username is None and password is None:
-        return None
-    if username and password is None:
-        return username, None
-    option = "-P" if path is None else "--password-file"
-    if not username:
-        raise ConfigError(f"{option}: a user name is missing; give it with -U")
-    _checkPassword(username, password, option)
-    if path is not None and (warning := pairWarning(option, username, text)):
-        warnings.append(warning)
-    return username, source
+        return password, password.reveal()
+    if variable is not None:
+        try:
+            return passwordVariable(variable, environ)
+        except ConfigError as e:
+            raise ConfigError(f"--password-env: {e}") from None
+    assert path is not None
+    try:
+        file = passwordFile(path, "", environ)
+        # <(...) of a shell can be read only once.
+        text, isOpen, _, isPipe = readPassword(file.path, pipes=True)
+    except ConfigError as e:
+        raise ConfigError(f'--password-file: "{printable(path)}": {e}') from None
+    if isOpen and not isCredential(file.path, environ):
+        warnings.append(openFileWarning(option, path))
+    return (Secret(text) if isPipe else file), text
 
 
 def _checkPassword(username: str, password: Secret | None, option: str) -> None:

@@ -1,4 +1,6 @@
-"""The proxy that the environment names, and the targets reached without it, as curl reads them."""
+"""The proxy that the environment names, and the targets reached without it, as curl reads them; the
+config file and the passwords that it has.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ptunnel.config.addresses import PROXY_PORT, parseHost, parseProxy
-from ptunnel.config.values import Proxy
+from ptunnel.config.values import PasswordEnv, Proxy
 from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
 from ptunnel.net.addresses import Network
+
+CONFIG = "PTUNNEL_CONFIG"
+"""The variable that names a config file, where no option does."""
 
 _PROXY_VARIABLES = "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"
 
@@ -31,6 +36,18 @@ def environmentProxy(environ: Mapping[str, str]) -> Proxy | None:
             except ConfigError as e:
                 raise ConfigError(f"{variable}: {e}") from None
     return None
+
+
+def passwordVariable(name: str, environ: Mapping[str, str]) -> tuple[PasswordEnv, str]:
+    """Return the source of a password, and its present text.
+
+    @raise ConfigError: if there is no such variable. A name that cannot be one is not quoted.
+    """
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):  # perhaps the password itself
+        raise ConfigError("not the name of a variable")
+    if not environ.get(name):
+        raise ConfigError(f'"{name}": the variable is unset or empty')
+    return PasswordEnv(name), environ[name]
 
 
 class _Entry(NamedTuple):

@@ -6,13 +6,13 @@ and keyrings are not run here: they may be slow, ask a user, or count requests.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ptunnel.auth import AUTH_METHODS, AuthMethod, Secret
 from ptunnel.config.addresses import makeCredentials, parseProxy
+from ptunnel.config.environment import passwordVariable
 from ptunnel.config.files import (
     isCredential,
     openFileWarning,
@@ -158,11 +158,10 @@ def _source(section: Section, key: str) -> tuple[PasswordSource, str]:
     if key == "password-keyring":
         return PasswordKeyring(text), ""
     if key == "password-env":
-        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", text):  # perhaps the password itself
-            raise ConfigError(f"{where}: not the name of a variable")
-        if not environ.get(text):
-            raise ConfigError(f'{where}: "{text}": the variable is unset or empty')
-        return PasswordEnv(text), environ[text]
+        try:
+            return passwordVariable(text, environ)
+        except ConfigError as e:
+            raise ConfigError(f"{where}: {e}") from None
     if key == "password-file":
         try:
             source = passwordFile(text, section.folder, environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ptunnel.config.addresses import (
@@ -21,7 +22,12 @@ from ptunnel.config.commandline import (
     withCredentials,
     withHeaders,
 )
-from ptunnel.config.environment import bypassWarnings, environmentProxy, isBypassed
+from ptunnel.config.environment import (
+    CONFIG,
+    bypassWarnings,
+    environmentProxy,
+    isBypassed,
+)
 from ptunnel.config.ini import (
     SERVICE_KEYS,
     TUNNEL_KEYS,
@@ -66,6 +72,7 @@ def loadSettings(
     @param ask: called for a user without a password.
     @raise ConfigError: for the first mistake; one line, with the place and the text.
     """
+    commandLine = _withFile(commandLine, environ)
     file = _configFile(commandLine, environ)
     names = {draft.name for draft in file.tunnels}
     drafts = (*file.tunnels, *_tunnelWords(commandLine, names))
@@ -95,6 +102,7 @@ def loadConnect(
             hostAndPort = parseHostAndPort(host, port)
     except ConfigError as e:
         raise ConfigError(f"{where}: {e}") from None
+    commandLine = _withFile(commandLine, environ)
     file = _configFile(commandLine, environ)
     name = hostPort(*hostAndPort)
     where = f"{where}: {show(' '.join(target))}"
@@ -102,10 +110,24 @@ def loadConnect(
     return _settings(commandLine, environ, file, (draft,), ask)
 
 
+def _withFile(commandLine: CommandLine, environ: Mapping[str, str]) -> CommandLine:
+    """Return the command line with the config file of the environment, if it names none itself."""
+    path = environ.get(CONFIG)
+    if not path or commandLine.configFile is not None:
+        return commandLine
+    return replace(commandLine, configFile=path)
+
+
 def _configFile(commandLine: CommandLine, environ: Mapping[str, str]) -> ConfigFile:
-    if commandLine.configFile is None:
+    path = commandLine.configFile
+    if path is None:
         return ConfigFile({}, {}, (), ())
-    return readConfigFile(commandLine.configFile, environ)
+    try:
+        return readConfigFile(path, environ)
+    except ConfigError as e:
+        if path == environ.get(CONFIG):  # which may have been forgotten
+            raise ConfigError(f"{CONFIG}: {e}") from None
+        raise
 
 
 def _tunnelWords(commandLine: CommandLine, names: set[str]) -> Iterable[Draft]:
@@ -215,6 +237,14 @@ def _via(
 def _service(commandLine: CommandLine, file: ConfigFile) -> dict[str, Any]:
     """Return the settings of the whole service, by field."""
     service = _fields(file.service, SERVICE_KEYS)
+    options = {"drain-timeout": commandLine.drainTimeout, "log-format": commandLine.logFormat}
+    for key, text in options.items():
+        field, parse = SERVICE_KEYS[key]
+        try:
+            if text is not None:
+                service[field] = parse(text)
+        except ConfigError as e:
+            raise ConfigError(f"--{key}: {e}") from None
     if commandLine.verbosity:
         service["logLevel"] = {-1: "none", 1: "info"}.get(commandLine.verbosity, "debug")
     if commandLine.multithreaded:

@@ -192,6 +192,9 @@ class CommandLine:
     @ivar proxies: the values of each -p, in order.
     @ivar headers: the values of each -H, in order.
     @ivar listen: where TUNNELs without LISTEN_HOST listen.
+    @ivar passwordEnv: the variable whose value is the password.
+    @ivar drainTimeout: as the key drain-timeout, which it replaces.
+    @ivar logFormat: as the key log-format, which it replaces.
     @ivar multithreaded: as many workers as there are processors.
     @ivar verbosity: -1 for -q, 1 for -v, 2 for -vv.
     @ivar tunnels: the TUNNEL arguments.
@@ -203,6 +206,9 @@ class CommandLine:
     username: str | None = None
     password: Secret | None = None
     passwordFile: str | None = None
+    passwordEnv: str | None = None
+    drainTimeout: str | None = None
+    logFormat: str | None = None
     listen: str = "127.0.0.1"
     direct: bool = False
     holdEnd: bool = False

@@ -239,14 +239,13 @@ class PtunnelService(MultiService):
             self.notifier.stopping(limit)
         if waiting := self._waitedFor():
             within = "" if limit is None else f", for at most {limit:g} s"
-            what = f"stopping: waiting for {_count(waiting, 'session')}{within}"
-            self._log.notice("", what)
+            self._log.notice("", f"stopping: waiting for {_count(waiting, 'session')}{within}")
         if self._aborted:
             self._within(GRACE, self._giveUp)
         elif limit is not None:
             self._within(limit, self.abort)
-        done = DeferredList([d for d in [*closing, *draining] if d is not None])
-        done.addCallback(lambda _: self._finished())
+        ends = [d for d in [*closing, *draining] if d is not None]
+        DeferredList(ends).addCallback(lambda _: self._finished())
         return stopped
 
     def abort(self) -> None:
