@@ -7,6 +7,7 @@ under an overlay that is thrown away.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -51,7 +52,7 @@ def talk(client):
         if not (data := client.recv(4096)):
             return
         request += data
-    with open("/root/requests", "ab") as file:
+    with open("/tmp/requests", "ab") as file:
         file.write(request)
     client.sendall(b"HTTP/1.1 " + sys.argv[1].encode() + b"\\r\\n\\r\\n")
     if sys.argv[1].startswith("2"):
@@ -75,6 +76,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._name = f"ptunnel-{os.getpid()}"
         self.root = folder / "root"
         self._mounted: list[Path] = []
 
@@ -102,10 +104,15 @@ class Machine:
     def close(self) -> None:
         for path in reversed(self._mounted):
             command(["umount", str(path)])
+        with contextlib.suppress(OSError):  # which systemd-nspawn leaves
+            os.rmdir(f"/run/systemd/nspawn/propagate/{self._name}")
 
-    def run(self, script: str) -> str:
-        """Run a script in it, with the network of this machine, while no systemd runs."""
-        return command([*self._nspawn(), "--pipe", "/bin/bash", "-euc", script])
+    def run(self, script: str, *options: str) -> str:
+        """Run a script in it, while no systemd runs; without options, with this machine's network.
+
+        @param options: of systemd-nspawn.
+        """
+        return command([*self._nspawn(), *options, "--pipe", "/bin/bash", "-euc", script])
 
     def boot(self, script: str) -> str:
         """Boot it for a script, which is run as root. @return: what it has printed."""
@@ -121,7 +128,7 @@ class Machine:
         return said.read_text()
 
     def _nspawn(self) -> list[str]:
-        options = ["-q", "--register=no", "--keep-unit", "-M", f"ptunnel-{os.getpid()}"]
+        options = ["-q", "--register=no", "--keep-unit", "--link-journal=no", "-M", self._name]
         return ["systemd-nspawn", *options, "-D", str(self.root)]
 
 
@@ -266,7 +273,7 @@ class UnitTests(SystemdCase):
             "echo = b",
             proxied("200 OK", port=9994),
             "echo = asked",
-            "cat /root/requests",
+            "cat /tmp/requests",
             "echo = warnings",
             "journalctl --sync; journalctl -b -u ptunnel -p warning -o cat _COMM=ptunnel",
         )
@@ -324,6 +331,25 @@ class UnitTests(SystemdCase):
         self.assertEqual(said["state"], "active\n1 tunnel listening, 2 of 2 workers\n")
         [line] = said["warnings"].splitlines()
         self.assertRegex(line, r"^worker [12]: a: 127\.0\.0\.1:\d+ gets no tunnel: ")
+
+
+class ContainerTests(SystemdCase):
+    """What conf/Containerfile promises, with what it installs."""
+
+    def test_itServesWithoutPrivilegesAndWritesNothing(self) -> None:
+        user = "--reuid=65532 --regid=65532 --clear-groups --bounding-set=-all --no-new-privs"
+        said = self.machine.run(
+            "cd /; export PTUNNEL_CONFIG=/etc/ptunnel/tunnels.ini\n"
+            f"setpriv {user} /opt/ptunnel/bin/ptunnel run --log-format=json --drain-timeout=5s "
+            "> /tmp/log 2>&1 & running=$!\n"
+            "while ! grep -q listening /tmp/log; do sleep .1; done\n"
+            f"{proxied('200 OK')}\n"
+            "kill $running; wait $running && echo ended with $?\n"
+            "grep -c warning /tmp/log || true",
+            "--read-only",
+            "--private-network",
+        )
+        self.assertIn("got b'hello'\nended with 0\n0\n", said)  # systemd-nspawn may add a line
 
 
 def proxied(answer: str, port: int = 9993) -> str:
