@@ -524,6 +524,16 @@ class CloseTests(MemoryCase):
         self.assertOver(0, 0, "end", 0)
         self.assertNotIn("abortConnection", self.a.how + self.b.how)
 
+    def test_twoThatEndAsTheyAreJoinedAreOver(self) -> None:
+        class Over(MemoryTCP):
+            def resumeProducing(self) -> None:
+                self.lose()
+
+        self.a, self.b = Over(Recorder()), Over(Recorder())
+        self.done = splice(self.a, self.b, reactor=self.clock)
+        self.successResultOf(self.done)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_cancellingAbortsBothAndFailsTheDeferred(self) -> None:
         self.done = splice(self.a, self.b, reactor=self.clock)
         self.done.cancel()

@@ -123,6 +123,13 @@ class GuardTests(SynchronousTestCase):
         self.clock.advance(REST)
         self.assertTrue(self.port.reading)
 
+    def test_withoutDescriptorsTwistedHelpsItselfFirst(self) -> None:
+        for _ in range(2):  # it asks twice in a turn
+            self.fails(errno.EMFILE)
+        self.assertTrue(self.port.reading)
+        self.fails(errno.EMFILE)
+        self.assertFalse(self.port.reading)
+
     def test_oneThatIsClosedMeanwhileStaysClosed(self) -> None:
         for state in {"connected": False}, {"disconnecting": True}:
             for _ in range(2):

@@ -435,14 +435,43 @@ class BugTests(TunnelCase):
             patch = self.patch(module, "Splice", short)
             client, target = self.connected()
             patch.restore()
-            self.assertEqual(
-                (client.how, target.how), (["loseWriteConnection"], ["abortConnection"])
-            )
+            self.assertEqual((client.how, target.how), (["abortConnection"], ["abortConnection"]))
             [line] = self.logged()
             why = os.strerror(number).lower()
             self.assertIn(f"warn: imap: 192.0.2.1:5001 gets no tunnel: {why} (it ", line)
-            client.end()
             self.assertEqual(self.tunnel.sessions, set())
+
+    def test_asOneOfTheTwoIsJoinedAlreadyItIsSaidOnceToo(self) -> None:
+        class Short(MemoryTCP):
+            def resumeProducing(self) -> None:
+                raise OSError(errno.ENOSPC, "no more")
+
+        client = self.client()
+        target = self.endpoint.succeed(transport=Short())
+        self.assertTrue(client.lost and target.lost)
+        [line] = self.logged()
+        self.assertIn("gets no tunnel: ", line)
+        self.assertEqual(self.tunnel.sessions, set())
+
+    def test_aClientThatCannotBeEndedInOrderIsAborted(self) -> None:
+        class Short(MemoryTCP):
+            def loseWriteConnection(self) -> None:
+                raise OSError(errno.ENOSPC, "no more")
+
+        client = self.client(kind=Short)
+        self.endpoint.fail(ConnectionRefusedError(osError=111))
+        self.assertEqual(client.how, ["abortConnection"])
+        self.assertEqual(len(self.logged()), 1)
+        self.assertEqual(self.tunnel.sessions, set())
+
+    def test_whatConnectsAfterTheClientHasGoneIsAborted(self) -> None:
+        late, protocol = MemoryTCP(), Recorder()
+        protocol.makeConnection(late)
+        attempt: Deferred[Any] = Deferred(lambda cancelled: cancelled.callback(protocol))
+        self.endpoint.connect = lambda factory: attempt  # type: ignore[method-assign]
+        self.client().lose()
+        self.assertEqual(late.how, ["abortConnection"])
+        self.assertEqual(self.tunnel.served, 0)
 
     def test_aConnectionThatCannotBeSplicedIsClosedOnBothSides(self) -> None:
         class Odd(MemoryTCP):

@@ -28,7 +28,7 @@ from ptunnel.errors import TunnelError, cannotReach, noAnswer
 from ptunnel.login.login import Login
 from ptunnel.net.attempt import TALKING, Attempt, Speaker
 from ptunnel.net.deadlines import Sweep
-from ptunnel.net.transports import abort, isSocket, setReceiver
+from ptunnel.net.transports import abort, isSocket, probe, setReceiver
 from ptunnel.tls import tlsFailure
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.
@@ -117,7 +117,10 @@ class ConnectAttempt(Attempt):
             from ptunnel.connect.trace import showRequest
 
             showRequest(self.trace, self.who(), self.request)
-        cast(Any, self.connection).transport.write(self.request)
+        transport: Any = cast(Any, self.connection).transport
+        if self.hop.timeout is None:
+            probe(transport)  # nothing else would notice a proxy that has gone
+        transport.write(self.request)
 
     def feed(self, data: bytes) -> Established | Challenged | None:
         """Take what the newest connection received."""

@@ -91,7 +91,10 @@ class Socket(tcp.Connection):
             protocol, skt = self.protocol, self.socket
             self.connected, self.disconnected = 0, 1
             del self.protocol, self.socket, self.fileno
-            skt.close()
+            try:  # noqa: SIM105 - each connection that ends comes here
+                skt.close()
+            except OSError:
+                pass  # other code has closed it
             protocol.connectionLost(reason)
 
     def hangUp(self) -> None:

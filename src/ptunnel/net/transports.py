@@ -103,13 +103,17 @@ def abort(transport: ITransport | None) -> None:
 
 def endInOrder(transport: Any) -> None:
     """End a connection so that its peer sees an end: closing over unread bytes would send a reset.
-    Where one direction can end alone, read on until the peer ends too.
+    Where one direction can end alone, read on until the peer ends too. Where nothing else can be
+    done, as without room in epoll, abort it.
     """
-    if canHalfClose(transport):
-        transport.loseWriteConnection()
-        transport.resumeProducing()
-    else:
-        transport.loseConnection()
+    try:
+        if canHalfClose(transport):
+            transport.loseWriteConnection()
+            transport.resumeProducing()
+        else:
+            transport.loseConnection()
+    except OSError:
+        abort(transport)
 
 
 def isSocket(transport: Any) -> bool:

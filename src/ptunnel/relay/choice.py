@@ -17,11 +17,11 @@ def firstLegs(joint: Joint, a: ITransport, b: ITransport, inKernel: bool) -> tup
     return kind(joint, a), kind(joint, b)
 
 
-def mayBeFaster(one: Leg, two: Leg) -> bool:
-    """Return whether there may be faster legs than these by producers a turn later: where one is
-    TLS over a socket.
+def tlsOverSocket(*legs: Leg) -> ITransport | None:
+    """Return the transport that is TLS over a socket, for which there may be faster legs than those
+    by producers a turn later; None: neither is.
     """
-    return isTls(one.transport) or isTls(two.transport)
+    return next((leg.transport for leg in legs if isTls(leg.transport)), None)
 
 
 def fasterLegs(one: Leg, two: Leg) -> tuple[Leg, Leg] | None:

@@ -27,7 +27,7 @@ from ptunnel.log import Trace
 from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.transports import KEEP_ALIVE, reactorOf
 from ptunnel.relay import trace as lines
-from ptunnel.relay.choice import fasterLegs, firstLegs, mayBeFaster
+from ptunnel.relay.choice import fasterLegs, firstLegs, tlsOverSocket
 from ptunnel.relay.leg import Leg
 from ptunnel.relay.outcome import Cause, Ended, overrides
 from ptunnel.relay.producers import ProducersLeg
@@ -114,11 +114,15 @@ class Splice:
         self._ended = ended
         self.legs: tuple[Leg, ...] = ()
         one, two = firstLegs(self, a, b, terms.inKernel)
-        self._mayBeFaster = terms.inKernel and type(one) is ProducersLeg and mayBeFaster(one, two)
+        canSpeedUp = terms.inKernel and type(one) is ProducersLeg
+        secure = tlsOverSocket(one, two) if canSpeedUp else None
+        self._mayBeFaster = secure is not None
         self._start(one, two)
+        if not self.legs:
+            return  # both have ended at once
         sweep.add(self._timeouts)
-        if self._mayBeFaster:
-            reactorOf((one if one.secure else two).transport).callLater(0, self.speedUp)
+        if secure is not None:
+            reactorOf(secure).callLater(0, self.speedUp)
 
     def close(self, cause: Cause = "closed") -> None:
         """End both directions in order: received bytes are sent, within LINGER seconds."""
@@ -200,11 +204,9 @@ class Splice:
                 self._sweep.clock.callLater(0, self.passOnCut)  # usually all is sent by then
 
     def _finish(self) -> None:
-        """Both legs are lost."""
         self._sweep.discard(self._timeouts)
         one, two = self.legs
-        self.legs, self.cutting = (), None
-        tell = self._ended
+        tell, self.legs, self.cutting = self._ended, (), None
         # Leave no cycle for the garbage collector.
         del one.other, two.other, self._timeouts, self._ended
         ended = Ended(one.received, two.received, self._cause or "aborted", self._first)
@@ -213,9 +215,7 @@ class Splice:
         tell(ended)
 
     def _isFarewell(self, leg: Leg) -> bool:
-        """Return whether a TLS client ends after its target has. Most then send no close_notify,
-        or reset the connection because they have not read ours.
-        """
+        """Return whether a TLS client ends after its target. Most then send no close_notify."""
         return (self._cause, self._first) == ("end", 1) and leg.secure and leg is self.legs[0]
 
     def _note(self, cause: Cause, leg: Leg | None) -> None:

@@ -38,7 +38,7 @@ class _Guarded:
         self._log = log
         self._name = name
         self._clock = clock
-        self._failing = False
+        self._failures = 0  # in a row
         self._quietUntil = float("-inf")
 
     def __getattr__(self, name: str) -> Any:
@@ -52,13 +52,14 @@ class _Guarded:
             raise
         except OSError as e:
             self._say(e)
-            if self._failing:
+            self._failures += 1
+            # In each turn Twisted's way asks twice for EMFILE, and helps itself.
+            if self._failures > (2 if e.errno == errno.EMFILE else 1):
                 self._rest()
-            self._failing = True
             if e.errno == errno.EMFILE:
                 raise
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
-        self._failing = False
+        self._failures = 0
         return accepted
 
     def _say(self, error: OSError) -> None:
@@ -71,7 +72,7 @@ class _Guarded:
         self._quietUntil = now + EPISODE
 
     def _rest(self) -> None:
-        self._failing = False
+        self._failures = 0
         self._port.stopReading()
         self._clock.callLater(REST, self._goOn)
 

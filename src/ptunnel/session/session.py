@@ -22,7 +22,7 @@ from ptunnel.net.addresses import clientName
 from ptunnel.net.arrived import Arrived
 from ptunnel.net.deadlines import Sweep
 from ptunnel.net.phases import Phased
-from ptunnel.net.transports import abort, endInOrder, receiverOf
+from ptunnel.net.transports import abort, endInOrder, probe, receiverOf
 from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
@@ -102,12 +102,10 @@ class Session(Phased, Protocol):
     def connectionMade(self) -> None:
         tunnel = self._tunnel
         tunnel.began(self)
-        tunnel.sweep.add(self)
-        outgoing = tunnel.outgoing
         trace = self._trace = tunnel.log.trace(tunnel.name, self.number)
+        outgoing = tunnel.outgoing if trace is None else Outgoing(trace)
         if trace is not None:
             trace(f"{clientName(self.client)} is accepted")
-            outgoing = Outgoing(trace)
         # Not a byte of the client is read before there is somewhere to send it.
         self.transport.pauseProducing()
         # It may fire at once, or raise where it should have failed.
@@ -118,9 +116,7 @@ class Session(Phased, Protocol):
         connecting.addCallback(self._connected).addErrback(self._failed)
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep what comes although the client is paused: it stood behind a PROXY header, in the
-        same segment.
-        """
+        """Keep what comes although the client is paused: it stood behind a PROXY header."""
         if self.phase is not TURNED_AWAY:
             self._early += data
 
@@ -145,6 +141,9 @@ class Session(Phased, Protocol):
 
     def _connected(self, outgoing: Any) -> None:
         tunnel = self._tunnel
+        if self.phase is OVER:  # it was cancelled, and connected all the same
+            abort(outgoing.transport)
+            return
         self._since = tunnel.clock.seconds()
         self._connecting = self._since - self._accepted
         self._way = getattr(outgoing, "way", None)  # an endpoint may bring another protocol
@@ -164,16 +163,15 @@ class Session(Phased, Protocol):
 
     def _join(self, there: Any) -> None:
         tunnel = self._tunnel
+        self.enter(JOINED)
         try:
-            splice = Splice(
+            self._splice = Splice(
                 self.transport, there, tunnel.terms, tunnel.sweep, self._account, self._trace
             )
         except Exception:
+            self._failed(Failure())
             abort(there)
-            raise
-        self._splice = splice
-        if self.phase is not OVER:  # both may have ended at once
-            self.enter(JOINED)
+            return
         tunnel.sweep.discard(self)
         if self._early:
             self._deliver()
@@ -184,12 +182,13 @@ class Session(Phased, Protocol):
         receiverOf(self.transport, self).dataReceived(early)
 
     def _account(self, ended: Ended) -> None:
+        if self.phase is OVER:
+            return  # the two could not be joined, which was said
         self._end()
         tunnel = self._tunnel
         if tunnel.log.sessions:
-            whole = tunnel.clock.seconds() - self._accepted
-            account = ofEnded(ended, self._connecting, whole, tunnel.terms.holdEnd)
-            self._say(tunnel.log.info, account)
+            times = self._connecting, tunnel.clock.seconds() - self._accepted
+            self._say(tunnel.log.info, ofEnded(ended, *times, tunnel.terms.holdEnd))
 
     def _failed(self, reason: Failure) -> None:
         if self.phase is OVER:
@@ -199,26 +198,28 @@ class Session(Phased, Protocol):
             self._since = self._tunnel.clock.seconds()
             whole = self._since - self._accepted
             self._say(log.warning, ofFailure(error, whole, self.phase is INTRODUCING))
-            self.enter(TURNED_AWAY)
-            self._tunnel.turnsAway(self)
-            endInOrder(self.transport)
+            if self.phase is not JOINED:  # else the splice that failed has the client
+                self.enter(TURNED_AWAY)
+                self._tunnel.turnsAway(self)
+                endInOrder(self.transport)
+                return
         else:
             log.bug(self._tunnel.name, reason)
-            abort(self.transport)
+        abort(self.transport)
 
     def check(self, now: float) -> None:
-        """See that a client that is to be joined is still there and begins, and that one that was
-        turned away goes; called by the Sweep.
-        """
+        """Give up on a client that has gone, does not begin, or stays though turned away."""
         waits = now - self._since
         if self.phase is TURNED_AWAY and waits >= LINGER:
             abort(self.transport)
         elif self.phase is INTRODUCING and waits >= PRELUDE_WAIT:
             self._say(self._tunnel.log.warning, LATE)
             abort(self.transport)
-        elif self.phase is CONNECTING and waits >= PATIENCE and hasLeft(self.transport):
-            self._say(self._tunnel.log.info, LEFT)
-            abort(self.transport)
+        elif self.phase is CONNECTING and waits >= PATIENCE:
+            probe(self.transport, self._tunnel.terms.keepAlive)
+            if hasLeft(self.transport):
+                self._say(self._tunnel.log.info, LEFT)
+                abort(self.transport)
 
     def _say(self, log: Callable[..., None], account: Account) -> None:
         who = {"session": self.number, "client": clientName(self.client), "way": self._way}

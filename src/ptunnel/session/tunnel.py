@@ -119,6 +119,7 @@ class TunnelFactory(ServerFactory):
 
     def began(self, session: Session) -> None:
         self.sessions.add(session)
+        self.sweep.add(session)
         if self._descriptors is not None:
             self._descriptors.used += SESSION
         if self._counts:
