@@ -59,7 +59,7 @@ INSIDE = {
         ("clientstring",),
         ("routes",),
         ("failover",),
-        ("health", "passwords"),
+        ("clientheader", "health", "passwords"),
         ("route",),
     ),
     "config": (

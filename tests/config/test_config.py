@@ -117,6 +117,13 @@ class TunnelTests(SettingsTestCase):
         self.assertEqual(settings.maxConnections, 7)
         self.assertEqual([tunnel.maxConnections for tunnel in settings.tunnels], [5, None])
 
+    def test_connectSendsNoProxyHeader(self) -> None:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("[ptunnel]\nsend-proxy = v1\nvia = direct\n")
+        settings = loadConnect(CommandLine(configFile=path), {}, "h:1")
+        self.assertIsNone(settings.tunnels[0].sendProxy)
+
     def test_theServicesOwnKeys(self) -> None:
         file = "[ptunnel]\ndrain-timeout = 0\nlog-format = json\n" + TUNNEL
         settings = self.load(file=file, direct=True)

@@ -5,12 +5,98 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
+import subprocess
 import tempfile
 
 from tests.integration.case import IntegrationTestCase, RecordingProxy, at, echo
-from tests.integration.programs import HOST, Ptunnel, TcpHaproxy, eventually
+from tests.integration.programs import (
+    HOST,
+    PATIENCE,
+    HeaderNginx,
+    Program,
+    Ptunnel,
+    TcpHaproxy,
+    eventually,
+    shared,
+)
+from tests.support import authority
 
 OUTSIDE = "203.0.113.9"
+
+
+class SendTests(IntegrationTestCase):
+    """Nginx reads the header, and answers with the client in it."""
+
+    def asked(self, tunnel: Ptunnel) -> tuple[str, int]:
+        """@return: what the target says who the client is, and the client's real port."""
+        with self.dial(tunnel.port) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            _, port = client.getsockname()
+            answer = client.makefile("rb").read()
+        return answer.rpartition(b"\r\n\r\n")[2].decode(), port
+
+    def service(self, target: Program, *keys: str) -> Ptunnel:
+        proxy = RecordingProxy()
+        self.addCleanup(proxy.stop)
+        more = "\n".join(keys)
+        config = f"""
+[proxy corp]
+url = http://{at(proxy)}
+[tunnel test]
+listen = {HOST}:0
+target = {at(target)}
+{more}
+"""
+        return self.ptunnel("-v", "--config", self.write(config))
+
+    def test_nginxSeesTheClientThroughTheProxyAndDirectly(self) -> None:
+        nginx = shared(HeaderNginx)
+        for version in "v1", "v2":
+            for via in "corp", "direct":
+                tunnel = self.service(nginx, f"send-proxy = {version}", f"via = {via}")
+                said, port = self.asked(tunnel)
+                self.assertEqual(said, f"{HOST}:{port}", version)
+
+    def test_theHeaderComesBeforeTLSToTheTarget(self) -> None:
+        nginx = HeaderNginx(authority.server(HOST))
+        self.addCleanup(nginx.stop)
+        ca = authority.authority().cert
+        for version in "v1", "v2":
+            tunnel = self.service(
+                nginx, f"send-proxy = {version}", "tls = yes", f"tls-ca-file = {ca}"
+            )
+            said, port = self.asked(tunnel)
+            self.assertEqual(said, f"{HOST}:{port}")
+
+    def test_aBalancersClientIsPassedOn(self) -> None:
+        tunnel = self.service(shared(HeaderNginx), "send-proxy = v2", f"accept-proxy = {HOST}")
+        with self.dial(tunnel.port) as client:
+            client.sendall(
+                f"PROXY TCP4 {OUTSIDE} {HOST} 5001 80\r\nGET / HTTP/1.0\r\n\r\n".encode()
+            )
+            self.assertTrue(client.makefile("rb").read().endswith(f"{OUTSIDE}:5001".encode()))
+
+    def test_aCheckSaysThatItIsNobodysConnection(self) -> None:
+        haproxy = TcpHaproxy(f"server peer {at(self.peer(greets))}", "accept-proxy")
+        self.addCleanup(haproxy.stop)
+        config = f"""
+[tunnel test]
+listen = {HOST}:0
+target = {at(haproxy)}
+send-proxy = v1
+via = direct
+"""
+        command = [*Ptunnel.COMMAND, "check", "--config", self.write(config)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("hello there", done.stdout)
+
+
+def greets(client: socket.socket) -> None:
+    client.sendall(b"hello there\r\n")
+    client.recv(100)
 
 
 class AcceptTests(IntegrationTestCase):

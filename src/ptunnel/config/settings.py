@@ -106,7 +106,8 @@ def loadConnect(
     file = _configFile(commandLine, environ)
     name = hostPort(*hostAndPort)
     where = f"{where}: {show(' '.join(target))}"
-    draft = Draft(where, name, EndpointListen("stdio:"), hostAndPort, {})
+    own = {"sendProxy": None}  # there is no client that a header could name
+    draft = Draft(where, name, EndpointListen("stdio:"), hostAndPort, own)
     return _settings(commandLine, environ, file, (draft,), ask)
 
 

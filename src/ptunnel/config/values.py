@@ -126,6 +126,7 @@ class Tunnel:
     @ivar allow: the networks whose clients are served; empty: every client.
     @ivar acceptProxy: whose connections must begin with a PROXY header; empty: nobody's, or for
         `haproxy:` strings everybody's.
+    @ivar sendProxy: the version of the PROXY header that the target gets first; None: none.
     @ivar keepAlive: the silence after which a peer is probed; None: never.
     @ivar kernelSplice: whether plain sockets may be spliced by the kernel.
     @ivar holdEnd: whether a client's end is passed on only after the target has ended.
@@ -148,6 +149,7 @@ class Tunnel:
     rateLimit: float | None = None
     allow: tuple[Network, ...] = ()
     acceptProxy: Trusted = ()
+    sendProxy: Literal["v1", "v2"] | None = None
     keepAlive: float | None = 60.0
     kernelSplice: bool = True
     holdEnd: bool = False

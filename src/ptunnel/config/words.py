@@ -225,6 +225,12 @@ def choice(*words: str) -> Callable[[str], str]:
     return parseChoice
 
 
+def parseSendProxy(text: str) -> str | None:
+    """The version of PROXY headers to a target; None for `no`."""
+    word = choice("no", "v1", "v2")(text)
+    return None if word == "no" else word
+
+
 def parseHeaders(text: str) -> tuple[tuple[str, str], ...]:
     """Header fields, `Name: value`, one a line; the first line may be empty."""
     return tuple(

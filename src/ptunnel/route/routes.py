@@ -16,6 +16,7 @@ from ptunnel.log import Log
 from ptunnel.login.login import Login
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.dial import tcpEndpoint
+from ptunnel.route.clientheader import ClientsEndpoint
 from ptunnel.route.failover import Route, Way
 from ptunnel.route.health import PROBE_TIMEOUT, Health
 from ptunnel.tls import TlsContext, TlsSettings
@@ -50,18 +51,30 @@ class Routes:
         ways = [self._way(name, tunnel) for name in tunnel.via]
         target = hostPort(tunnel.targetHost, tunnel.targetPort)
         route = Route(tunnel.name, target, ways, self._log, self._reactor)
-        if tunnel.tls is None:
-            return route
-        context = TlsContext(tunnel.tls, log=self._log, subject=tunnel.name)
+        context = None
+        if tunnel.tls is not None:
+            context = TlsContext(tunnel.tls, log=self._log, subject=tunnel.name)
+        secured = partial(self._secured, tunnel, context)
+        if tunnel.sendProxy is None:
+            return secured(route)
+        return ClientsEndpoint(route, tunnel.sendProxy, target, secured)
+
+    def _secured(
+        self, tunnel: Tunnel, context: TlsContext | None, endpoint: IStreamClientEndpoint
+    ) -> IStreamClientEndpoint:
+        """Add TLS to the target, if the tunnel has it."""
+        if context is None:
+            return endpoint
         host, timeout = tunnel.targetHost, tunnel.connectTimeout
+        hop = hostPort(host, tunnel.targetPort)
         if tunnel.starttls is None:
             from ptunnel.tls import TlsEndpoint  # most ways have none
 
             secured = TlsEndpoint(
-                route,
+                endpoint,
                 context,
                 host,
-                hop=target,
+                hop=hop,
                 target=True,
                 timeout=timeout,
                 reactor=self._reactor,
@@ -72,11 +85,11 @@ class Routes:
         from ptunnel.starttls.endpoint import StartTlsEndpoint
 
         led = StartTlsEndpoint(
-            route,
+            endpoint,
             UPGRADES[tunnel.starttls],
             context,
             host,
-            hop=target,
+            hop=hop,
             timeout=timeout,
             reactor=self._reactor,
         )

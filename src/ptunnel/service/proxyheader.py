@@ -33,6 +33,7 @@ from ptunnel.net.addresses import clientName, isWithin
 from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.descriptors import Descriptors
 from ptunnel.net.transports import abort, receiverOf, setReceiver
+from ptunnel.route.clientheader import SIGNATURE
 from ptunnel.session.episodes import Episode
 
 # Seconds until the header must have come. A balancer sends it at once.
@@ -43,7 +44,6 @@ _LONGEST_LINE = 107
 _LONGEST = 16 * 1024
 
 _LINE = b"PROXY "
-_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _FAMILIES: dict[int, tuple[type[IPv4Address | IPv6Address], int]] = {
     1: (IPv4Address, 4),
     2: (IPv6Address, 16),
@@ -220,9 +220,9 @@ def parseHeader(data: bytes) -> tuple[IPv4Address | IPv6Address | None, int] | N
     """
     if data.startswith(_LINE):
         return _parseLine(data)
-    if data.startswith(_SIGNATURE):
+    if data.startswith(SIGNATURE):
         return _parseBinary(data)
-    if _LINE.startswith(data) or _SIGNATURE.startswith(data):
+    if _LINE.startswith(data) or SIGNATURE.startswith(data):
         return None
     raise ValueError("it does not begin with a PROXY header")
 

@@ -66,6 +66,7 @@ class Tunnel(Interface):
 
     name: str
     endpoint: IStreamClientEndpoint
+    forClient: Callable[[Any, Any], IStreamClientEndpoint] | None
     terms: Terms
     prelude: Callable[[], Prelude] | None
     log: Log
@@ -110,7 +111,9 @@ class Session(Phased, Protocol):
         self.transport.pauseProducing()
         # It may fire at once, or raise where it should have failed.
         try:
-            connecting = self._pending = tunnel.endpoint.connect(outgoing)
+            lead = tunnel.forClient
+            endpoint = lead(self.client, self.transport.getHost()) if lead else tunnel.endpoint
+            connecting = self._pending = endpoint.connect(outgoing)
         except Exception:
             connecting = self._pending = fail()
         connecting.addCallback(self._connected).addErrback(self._failed)

@@ -30,8 +30,11 @@ class TunnelFactory(ServerFactory):
     """Listen with it, and each client is carried to where an endpoint leads.
 
     @ivar sessions: those that are connecting or running.
+    @ivar forClient: makes an endpoint for a client, of its address and the one it connected to;
+        None: all clients have the same.
 
-    @param endpoint: leads to the target; it is connected once for each client.
+    @param endpoint: leads to the target; it is connected once for each client. If it has a method
+        `forClient`, the endpoint that this returns is.
     @param name: what log lines call the tunnel.
     @param idleTimeout: seconds without a byte after which a session is closed; None: never.
     @param halfCloseTimeout: the same once one side has ended.
@@ -81,6 +84,7 @@ class TunnelFactory(ServerFactory):
     ) -> None:
         self.name = name
         self.endpoint = endpoint
+        self.forClient = getattr(endpoint, "forClient", None)
         self.terms = Terms(idleTimeout, halfCloseTimeout, inKernel, holdEnd, keepAlive)
         self.prelude = prelude
         self.log = log or Log()
