@@ -249,3 +249,20 @@ class ShortageTests(SynchronousTestCase):
     def test_whatTheNetworkSaysIsUnreachable(self) -> None:
         for number in errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET:
             self.assertIsInstance(cannotReach(OSError(number, ""), "p:1"), Unreachable)
+
+
+class UnixTests(SynchronousTestCase):
+    def test_aTargetThatIsAUnixSocket(self) -> None:
+        for made, words in (
+            (OSError(errno.ENOENT, ""), "no such file or directory"),
+            (OSError(errno.EACCES, ""), "permission denied"),
+            (error.getConnectError(OSError(errno.ECONNREFUSED, "")), "connection refused"),
+            (error.ConnectError(string="closed"), "its queue of clients is full"),
+            (error.TimeoutError(), "timed out"),
+        ):
+            failure = cannotReach(made, "unix:/run/a", target=True)
+            self.assertIsInstance(failure, Unreachable)
+            self.assertEqual(failure.cause, causes.NO_SOCKET)
+            self.assertTrue(str(failure).startswith(f"cannot reach unix:/run/a: {words}"), failure)
+        shortage = cannotReach(OSError(errno.EMFILE, ""), "unix:/run/a", target=True)
+        self.assertIsInstance(shortage, LocalFailure)

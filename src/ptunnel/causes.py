@@ -34,6 +34,10 @@ REFUSED = Cause(
     "connection-refused",
     "nothing listens on that port: check host and port, and whether it is running there",
 )
+NO_SOCKET = Cause(
+    "no-socket",
+    "check the path, whether that program is running, and whether this user may connect to it",
+)
 NO_ANSWER = Cause(
     "no-answer",
     "a firewall may drop it, or the machine is down, or it is another network's",

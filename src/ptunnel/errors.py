@@ -252,13 +252,18 @@ def reasonOf(error: BaseException | None) -> str:
 def cannotReach(
     error: BaseException, hop: str, *, target: bool = False
 ) -> Unreachable | LocalFailure:
-    """Return the error for a TCP connection that could not be made.
+    """Return the error for a connection that could not be made.
 
     @param error: the error of Twisted or the system.
-    @param hop: the other end, as `host:port`; "": the proxy.
+    @param hop: the other end, as `host:port`; "": the proxy; as `unix:path` it is a Unix socket.
     @param target: whether that is the target of a direct connection and not a proxy.
     """
     number = _numberOf(error) or 0
+    if hop.startswith("unix:") and (number in _FORBIDDEN or number not in _SHORTAGES):
+        # Twisted takes the kernel's EAGAIN for a connection under way, and then sees it closed.
+        isFull = type(error) is ConnectError and not number
+        why = "its queue of clients is full" if isFull else reasonOf(error)
+        return _unreachable(hop, target, why, causes.NO_SOCKET)
     if number in _FORBIDDEN or number in _SHORTAGES:
         return _localFailure(hop, target, number)
     cause: Cause | None

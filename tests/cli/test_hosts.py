@@ -92,6 +92,9 @@ class CommentTests(SynchronousTestCase):
                 f"its target {host} is an address, and a hosts file is for names",
                 tunnel(host=host),
             )
+        self.assertInPlaceOfALine(
+            "its target is unix:/run/a, and a hosts file is for names", tunnel(host="unix:/run/a")
+        )
         for host in "localhost", "a.LocalHost":
             self.assertInPlaceOfALine(
                 f"its target is {host}, which must stay the name of this machine",

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.config import TcpListen, UnixListen, listens, ownListen, parseListen
 from ptunnel.config.listens import autoAddresses
+from ptunnel.errors import ConfigError
 from tests.config.test_config import SettingsTestCase
 from tests.config.test_words import hosts, names, ports
 
@@ -208,6 +209,13 @@ class LoopTests(SettingsTestCase):
         # Of a proxy's own 127.0.0.1 nothing is known.
         self.assertEqual(len(self.load(file=file, proxies=("p:1",)).tunnels), 2)
 
+    def test_aTargetThatIsOurOwnUnixSocketIsAMistake(self) -> None:
+        self.assertWrong(
+            'FILE: [tunnel a] target: "unix:/run/a": FILE: [tunnel a] listens there, '
+            "so with direct ptunnel would connect to itself",
+            file="[tunnel a]\nlisten = unix:/run/a\ntarget = unix:/run//a\nvia = direct\n",
+        )
+
     def test_aWordThatLeadsToItself(self) -> None:
         self.assertWrong(
             'TUNNEL: "7:localhost:7" target: "localhost:7": TUNNEL: "7:localhost:7" listens there, '
@@ -218,3 +226,55 @@ class LoopTests(SettingsTestCase):
 
     def test_anyFreePortIsNobodysTarget(self) -> None:
         self.assertEqual(len(self.load("0:localhost:7", direct=True).tunnels), 1)
+
+
+class UnixTargetTests(SettingsTestCase):
+    FILE = "[proxy p]\nurl = p:1\n[tunnel a]\nlisten = 7\ntarget = unix:/run/a\n"
+
+    def test_itIsReachedDirectlyOnly(self) -> None:
+        for via in "direct", "p, direct":
+            [tunnel] = self.load(file=f"{self.FILE}via = {via}\n").tunnels
+            self.assertEqual(tunnel.via, ("direct",))
+            self.assertEqual((tunnel.target, tunnel.targetPath), ("unix:/run/a", "/run/a"))
+        [tunnel] = self.load(file=self.FILE, direct=True).tunnels
+        self.assertEqual(tunnel.via, ("direct",))
+
+    def test_aProxyIsAnErrorOfOneLine(self) -> None:
+        what = "no proxy can reach it, and it goes via p; write via = direct"
+        for more in "", "via = p\n":
+            self.assertWrong(
+                f'FILE: [tunnel a] target: "unix:/run/a": {what}', file=self.FILE + more
+            )
+        self.assertWrong(
+            'FILE: [tunnel a] target: "unix:/run/a": no proxy can reach it, and it goes via '
+            "q:1; write via = direct",
+            file="[tunnel a]\nlisten = 7\ntarget = unix:/run/a\n",
+            environ={"https_proxy": "http://q:1"},
+        )
+
+    def test_thePathIsWhole(self) -> None:
+        for path, why in (
+            ("", "the path must begin with /, and hold no control characters"),
+            ("run/a", "the path must begin with /, and hold no control characters"),
+            ("/run/", "the path is that of a folder"),
+            ("/" + "a" * 107, "the path is longer than 107 bytes"),
+        ):
+            where = f"{self.FILE.replace('/run/a', path)}via = direct\n"
+            error = self.assertRaises(ConfigError, self.load, file=where)
+            self.assertIn(why, str(error))
+
+    def test_TLSWantsAName(self) -> None:
+        self.assertWrong(
+            "FILE: [tunnel a] tls: a Unix socket has no name to verify; "
+            "write tls-server-name = NAME",
+            file=f"{self.FILE}via = direct\ntls = yes\n",
+        )
+        named = f"{self.FILE}via = direct\ntls = yes\ntls-server-name = a.example\n"
+        self.assertIsNotNone(self.load(file=named).tunnels[0].tls)
+
+    def test_autoIsNotForIt(self) -> None:
+        self.assertWrong(
+            "FILE: [tunnel a] listen: auto is for targets with a name of their own, and the target "
+            "is unix:/run/a; write where to listen",
+            file=self.FILE.replace("= 7", "= auto") + "via = direct\n",
+        )

@@ -542,7 +542,8 @@ class Nginx(Program):
 
 
 class HeaderNginx(Program):
-    """Nginx that wants a PROXY header, and answers with the client's address in it.
+    """Nginx that wants a PROXY header, and answers with the client's address in it. It listens on
+    the Unix socket `socket` in its folder too.
 
     @param pair: its certificate, for TLS behind the header; None: plain.
     """
@@ -567,6 +568,7 @@ class HeaderNginx(Program):
                 {temporary}
                 server {{
                     listen {HOST}:{self.port} {"ssl" if pair else ""} proxy_protocol;
+                    listen unix:{self.folder}/socket {"ssl" if pair else ""} proxy_protocol;
                     {secure}
                     return 200 "$proxy_protocol_addr:$proxy_protocol_port";
                 }}

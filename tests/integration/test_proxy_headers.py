@@ -35,7 +35,7 @@ class SendTests(IntegrationTestCase):
             answer = client.makefile("rb").read()
         return answer.rpartition(b"\r\n\r\n")[2].decode(), port
 
-    def service(self, target: Program, *keys: str) -> Ptunnel:
+    def service(self, target: Program | str, *keys: str) -> Ptunnel:
         proxy = RecordingProxy()
         self.addCleanup(proxy.stop)
         more = "\n".join(keys)
@@ -44,10 +44,30 @@ class SendTests(IntegrationTestCase):
 url = http://{at(proxy)}
 [tunnel test]
 listen = {HOST}:0
-target = {at(target)}
+target = {target if isinstance(target, str) else at(target)}
 {more}
 """
         return self.ptunnel("-v", "--config", self.write(config))
+
+    def test_aTargetMayBeAUnixSocket(self) -> None:
+        target = f"unix:{shared(HeaderNginx).folder}/socket"
+        tunnel = self.service(target, "send-proxy = v1", "via = direct")
+        said, port = self.asked(tunnel)
+        self.assertEqual(said, f"{HOST}:{port}")
+
+    def test_soItMayWithTLS(self) -> None:
+        nginx = HeaderNginx(authority.server("mail.example"))
+        self.addCleanup(nginx.stop)
+        tunnel = self.service(
+            f"unix:{nginx.folder}/socket",
+            "send-proxy = v2",
+            "via = direct",
+            "tls = yes",
+            f"tls-ca-file = {authority.authority().cert}",
+            "tls-server-name = mail.example",
+        )
+        said, port = self.asked(tunnel)
+        self.assertEqual(said, f"{HOST}:{port}")
 
     def test_nginxSeesTheClientThroughTheProxyAndDirectly(self) -> None:
         nginx = shared(HeaderNginx)
@@ -75,6 +95,16 @@ target = {at(target)}
                 f"PROXY TCP4 {OUTSIDE} {HOST} 5001 80\r\nGET / HTTP/1.0\r\n\r\n".encode()
             )
             self.assertTrue(client.makefile("rb").read().endswith(f"{OUTSIDE}:5001".encode()))
+
+    def test_aCheckReachesAUnixSocket(self) -> None:
+        target = f"unix:{shared(HeaderNginx).folder}/socket"
+        config = f"[tunnel test]\nlisten = {HOST}:0\ntarget = {target}\nvia = direct\n"
+        command = [*Ptunnel.COMMAND, "check", "--config", self.write(config)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertRegex(done.stdout, rf"unix +{target.removeprefix('unix:')} +connected")
 
     def test_aCheckSaysThatItIsNobodysConnection(self) -> None:
         haproxy = TcpHaproxy(f"server peer {at(self.peer(greets))}", "accept-proxy")

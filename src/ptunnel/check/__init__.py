@@ -32,7 +32,6 @@ from ptunnel.check.report import (
 from ptunnel.check.walk import Walk
 from ptunnel.config import Settings, Tunnel
 from ptunnel.log import Log
-from ptunnel.net.addresses import hostPort
 from ptunnel.route.routes import Routes
 
 __all__ = ["Check", "TunnelReport", "asDocument", "asText", "summary", "wantsColour"]
@@ -87,7 +86,7 @@ class Check:
             self._turns.run(self._way, tunnel, name).addErrback(self._bug, name)
             for name in tunnel.via
         ]
-        target = hostPort(tunnel.targetHost, tunnel.targetPort)
+        target = tunnel.target
         listening = listeningAt(tunnel.listen)
         return gatherResults(ways).addCallback(
             lambda reports: TunnelReport(tunnel.name, target, tuple(reports), listening)

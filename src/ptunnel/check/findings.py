@@ -15,7 +15,6 @@ from ptunnel.errors import (
     TunnelError,
     noAnswer,
 )
-from ptunnel.net.addresses import hostPort
 from ptunnel.tls import noHandshake, tlsFailure
 
 # Seconds for a server to greet. Most do so at once; a few mail servers let strangers wait.
@@ -46,7 +45,7 @@ class Findings:
         self.steps: list[StepEndpoint | ResolvingStep] = []
         self.banner: Step | None = None
         self._tunnel = tunnel
-        self._target = hostPort(tunnel.targetHost, tunnel.targetPort)
+        self._target = tunnel.target
         self._name = name
         self._proxies = proxies
         self._now = now
@@ -96,7 +95,7 @@ class Findings:
             what = f"no credentials for the proxy {first} {within}"
             return CredentialsUnavailable(what, cause=causes.CREDENTIALS_UNAVAILABLE)
         pending.step.detail = "no answer"
-        if pending.step.kind in ("resolve", "tcp"):
+        if pending.step.kind in ("resolve", "tcp", "unix"):
             return noAnswer(first, limit, target=not self._proxies)
         if pending.step.kind == "starttls":
             what = f"the target {self._target} did not come to TLS {within}"

@@ -82,10 +82,10 @@ class StepEndpoint:
         stood: Callable[[Step], None],
     ) -> None:
         """
-        @param kind: "tcp", "tls", "starttls" or "connect".
+        @param kind: "tcp", "unix", "tls", "starttls" or "connect".
         @param stood: called when it succeeds for the first time.
         """
-        self.step = Step(kind, hostPort(host, port))
+        self.step = Step(kind, hostPort(host, port) if port else host)
         self.begun = False
         self._endpoint = endpoint
         self._stood = stood
@@ -120,6 +120,8 @@ class StepEndpoint:
     def _describe(self, transport: Any) -> None:
         if self.step.kind == "tcp":
             self._describeAddress(transport.getPeer())
+        elif self.step.kind == "unix":
+            self.step.detail = "connected"
         elif self.step.kind != "connect":
             self._describePeer(peerOf(transport))
 

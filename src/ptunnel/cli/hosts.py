@@ -65,6 +65,8 @@ def _obstacles(tunnel: Tunnel, proxies: set[str], addresses: Mapping[str, str]) 
     if not isinstance(listen, TcpListen):
         yield f"it listens on {listen}, and a hosts file has addresses only"
         return
+    if tunnel.targetPath is not None:
+        yield f"its target is {tunnel.target}, and a hosts file is for names"
     if addressOf(host) is not None:
         yield f"its target {host} is an address, and a hosts file is for names"
     if isLocalhost(host):

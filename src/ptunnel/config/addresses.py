@@ -120,6 +120,21 @@ def parseHostPort(text: str) -> tuple[str, int]:
     return _hostPort(text, _TARGET)
 
 
+def parseTarget(text: str) -> tuple[str, int]:
+    """A target in a config file: as L{parseHostPort}, or `unix:/path`.
+
+    @return: the host and the port; for `unix:/path` that and 0.
+    """
+    return _parsePath(text) if text.startswith(UNIX) else parseHostPort(text)
+
+
+@addressing
+def _parsePath(text: str) -> tuple[str, int]:
+    path = text.removeprefix(UNIX)
+    _checkPath(path)
+    return f"{UNIX}{os.path.normpath(path)}", 0
+
+
 def parseHostAndPort(host: str, port: str) -> tuple[str, int]:
     """Parse a target in two words, as from git's gitproxy and ssh's `%h %p`, where an IPv6 address
     has no brackets.
@@ -248,12 +263,7 @@ def parseUnix(text: str) -> UnixListen:
     """
     first, *more = re.split(r"(?<!\\):", text.removeprefix("unix:"))
     path = first.removeprefix("address=").replace("\\:", ":")
-    if not path.startswith("/") or not path.isprintable():
-        raise ConfigError("the path must begin with /, and hold no control characters")
-    if len(path.encode()) > MAX_UNIX_PATH:
-        raise ConfigError(f"the path is longer than {MAX_UNIX_PATH} bytes")
-    if path.endswith("/"):
-        raise ConfigError("the path is that of a folder")
+    _checkPath(path)
     mode = 0o600
     for argument in more:
         name, _, value = argument.partition("=")
@@ -264,6 +274,15 @@ def parseUnix(text: str) -> UnixListen:
         elif name not in ("backlog", "lockfile"):
             raise ConfigError(f"{show(argument)}: not known; write unix:/path:mode=0660")
     return UnixListen(os.path.normpath(path), mode)
+
+
+def _checkPath(path: str) -> None:
+    if not path.startswith("/") or not path.isprintable():
+        raise ConfigError("the path must begin with /, and hold no control characters")
+    if len(path.encode()) > MAX_UNIX_PATH:
+        raise ConfigError(f"the path is longer than {MAX_UNIX_PATH} bytes")
+    if path.endswith("/"):
+        raise ConfigError("the path is that of a folder")
 
 
 @addressing

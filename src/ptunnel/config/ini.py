@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ptunnel.config.addresses import parseHostPort, parseListen, parseNetworks, parseTrusted
+from ptunnel.config.addresses import parseListen, parseNetworks, parseTarget, parseTrusted
 from ptunnel.config.files import readText
 from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
 from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
@@ -74,7 +74,7 @@ _SECTIONS: dict[str, Keys] = {
     "proxy": PROXY_KEYS,
     "tunnel": {
         "listen": ("listen", lambda text: None if text == AUTO else parseListen(text)),
-        "target": ("target", parseHostPort),
+        "target": ("target", parseTarget),
         **_MAX_CONNECTIONS,
         **TUNNEL_KEYS,
     },

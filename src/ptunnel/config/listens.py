@@ -9,7 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
 from ptunnel.config.ini import Draft
-from ptunnel.config.values import DIRECT, EndpointListen, Listen, Proxy, TcpListen, Tunnel
+from ptunnel.config.values import (
+    DIRECT,
+    EndpointListen,
+    Listen,
+    Proxy,
+    TcpListen,
+    Tunnel,
+    UnixListen,
+    pathOf,
+    targetText,
+)
 from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
 from ptunnel.net.addresses import hostPort
@@ -70,10 +80,10 @@ def listensOf(drafts: Sequence[Draft]) -> tuple[Listen, ...]:
     auto = [draft for draft in drafts if draft.listen is None]
     for draft in auto:
         host, port = draft.target
-        if addressOf(host) is not None or isLocalhost(host):
+        if pathOf(host) is not None or addressOf(host) is not None or isLocalhost(host):
             what = (
                 f"auto is for targets with a name of their own, and the target is "
-                f"{hostPort(host, port)}; write where to listen"
+                f"{targetText(host, port)}; write where to listen"
             )
             raise ConfigError(f"{draft.where} listen: {what}")
     addresses = autoAddresses(draft.target[0] for draft in auto)
@@ -167,6 +177,15 @@ def _isBeyondLoopback(listen: Listen) -> bool:
     return not isLocalhost(host) and not _isLoopback(addressOf(host) or host)
 
 
+def _ownTarget(listens: Iterable[Listen], tunnel: Tunnel) -> Listen | None:
+    """Return the one of these to which a direct connection to the target leads; None: to none."""
+    path = tunnel.targetPath
+    if path is None:
+        return ownListen(listens, tunnel.targetHost, tunnel.targetPort)
+    isIt = (listen for listen in listens if isinstance(listen, UnixListen) and listen.path == path)
+    return next(isIt, None)
+
+
 def checkLoops(tunnels: Iterable[tuple[str, Tunnel]], proxies: Iterable[tuple[str, Proxy]]) -> None:
     """
     @param tunnels: each with its place in error messages.
@@ -184,8 +203,10 @@ def checkLoops(tunnels: Iterable[tuple[str, Tunnel]], proxies: Iterable[tuple[st
                 raise ConfigError(f"{where}: {there}: {places[own]} listens there, {what}")
     for where, tunnel in tunnels:
         if DIRECT in tunnel.via:
-            own = ownListen(places, tunnel.targetHost, tunnel.targetPort)
-            if own is not None:
-                there = show(hostPort(tunnel.targetHost, tunnel.targetPort))
+            itself = _ownTarget(places, tunnel)
+            if itself is not None:
+                there = show(tunnel.target)
                 what = "so with direct ptunnel would connect to itself"
-                raise ConfigError(f"{where} target: {there}: {places[own]} listens there, {what}")
+                raise ConfigError(
+                    f"{where} target: {there}: {places[itself]} listens there, {what}"
+                )

@@ -45,6 +45,7 @@ from ptunnel.config.values import (
     Proxy,
     Settings,
     Tunnel,
+    pathOf,
 )
 from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
@@ -232,7 +233,14 @@ def _via(
     if not names and known.fromEnvironment:
         bypassed = isBypassed(environ, *draft.target)
         names = (DIRECT,) if bypassed else (known.fromEnvironment.name,)
-    return (*names, DIRECT) if commandLine.direct and DIRECT not in names else names
+    if commandLine.direct and DIRECT not in names:
+        names = (*names, DIRECT)
+    if pathOf(draft.target[0]) is None:
+        return names
+    if DIRECT not in names:
+        what = f"no proxy can reach it, and it goes via {', '.join(names)}; write via = direct"
+        raise ConfigError(f"{draft.where} target: {show(draft.target[0])}: {what}")
+    return (DIRECT,)
 
 
 def _service(commandLine: CommandLine, file: ConfigFile) -> dict[str, Any]:
@@ -264,6 +272,9 @@ def _tunnel(
     fields |= tunnelTls(draft.where, draft.values, defaults, warnings)
     fields["via"] = via
     host, port = draft.target
+    if pathOf(host) is not None and (tls := fields["tls"]) and tls.verify and not tls.serverName:
+        what = "a Unix socket has no name to verify; write tls-server-name = NAME"
+        raise ConfigError(f"{draft.where} tls: {what}")
     return Tunnel(draft.name, listen, host, port, where=draft.where, **fields)
 
 

@@ -18,9 +18,19 @@ STARTTLS = ("imap", "pop3", "smtp", "postgres", "ldap", "xmpp", "ftp")
 """The protocols that can upgrade a plain connection to TLS."""
 
 UNIX: Literal["unix:"] = "unix:"
-"""The entry of `accept-proxy` for the clients of a Unix socket."""
+"""What the path of a target begins with; in `accept-proxy`, alone: the clients of a Unix socket."""
 
 Trusted = tuple[Network | Literal["unix:"], ...]
+
+
+def pathOf(host: str) -> str | None:
+    """Return the path of a target that is a Unix socket; None for a name or an address."""
+    return host.removeprefix(UNIX) if host.startswith(UNIX) else None
+
+
+def targetText(host: str, port: int) -> str:
+    """Return a target as people write it."""
+    return host if host.startswith(UNIX) else hostPort(host, port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +127,8 @@ class Proxy:
 class Tunnel:
     """One tunnel. Durations are in seconds, and None is "no limit".
 
-    @ivar targetHost: a name in ASCII, or an address without brackets.
+    @ivar targetHost: a name in ASCII, or an address without brackets; of a Unix socket its path
+        behind L{UNIX}, with the port 0.
     @ivar via: names of proxies, and perhaps DIRECT at the end, in the order in which they are
         tried; never empty.
     @ivar maxConnections: None: as many as the process has descriptors for.
@@ -156,6 +167,16 @@ class Tunnel:
     tls: TlsSettings | None = None
     starttls: str | None = None
     where: str = field(default="", compare=False)
+
+    @property
+    def target(self) -> str:
+        """Its target, `host:port` or `unix:path`."""
+        return targetText(self.targetHost, self.targetPort)
+
+    @property
+    def targetPath(self) -> str | None:
+        """The path of its target, if that is a Unix socket."""
+        return pathOf(self.targetHost)
 
     @property
     def place(self) -> str:

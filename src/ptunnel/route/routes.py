@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
@@ -16,15 +16,14 @@ from ptunnel.log import Log
 from ptunnel.login.login import Login
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.dial import tcpEndpoint
-from ptunnel.route.clientheader import ClientsEndpoint
 from ptunnel.route.failover import Route, Way
 from ptunnel.route.health import PROBE_TIMEOUT, Health
 from ptunnel.tls import TlsContext, TlsSettings
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
 """Wraps each endpoint of a way, beginning with the one that connects first. Called with
-"tcp", "tls", "connect" or "starttls", with the host and port that the endpoint leads to, and with
-the endpoint."""
+"tcp", "tls", "connect" or "starttls", with the host and port that the endpoint leads to, or with
+"unix", the path and 0; and with the endpoint."""
 
 
 def _bare(
@@ -49,7 +48,7 @@ class Routes:
     def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
         """Return the endpoint that leads to a tunnel's target."""
         ways = [self._way(name, tunnel) for name in tunnel.via]
-        target = hostPort(tunnel.targetHost, tunnel.targetPort)
+        target = tunnel.target
         route = Route(tunnel.name, target, ways, self._log, self._reactor)
         context = None
         if tunnel.tls is not None:
@@ -57,6 +56,8 @@ class Routes:
         secured = partial(self._secured, tunnel, context)
         if tunnel.sendProxy is None:
             return secured(route)
+        from ptunnel.route.clientheader import ClientsEndpoint  # as for TLS, below
+
         return ClientsEndpoint(route, tunnel.sendProxy, target, secured)
 
     def _secured(
@@ -65,35 +66,19 @@ class Routes:
         """Add TLS to the target, if the tunnel has it."""
         if context is None:
             return endpoint
-        host, timeout = tunnel.targetHost, tunnel.connectTimeout
-        hop = hostPort(host, tunnel.targetPort)
+        host, port = tunnel.targetHost, tunnel.targetPort
+        how = {"hop": tunnel.target, "timeout": tunnel.connectTimeout, "reactor": self._reactor}
         if tunnel.starttls is None:
             from ptunnel.tls import TlsEndpoint  # most ways have none
 
-            secured = TlsEndpoint(
-                endpoint,
-                context,
-                host,
-                hop=hop,
-                target=True,
-                timeout=timeout,
-                reactor=self._reactor,
-            )
-            return self._wrap("tls", host, tunnel.targetPort, secured)
+            secured = TlsEndpoint(endpoint, context, host, target=True, **how)
+            return self._wrap("tls", host, port, secured)
         # Rarely used, and several modules; `ptunnel connect` starts for each connection.
         from ptunnel.starttls import UPGRADES
         from ptunnel.starttls.endpoint import StartTlsEndpoint
 
-        led = StartTlsEndpoint(
-            endpoint,
-            UPGRADES[tunnel.starttls],
-            context,
-            host,
-            hop=hop,
-            timeout=timeout,
-            reactor=self._reactor,
-        )
-        return self._wrap("starttls", host, tunnel.targetPort, led)
+        led = StartTlsEndpoint(endpoint, UPGRADES[tunnel.starttls], context, host, **how)
+        return self._wrap("starttls", host, port, led)
 
     def trial(self, tunnel: Tunnel, name: str, wrap: Wrap) -> IStreamClientEndpoint:
         """Return one way to a tunnel's target, alone and without a deadline.
@@ -112,7 +97,9 @@ class Routes:
     def _way(self, name: str, tunnel: Tunnel) -> Way:
         host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
         if name == DIRECT:
-            return Way(name, self._tcp(host, port, timeout), direct=True)
+            path = tunnel.targetPath
+            straight = self._tcp(host, port, timeout) if path is None else self._unix(path, timeout)
+            return Way(name, straight, direct=True)
         proxy = self._settings.proxies[name]
         endpoint = self._through(proxy, host, port, timeout)
         # Without another way, health would change nothing.
@@ -136,6 +123,12 @@ class Routes:
     def _tcp(self, host: str, port: int, timeout: float | None) -> IStreamClientEndpoint:
         endpoint = tcpEndpoint(self._reactor, host, port, timeout, self._isOwn)
         return self._wrap("tcp", host, port, endpoint)
+
+    def _unix(self, path: str, timeout: float | None) -> IStreamClientEndpoint:
+        from twisted.internet.endpoints import UNIXClientEndpoint  # slow, and rarely needed
+
+        endpoint = UNIXClientEndpoint(self._reactor, path, cast(float, timeout))
+        return self._wrap("unix", path, 0, endpoint)
 
     def _isOwn(self, host: str, port: int) -> bool:
         """Return whether one of the tunnels listens there."""

@@ -88,9 +88,8 @@ class TunnelService(Service):
         where = hostPort(at, here.port) if at else getattr(here, "name", here)
         if isinstance(where, bytes):
             where = f"unix:{where.decode()}"
-        there = hostPort(tunnel.targetHost, tunnel.targetPort)
         via = ", ".join("no proxy" if name == DIRECT else name for name in tunnel.via)
-        self._log.notice(tunnel.name, f"listening on {where}, to {there} via {via}")
+        self._log.notice(tunnel.name, f"listening on {where}, to {tunnel.target} via {via}")
 
     def stopAccepting(self) -> None:
         """Stop accepting; the workers that share the port continue."""
