@@ -33,7 +33,7 @@ INSIDE = {
         ("commands",),
         ("check", "connect", "demo"),
         ("options",),
-        ("argv", "hosts", "output", "stdio", "terminal"),
+        ("argv", "grouped", "hosts", "output", "stdio", "terminal"),
     ),
     "demo": (("tour",), ("littleproxy", "peers"), ("demo",)),
     "check": (

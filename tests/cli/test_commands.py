@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import __version__
 from ptunnel.cli import commands, stdio, terminal
+from ptunnel.cli.grouped import COMMANDS
 from ptunnel.config.listens import autoAddresses
 from ptunnel.errors import ListenError, Unreachable
 from ptunnel.log import Lines
@@ -204,8 +205,8 @@ class DispatchTests(CommandCase):
     def test_helpNamesTheOtherCommands(self) -> None:
         self.assertRaises(SystemExit, commands.main, ["-h"])
         words = " ".join(self.out.getvalue().split())
-        for name in "connect", "check", "hosts", "demo":
-            self.assertIn(f"ptunnel {name}", words)
+        for name, what in COMMANDS.items():
+            self.assertIn(f"ptunnel {name} {what}", words)
 
 
 class HostsTests(CommandCase):

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ptunnel.cli.grouped import COMMANDS
 from ptunnel.cli.options import (
-    COMMANDS,
     CheckOptions,
     ConnectOptions,
     HostsOptions,

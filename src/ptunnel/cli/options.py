@@ -15,6 +15,7 @@ from twisted.python import usage
 from ptunnel._version import __version__
 from ptunnel.auth import Secret
 from ptunnel.cli.argv import hideArguments
+from ptunnel.cli.grouped import COMMANDS, groupedUsage
 from ptunnel.cli.output import mistake, say
 from ptunnel.config import (
     CommandLine,
@@ -29,9 +30,6 @@ from ptunnel.text import printable
 
 # In a proxy's URL, the password between user name and host.
 _PASSWORD = re.compile(r"(?s)(?:[^:@/]*://)?[^:@]*:(.+)@")
-
-
-COMMANDS = ("run", "connect", "check", "hosts", "demo", "help", "version")
 
 
 def commandHint(word: str) -> str:
@@ -124,6 +122,10 @@ class ProxyOptions(usage.Options):
             return f"Usage: ptunnel {self.synopsis}"
         return super().getSynopsis()
 
+    def getUsage(self, width: int | None = None) -> str:
+        isCommand = self.parent is None and type(self) is Options
+        return groupedUsage(self, width, commands=isCommand)
+
     def opt_proxy(self, proxy: str) -> None:
         """host:port or a URL; repeatable, tried in order. Default: https_proxy, as for curl."""
         self.proxies.append(proxy)
@@ -206,8 +208,7 @@ class Options(ProxyOptions):
     longdesc = (
         "Listen on local ports and carry each connection through an HTTP proxy. TUNNEL is "
         "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets; "
-        "LOCAL_PORT 0 picks a free one. Other commands: ptunnel connect, ptunnel check, "
-        "ptunnel hosts, ptunnel demo; ptunnel help COMMAND."
+        "LOCAL_PORT 0 picks a free one."
     )
     optParameters = [
         ["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."],
