@@ -31,7 +31,7 @@ INSIDE = {
     "cli": (
         ("cli",),
         ("commands",),
-        ("check", "connect", "demo"),
+        ("check", "completion", "connect", "demo"),
         ("options",),
         ("argv", "grouped", "hosts", "output", "stdio", "terminal"),
     ),

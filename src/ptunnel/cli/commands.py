@@ -24,6 +24,8 @@ from ptunnel.log import Log, beginLogging, lostLine, standardLines
 from ptunnel.log.journal import isJournal
 from ptunnel.log.spool import unblock
 
+SHELLS = ("bash", "zsh", "fish")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """@return: the exit code: 0 done, 1 failed, 2 (by SystemExit) a mistake in the options."""
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "check": check,
         "hosts": hosts,
         "demo": demo,
+        "completion": completion,
         "help": help_,
         "version": version,
     }
@@ -150,12 +153,30 @@ def demo(words: Sequence[str]) -> int:
     return main(words)
 
 
+def completion(words: Sequence[str]) -> int:
+    """Print the completion for a shell."""
+    from ptunnel.cli.completion import script
+
+    if len(words) != 1 or words[0] not in SHELLS:
+        mistake(
+            f"completion takes one of {', '.join(SHELLS)}, for example: ptunnel completion bash"
+        )
+    kinds = {
+        "run": Options,
+        "connect": ConnectOptions,
+        "check": CheckOptions,
+        "hosts": HostsOptions,
+    }
+    say(script(words[0], {name: kind() for name, kind in kinds.items()}).rstrip())
+    return 0
+
+
 def help_(words: Sequence[str]) -> int:
     """Print the help of a command; without a name, that of `run`."""
     name = words[0] if words else "run"
     if name not in COMMANDS:
         mistake(commandHint(name) or f"{show(name)}: not a command; see ptunnel help")
-    return main(["run" if name in ("help", "version") else name, "--help"])
+    return main(["run" if name in ("help", "version", "completion") else name, "--help"])
 
 
 def version(words: Sequence[str]) -> int:

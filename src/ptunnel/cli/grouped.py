@@ -13,6 +13,7 @@ COMMANDS = {
     "check": "try every proxy and tunnel, hop by hop, and say what is wrong",
     "hosts": "print lines for /etc/hosts",
     "demo": "a tour that needs no proxy and no network",
+    "completion": "completion bash, zsh or fish: print the shell's completion",
     "help": "help COMMAND: the options of a command",
     "version": "print the version",
 }
