@@ -31,7 +31,7 @@ INSIDE = {
     "cli": (
         ("cli",),
         ("commands",),
-        ("check", "completion", "connect", "demo"),
+        ("check", "completion", "configcheck", "connect", "demo"),
         ("options",),
         ("argv", "grouped", "hosts", "output", "stdio", "terminal"),
     ),
@@ -44,10 +44,12 @@ INSIDE = {
         ("report",),
     ),
     "service": (
-        ("workers",),
-        ("service",),
+        ("worker", "workers"),
+        ("reloading", "service"),
+        ("serving",),
+        ("changes", "tunnel"),
         ("inherited",),
-        ("accepting", "notify", "process", "proxyheader", "unixport"),
+        ("accepting", "notify", "orders", "process", "proxyheader", "unixport"),
     ),
     "session": (
         ("tunnel",),

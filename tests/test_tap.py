@@ -17,10 +17,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import __version__
 from ptunnel.auth import Secret
+from ptunnel.cli import commands, terminal
 from ptunnel.cli import options as module
-from ptunnel.cli import terminal
 from ptunnel.config import DIRECT, PasswordEnv, PasswordFile, TcpListen
-from ptunnel.errors import ListenError
+from ptunnel.errors import ConfigError, ListenError
+from ptunnel.net import epoll
 from ptunnel.service.service import PtunnelService
 from ptunnel.tap import Options, makeService
 from ptunnel.tls import TlsSettings
@@ -428,3 +429,105 @@ class MakeServiceTests(OptionsCase):
     def test_andWithQuietNotEvenThat(self) -> None:
         self.failedStart("-q", "-p", "p:1")
         self.assertEqual(self.err.getvalue(), "")
+
+
+class RereadTests(OptionsCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = os.path.abspath(self.mktemp())
+        self.write("[tunnel a]\nlisten = 1\ntarget = a.example:1\nvia = direct\n")
+
+    def write(self, text: str) -> None:
+        with open(self.path, "w") as file:
+            file.write(text)
+
+    def test_theFileIsReadAgainWithTheSameCommandLine(self) -> None:
+        options = self.parse("-c", os.path.relpath(self.path), "-p", "p:1", TUNNEL)
+        self.write("[tunnel b]\nlisten = 2\ntarget = b.example:1\n")
+        folder = os.getcwd()
+        self.addCleanup(os.chdir, folder)
+        os.chdir("/")  # as twistd may
+        settings = options.reread()
+        self.assertEqual([tunnel.name for tunnel in settings.tunnels], ["b", TUNNEL[5:]])
+        self.assertEqual(settings.tunnels[0].via, ("p:1",))
+
+    def test_theFileOfTheEnvironmentIsReadAgainToo(self) -> None:
+        self.environ["PTUNNEL_CONFIG"] = os.path.relpath(self.path)
+        options = self.parse()
+        self.assertEqual(options["config"], self.path)
+        self.write("[tunnel b]\nlisten = 2\ntarget = b.example:1\nvia = direct\n")
+        self.assertEqual([tunnel.name for tunnel in options.reread().tunnels], ["b"])
+
+    def test_aMistakeIsAnErrorOfOneLineAndNotTheEnd(self) -> None:
+        options = self.parse("-c", self.path)
+        self.write("[tunnel b]\nlisten = 2\n")
+        error = self.assertRaises(ConfigError, options.reread)
+        self.assertTrue(str(error).startswith(f"{self.path}: [tunnel b]"), str(error))
+
+    def test_whoeverWasAskedForAPasswordIsNotAskedAgain(self) -> None:
+        asked: list[str] = []
+
+        def answer(question: str) -> str:
+            asked.append(question)
+            return "secret"
+
+        self.patch(terminal, "askPassword", answer)
+        options = self.parse("-p", "p:1", "-U", "alice", TUNNEL)
+        self.assertEqual(options.reread().proxies["p:1"].password, Secret("secret"))
+        self.assertEqual(len(asked), 1)
+
+
+class CheckConfigTests(OptionsCase):
+    def check(self, *words: str) -> int:
+        useReactor(self, MemoryReactorClock())
+        return commands.main([*words])
+
+    def config(self, text: str) -> str:
+        path = os.path.abspath(self.mktemp())
+        with open(path, "w") as file:
+            file.write(text)
+        return path
+
+    def test_aGoodOneIsSaidInALineAndStartsNothing(self) -> None:
+        path = self.config("[tunnel a]\nlisten = 1\ntarget = a.example:1\n")
+        for words in (["run", "--check-config"], ["-t"]):
+            self.out.truncate(0)
+            self.out.seek(0)
+            self.assertEqual(self.check(*words, "-p", "p:1", "-c", path, TUNNEL), 0)
+            self.assertEqual(self.out.getvalue(), f"{path}: no mistake: 2 tunnels, 1 proxy\n")
+        self.assertEqual(self.err.getvalue(), "")
+
+    def test_itsWarningsAreSaidToo(self) -> None:
+        self.assertEqual(self.check("-t", "-p", "p:1", "-U", "a", "-P", "b", TUNNEL), 0)
+        self.assertIn("ptunnel: warning: -P shows the password", self.err.getvalue())
+
+    def test_aMistakeIsExitCode2AndItsLine(self) -> None:
+        self.patch(epoll, "applies", lambda reactor: True)
+        bad = "[tunnel a]\nlisten = %s\ntarget = a.example:1\nvia = direct\n"
+        for text, what in (
+            ("nonsense", "[tunnel a] listen"),
+            ("tcp:x", "something that must be a number is none"),
+            ("unix:/x\n[ptunnel]\nworkers = 2", "no Unix socket"),
+        ):
+            self.err.truncate(0)
+            self.err.seek(0)
+            path = self.config(bad.replace("%s", text.partition("\n")[0]) + text.partition("\n")[2])
+            end = self.assertRaises(SystemExit, self.check, "-t", "-c", path)
+            self.assertEqual(end.code, 2)
+            self.assertIn(what, self.err.getvalue())
+            self.assertEqual(self.err.getvalue().count("\n"), 1)
+
+    def test_socketsOfSystemdAreNotLookedFor(self) -> None:
+        text = "[tunnel a]\nlisten = systemd:domain=INET:index=0\ntarget = a.example:1\n"
+        self.assertEqual(self.check("-t", "-d", "-p", "p:1", "-c", self.config(text)), 0)
+
+    def test_nobodyIsAskedForAPassword(self) -> None:
+        self.patch(terminal, "askPassword", self.fail)
+        self.assertEqual(self.check("-t", "-p", "p:1", "-U", "alice", TUNNEL), 0)
+
+    def test_underTwistdItIsTheSame(self) -> None:
+        useReactor(self, MemoryReactorClock())
+        options = self.parse("-t", "-p", "p:1", TUNNEL)
+        end = self.assertRaises(SystemExit, makeService, options)
+        self.assertEqual(end.code, 0)
+        self.assertEqual(self.out.getvalue(), "no mistake: 1 tunnel, 1 proxy\n")

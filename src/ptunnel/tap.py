@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
+from ptunnel.cli.configcheck import checkConfig
 from ptunnel.cli.options import Options
 from ptunnel.cli.output import mistake
 from ptunnel.errors import ConfigError, PtunnelError
@@ -28,10 +29,14 @@ def makeService(options: Options) -> PtunnelService:
     from twisted.internet import reactor as installed  # twistd chooses it with --reactor
 
     from ptunnel.service.notify import Notifier
-    from ptunnel.service.process import adopt, handleSignals
+    from ptunnel.service.process import adopt, handleSignals, holdHangUp
+    from ptunnel.service.reloading import Reloading
     from ptunnel.service.workers import serviceFor
 
     reactor: Any = installed
+    if options["check-config"]:
+        raise SystemExit(checkConfig(reactor, options))
+    early = holdHangUp()
     adopt(reactor)
     if options.parent is not None and options.parent.get("nodaemon"):
         for name in "stdout", "stderr":  # a daemon has none, and forks, which would lose the thread
@@ -43,7 +48,9 @@ def makeService(options: Options) -> PtunnelService:
         mistake(str(e))
     service.notifier = Notifier(reactor, os.environ)
     stoppedBy: list[int] = []
-    reactor.callWhenRunning(handleSignals, reactor, service, log, remember=stoppedBy.append)
+    reload = Reloading(reactor, service, options.reread, options["config"], log)
+    handling = {"reload": reload, "early": early, "remember": stoppedBy.append}
+    reactor.callWhenRunning(handleSignals, reactor, service, log, **handling)
     atexit.register(_end, service, stoppedBy)
     _failInOneLine(service, quiet=options.settings.logLevel == "none")
     return service

@@ -25,7 +25,7 @@ from ptunnel.config.listens import autoAddresses
 from ptunnel.errors import ListenError, Unreachable
 from ptunnel.log import Lines
 from ptunnel.relay.outcome import Ended
-from ptunnel.service import service
+from ptunnel.service.tunnel import TunnelService
 from tests.support.loopback import MemoryTCP, captureLog, freePort, lines, takenPort, useReactor
 
 TUNNEL = "9993:192.0.2.9:993"
@@ -271,7 +271,7 @@ class RunTests(CommandCase):
         def notBound(tunnel: Any) -> Any:
             return fail(ListenError("[tunnel x] cannot listen on 127.0.0.1:9993: taken"))
 
-        self.patch(service.TunnelService, "listen", notBound)
+        self.patch(TunnelService, "listen", notBound)
         self.assertEqual(self.run_(), 1)
         self.assertEqual(
             lines(self.events), ["error: [tunnel x] cannot listen on 127.0.0.1:9993: taken"]
@@ -295,7 +295,7 @@ class RunTests(CommandCase):
         def announce(tunnel: object) -> None:
             handled.append(set(self.handlers))
 
-        self.patch(service.TunnelService, "announce", announce)
+        self.patch(TunnelService, "announce", announce)
         self.run_()
         self.assertLessEqual({signal.SIGINT, signal.SIGTERM, signal.SIGHUP}, handled[0])
 

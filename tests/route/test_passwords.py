@@ -591,3 +591,51 @@ class ShellTests(TestCase):
         rest = yield deferToThread(file.read)
         self.assertEqual(rest, b"")
         yield self.assertFailure(reading, CancelledError)
+
+
+class RenewingTests(ReaderCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.mktemp()
+        self.write("one")
+        self.file = self.reader(PasswordFile(os.path.abspath(self.path)))
+
+    def write(self, text: str) -> None:
+        """Write it as a program that keeps the time of the file."""
+        with open(self.path, "w", opener=lambda *how: os.open(*how, mode=0o600)) as file:
+            file.write(text)
+        os.utime(self.path, ns=(1, 1))
+
+    def test_aFileOfTheSameTextIsNoChange(self) -> None:
+        self.assertRead(self.file.read(), "one")
+        self.file.renew()
+        self.assertFalse(self.file.changed())
+
+    def test_anotherTextIsAChangeThoughTheFileLooksTheSame(self) -> None:
+        self.assertRead(self.file.read(), "one")
+        self.write("two")
+        self.assertFalse(self.file.changed())
+        self.file.renew()
+        self.assertTrue(self.file.changed())
+        self.assertRead(self.file.read(), "two")
+        self.assertFalse(self.file.changed())
+
+    def test_aFileThatIsMissingIsAChange(self) -> None:
+        self.assertRead(self.file.read(), "one")
+        os.unlink(self.path)
+        self.file.renew()
+        self.assertTrue(self.file.changed())
+
+    def test_commandsAndKeyringsAreAskedAgain(self) -> None:
+        reader = self.reader(PasswordCommand("echo x"))
+        reader.renew()
+        self.assertFalse(reader.changed())  # it has not been asked yet
+        reader._last = Credentials("alice", "x")
+        reader.renew()
+        self.assertTrue(reader.changed())
+
+    def test_whatStandsInTheConfigIsNoChange(self) -> None:
+        reader = self.reader(Secret("x"))
+        self.assertRead(reader.read(), "x")
+        reader.renew()
+        self.assertFalse(reader.changed())

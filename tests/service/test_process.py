@@ -20,6 +20,7 @@ from ptunnel.service.process import (
     adopt,
     endBySignals,
     handleSignals,
+    holdHangUp,
     withoutCurrentFolder,
 )
 from tests.support.loopback import captureLog, lines
@@ -75,13 +76,26 @@ class SignalsCase(SynchronousTestCase):
         self.handlers[signal.SIGINT] = signal.default_int_handler
         self.alarms: list[float] = []
         self.stoppedBy: list[int] = []
+        self.early: list[int] = []
+        self.reloads: list[bool] = []
+        self.foreground = self.terminal = False
+        self.patch(module, "isForeground", lambda: self.foreground)
+        self.patch(module, "hasTerminal", lambda: self.terminal)
         self.patch(signal, "signal", self.handlers.__setitem__)
         self.patch(signal, "getsignal", self.handlers.__getitem__)
         self.patch(signal, "setitimer", lambda which, seconds: self.alarms.append(seconds))
 
     def handle(self, *, isWorker: bool = False) -> None:
         remember = self.stoppedBy.append
-        handleSignals(self.reactor, self.service, Log(), isWorker=isWorker, remember=remember)
+        reload = None if isWorker else lambda: self.reloads.append(self.reactor.running)
+        handleSignals(
+            self.reactor,
+            self.service,
+            Log(),
+            reload=reload,
+            early=self.early,
+            remember=remember,
+        )
 
     def send(self, *numbers: int) -> None:
         for number in numbers:
@@ -107,12 +121,67 @@ class SignalsTests(SignalsCase):
         self.send(15, 2)
         self.assertEqual((self.reactor.running, self.service.aborted), (False, 1))
 
-    def test_aHangUpStopsAndSaysSoAndNeverAborts(self) -> None:
+    def test_aHangUpReloads(self) -> None:
         self.handle()
-        self.send(1, 1)
+        self.send(1)
+        self.send(1)
+        self.assertEqual((self.reloads, self.service.aborted), ([True, True], 0))
+        self.assertEqual((lines(self.events), self.stoppedBy, self.alarms), ([], [], []))
+
+    def test_severalHangUpsAtOnceReloadOnce(self) -> None:
+        self.handle()
+        self.send(1, 1, 1)
+        self.assertEqual(self.reloads, [True])
+
+    def test_aHangUpWhileItStopsReloadsNothingAndSaysSo(self) -> None:
+        self.handle()
+        self.send(15)
+        self.send(1)
+        self.assertEqual((self.reloads, self.service.aborted), ([], 0))
+        self.assertEqual(lines(self.events), ["info: SIGHUP: not reloaded: stopping"])
+
+    def test_aStopRightBehindAHangUpReloadsNothing(self) -> None:
+        self.handle()
+        self.send(1, 15)
+        self.assertEqual((self.reloads, self.reactor.running), ([], False))
+
+    def test_aHangUpAtTheStartReloadsWhenTheReactorRuns(self) -> None:
+        held = holdHangUp()
+        self.handlers[signal.SIGHUP](1, None)
+        self.handlers[signal.SIGHUP](1, None)
+        self.early = held
+        self.handle()
+        self.send()
+        self.assertEqual(self.reloads, [])
+        for call in self.reactor.started:
+            call()
+        self.send()
+        self.assertEqual(self.reloads, [True])
+
+    def test_aHangUpThatIsIgnoredIsNotHeld(self) -> None:
+        self.handlers[signal.SIGHUP] = signal.SIG_IGN
+        holdHangUp()
+        self.assertEqual(self.handlers[signal.SIGHUP], signal.SIG_IGN)
+
+    def test_aHangUpReloadsAsLongAsTheTerminalIsThere(self) -> None:
+        self.foreground = self.terminal = True
+        self.handle()
+        self.send(1)
+        self.assertEqual(self.reloads, [True])
+
+    def test_oneThatBeganInTheBackgroundReloadsWithoutItsTerminal(self) -> None:
+        self.handle()
+        self.send(1)
+        self.assertEqual(self.reloads, [True])
+
+    def test_aTerminalThatGoesStopsItAndNeverAborts(self) -> None:
+        self.foreground = True
+        self.handle()
+        self.send(1)
+        self.assertEqual(self.reloads, [])
         self.assertFalse(self.reactor.running)
         [line] = lines(self.events)
-        self.assertIn("SIGHUP: stopping", line)
+        self.assertIn("SIGHUP: the terminal has gone: stopping", line)
         self.send(15, 1)  # systemd may send both
         self.assertEqual(self.service.aborted, 0)
         self.send(15)
@@ -172,7 +241,7 @@ class SignalsTests(SignalsCase):
         self.assertEqual(left, [1])
 
     def test_withoutASignalItIsTheSame(self) -> None:
-        ending = handleSignals(self.reactor, self.service, Log(), isWorker=True)
+        ending = handleSignals(self.reactor, self.service, Log())
         ending.drain()
         ending.drain()
         self.send()

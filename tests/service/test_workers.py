@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import pickle
 import signal
+import socket
 import sys
 from typing import Any
 
@@ -14,15 +16,26 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.config import DIRECT, Settings, TcpListen, Tunnel
+from ptunnel.config import DIRECT, Settings, TcpListen, Tunnel, UnixListen
+from ptunnel.errors import ConfigError
 from ptunnel.log import Log
+from ptunnel.service.orders import ABORT, DRAIN, READY, RELOAD, Orders, receiveSockets
 from ptunnel.service.service import GRACE
-from ptunnel.service.workers import ABORT, DRAIN, MAX_LINE, READY, Supervisor
+from ptunnel.service.tunnel import TunnelService
+from ptunnel.service.workers import MAX_LINE, Supervisor
 from tests.support.loopback import captureLog, lines
+
+# What the supervisor's port is to its workers.
+LISTENING = 99
 
 
 class FakeProcess:
-    """@ivar heard: what it was told behind its work."""
+    """
+    @ivar heard: what it was told behind its work.
+    @ivar sockets: where it gets further ports.
+    """
+
+    sockets: socket.socket
 
     def __init__(self, protocol: Any, arguments: list[str]) -> None:
         self.protocol = protocol
@@ -66,6 +79,8 @@ class FakeReactor(MemoryReactorClock):
         if self.errors:
             raise self.errors.pop()
         self.processes.append(FakeProcess(protocol, arguments))
+        *_, sockets = named["childFDs"]
+        self.processes[-1].sockets = socket.socket(fileno=os.dup(sockets))
         return self.processes[-1]
 
     def callWhenRunning(self, call: Any, *arguments: Any) -> None:
@@ -87,7 +102,15 @@ class SupervisorCase(SynchronousTestCase):
         self.supervisor = Supervisor(self.reactor, settings, Log(), self.emitted.append)
         [service] = self.supervisor.tunnels
         self.patch(service, "stopAccepting", lambda: None)
-        self.patch(service, "fileno", lambda: 99)
+        self.patch(service, "accepts", False)
+        self.patch(service, "fileno", lambda: LISTENING)
+        self.settings = settings
+        self.addCleanup(self.close)
+
+    def close(self) -> None:
+        for process in self.reactor.processes:
+            process.sockets.close()
+            process.protocol._closeSockets()
 
     def start(self) -> list[FakeProcess]:
         self.supervisor.startService()
@@ -229,10 +252,77 @@ class CommandTests(SupervisorCase):
         process = self.start()[0]
         self.assertEqual(process.arguments[0], sys.executable)
         code, *path = process.arguments[process.arguments.index("-c") + 1 :]
-        self.assertIn("ptunnel.service.workers", code)
+        self.assertIn("ptunnel.service.worker ", code)
         self.assertEqual(path, ["/somewhere/lib"])
         [work] = process.heard
         self.assertEqual(int.from_bytes(work[:8], "big"), len(work) - 8)
+
+
+class ReloadTests(SupervisorCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.one, self.two = self.start()
+        self.one.ready()
+        self.two.ready()
+        self.events.clear()
+        self.own, self.peer = socket.socketpair()
+        self.addCleanup(self.own.close)
+        self.addCleanup(self.peer.close)
+        [self.tunnel] = self.settings.tunnels
+
+    def reload(self, *tunnels: Tunnel) -> None:
+        """Every port that is new is `own`."""
+
+        def stopAccepting(service: TunnelService) -> None:
+            self.stopped.append(service)
+
+        self.stopped: list[TunnelService] = []
+        self.patch(TunnelService, "stopAccepting", stopAccepting)
+        self.patch(TunnelService, "fileno", lambda service: self.own.fileno())
+        settings = dataclasses.replace(self.settings, tunnels=tunnels)
+        self.supervisor.reload(settings)
+
+    def orders(self, process: FakeProcess) -> list[tuple[bytes, Any]]:
+        """What it was told behind its work."""
+        return Orders().receive(b"".join(process.heard[1:]))
+
+    def test_allGetTheSameSettingsAndTheNewPorts(self) -> None:
+        fresh = dataclasses.replace(self.tunnel, name="b", maxConnections=5)
+        self.reload(self.tunnel, fresh)
+        self.assertEqual([service.tunnel.name for service in self.stopped], ["b"])
+        for process in self.one, self.two:
+            [(order, (settings, count))] = self.orders(process)
+            self.assertEqual((order, count, settings.workers), (RELOAD, 1, 1))
+            self.assertEqual([tunnel.name for tunnel in settings.tunnels], ["a", "b"])
+            self.assertEqual(settings.tunnels[1].maxConnections, 3)
+            [got] = receiveSockets(process.sockets, 1)
+            self.addCleanup(os.close, got)
+            self.assertTrue(os.path.samestat(os.fstat(got), os.fstat(self.own.fileno())))
+
+    def test_oneThatIsStartedLaterBeginsWithThem(self) -> None:
+        self.one.ends(None, signal.SIGKILL)
+        self.reload(dataclasses.replace(self.tunnel, idleTimeout=7.0))
+        self.assertEqual(self.orders(self.one), [])
+        self.reactor.advance(1)
+        work = pickle.loads(self.reactor.processes[2].heard[0][8:])
+        self.assertEqual(work[1].tunnels[0].idleTimeout, 7.0)
+
+    def test_oneThatCannotBeGivenThemDrainsAndIsReplaced(self) -> None:
+        self.one.sockets.close()
+        self.reload(self.tunnel, dataclasses.replace(self.tunnel, name="b"))
+        self.assertEqual(self.orders(self.one), [(DRAIN, None)])
+        self.assertEqual([order for order, _ in self.orders(self.two)], [RELOAD])
+        [line] = [line for line in self.said() if line.startswith("error")]
+        self.assertIn("worker 1: cannot be given the new settings, and will be replaced", line)
+        self.one.ends(0)
+        self.reactor.advance(1)
+        self.assertEqual(len(self.reactor.processes), 3)
+
+    def test_portsThatWorkersCannotShareChangeNothing(self) -> None:
+        unix = dataclasses.replace(self.tunnel, name="u", listen=UnixListen("/x"))
+        error = self.assertRaises(ConfigError, self.reload, self.tunnel, unix)
+        self.assertIn("workers can share a port", str(error))
+        self.assertEqual(self.orders(self.one), [])
 
 
 class ShareTests(SupervisorCase):
@@ -240,6 +330,6 @@ class ShareTests(SupervisorCase):
 
     def test_aWorkerGetsItsShareOfEachLimitRoundedUp(self) -> None:
         [work] = self.start()[0].heard
-        _, settings, _ = pickle.loads(work[8:])
+        _, settings, *_ = pickle.loads(work[8:])
         self.assertEqual(settings.maxConnections, 3)
         self.assertEqual([tunnel.maxConnections for tunnel in settings.tunnels], [3])

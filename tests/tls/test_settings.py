@@ -137,6 +137,21 @@ class ReloadTests(Case):
         self.successResultOf(self.connect(Server(), self.context))
         self.assertEqual(said(self.events), [])
 
+    def test_renewedItReadsWhatLooksTheSame(self) -> None:
+        self.put(authority.authority("Another").cert)
+        before = self.context.current()
+        self.context.renew()
+        after = self.context.current()
+        self.assertIsNot(after, before)
+        self.assertIs(self.context.current(), after)
+
+    def test_renewedItReadsTheAuthoritiesOfTheSystemAgain(self) -> None:
+        context = TlsContext(TlsSettings())
+        before = context.current()
+        self.assertIs(context.current(), before)
+        context.renew()
+        self.assertIsNot(context.current(), before)
+
     def test_aFileThatIsOfNoUseChangesNothingAndIsMentionedOnce(self) -> None:
         before = self.context.current()
         self.path.write_bytes(b"")

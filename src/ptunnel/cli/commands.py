@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ptunnel.cli.configcheck import checkConfig
 from ptunnel.cli.grouped import COMMANDS
 from ptunnel.cli.options import (
     CheckOptions,
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(words: Sequence[str]) -> int:
     """Listen and tunnel, in the foreground, until a signal."""
     unblock("stderr", lostLine)
+    from ptunnel.service.process import adopt, handleSignals, holdHangUp
+
+    early = holdHangUp()
     options = Options()
     options.parseOptions(words)
     settings = options.settings
@@ -64,10 +68,12 @@ def run(words: Sequence[str]) -> int:
     from twisted.internet import reactor as installed  # after the options are checked
 
     from ptunnel.service.notify import Notifier
-    from ptunnel.service.process import adopt, handleSignals
+    from ptunnel.service.reloading import Reloading
     from ptunnel.service.workers import serviceFor
 
     reactor: Any = installed
+    if options["check-config"]:
+        return checkConfig(reactor, options)
     adopt(reactor)
     settings = dataclasses.replace(settings, toJournal=isJournal(sys.stdout, os.environ))
     beginLogging(standardLines("stdout", asJSON=settings.logFormat == "json"), settings.logLevel)
@@ -75,7 +81,8 @@ def run(words: Sequence[str]) -> int:
     try:
         service = serviceFor(reactor, settings, log, print)
         service.notifier = Notifier(reactor, os.environ)
-        handleSignals(reactor, service, log)
+        reload = Reloading(reactor, service, options.reread, options["config"], log)
+        handleSignals(reactor, service, log, reload=reload, early=early)
         service.startService()
     except ConfigError as e:
         mistake(str(e))

@@ -18,6 +18,8 @@ from ptunnel.cli.argv import hideArguments
 from ptunnel.cli.grouped import COMMANDS, groupedUsage
 from ptunnel.cli.output import mistake, say
 from ptunnel.config import (
+    CONFIG,
+    CREDENTIAL,
     CommandLine,
     Settings,
     loadConnect,
@@ -198,8 +200,8 @@ class ProxyOptions(usage.Options):
         )
 
 
-class Options(ProxyOptions):
-    """The options of `ptunnel run` and `twistd ptunnel`.
+class TunnelOptions(ProxyOptions):
+    """The options for proxies and tunnels.
 
     @ivar settings: the settings from the options and the config file.
     """
@@ -237,6 +239,47 @@ class Options(ProxyOptions):
         )
 
 
+class Options(TunnelOptions):
+    """The options of `ptunnel run` and `twistd ptunnel`."""
+
+    optFlags = [
+        [
+            "check-config",
+            "t",
+            "Read and check the configuration, without network, and exit with 0, or with 2 for a "
+            "mistake.",
+        ],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answers: dict[str, str] = {}
+
+    def postOptions(self) -> None:
+        super().postOptions()
+        self["config"] = self["config"] or os.environ.get(CONFIG) or None
+        # twistd may change to another folder.
+        for name in "config", "password-file":
+            path = self[name]
+            if path and not path.startswith(CREDENTIAL):
+                self[name] = os.path.abspath(path)
+
+    def ask(self, username: str) -> str:
+        """Ask once: a reload has the answer. To check needs none."""
+        if self["check-config"]:
+            return "?"
+        if username not in self._answers:
+            self._answers[username] = super().ask(username)
+        return self._answers[username]
+
+    def reread(self) -> Settings:
+        """Return the settings of the same command line, with the files as they are now.
+
+        @raise ConfigError: for the first mistake; one line, with the place and the text.
+        """
+        return loadSettings(self.commandLine(), os.environ, self.ask)
+
+
 class ConnectOptions(ProxyOptions):
     """The options of `ptunnel connect`."""
 
@@ -253,7 +296,7 @@ class ConnectOptions(ProxyOptions):
         self.settings = loadConnect(self.commandLine(), os.environ, *self.words, ask=self.ask)
 
 
-class CheckOptions(Options):
+class CheckOptions(TunnelOptions):
     """The options of `ptunnel check`.
 
     @ivar deadline: seconds for the whole check.
@@ -279,7 +322,7 @@ class CheckOptions(Options):
         super().postOptions()
 
 
-class HostsOptions(Options):
+class HostsOptions(TunnelOptions):
     """The options of `ptunnel hosts`."""
 
     synopsis = "hosts [options] [TUNNEL ...]"

@@ -25,7 +25,8 @@ from ptunnel.config.addresses import (
     parseProxy,
     parseTunnel,
 )
-from ptunnel.config.files import MAX_FILE, oneLine, readPassword
+from ptunnel.config.environment import CONFIG
+from ptunnel.config.files import CREDENTIAL, MAX_FILE, oneLine, readPassword
 from ptunnel.config.listens import addressOf, canonical, isLocalhost, ownListen
 from ptunnel.config.settings import loadConnect, loadSettings
 from ptunnel.config.values import (
@@ -50,6 +51,8 @@ from ptunnel.config.values import (
 from ptunnel.config.words import parseDuration, parseHeaders, show
 
 __all__ = [
+    "CONFIG",
+    "CREDENTIAL",
     "DIRECT",
     "MAX_FILE",
     "STARTTLS",

@@ -207,6 +207,17 @@ class Settings:
     maxConnections: int | None = None
     warnings: tuple[str, ...] = ()
 
+    def chain(self, name: str) -> tuple[Proxy, ...]:
+        """Return a proxy, and those that it goes through."""
+        chain = [self.proxies[name]]
+        while (before := chain[-1].through) is not None:
+            chain.append(self.proxies[before])
+        return tuple(chain)
+
+    def ways(self, tunnel: Tunnel) -> tuple[tuple[Proxy, ...], ...]:
+        """Return the chain of proxies of each of a tunnel's ways that has one."""
+        return tuple(self.chain(name) for name in tunnel.via if name != DIRECT)
+
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:

@@ -66,6 +66,8 @@ class PasswordReader:
         self._username = username
         self._where = where
         self._seen: Stamp | None = None
+        self._isOld = False
+        self._last: Credentials | None = None
         self._asking: list[Deferred[str]] = []
 
     def read(self) -> Deferred[Credentials]:
@@ -74,12 +76,28 @@ class PasswordReader:
             cannot be sent. Cancelling it kills a command; a query of a keyring goes on, and its
             result is ignored.
         """
-        self._seen = self._stamp()
+        self._seen, self._isOld = self._stamp(), False
         return self._fetch().addCallback(self._credentials).addErrback(self._unavailable)
 
     def changed(self) -> bool:
-        """Return True if the file changed since the last read; False for other sources."""
-        return self._stamp() != self._seen
+        """Return True if the file changed since the last read, or if the source of the password is
+        to be asked again (L{renew}).
+        """
+        return self._isOld or self._stamp() != self._seen
+
+    def renew(self) -> None:
+        """Read the password again at the next attempt, unless it is known to be the same. (A change
+        calls for a new login, which a proxy that has accepted the same password need not have.)
+        """
+        last, source = self._last, self._source
+        if last is None or isinstance(source, Secret):
+            return
+        try:
+            self._isOld = isinstance(source, PasswordCommand | PasswordKeyring) or (
+                makeCredentials(self._username, _known(source)) != last
+            )
+        except (ConfigError, _Missing):  # the next attempt says so
+            self._isOld = True
 
     def _stamp(self) -> Stamp | None:
         return stampOf(self._source.path) if isinstance(self._source, PasswordFile) else None
@@ -93,7 +111,8 @@ class PasswordReader:
         return execute(_known, source)
 
     def _credentials(self, password: Secret | str) -> Credentials:
-        return makeCredentials(self._username, password)
+        self._last = makeCredentials(self._username, password)
+        return self._last
 
     def _unavailable(self, reason: Failure) -> Failure:
         reason.trap(_Missing, ConfigError)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -41,7 +41,7 @@ class Routes:
         self._log = log
         self._wrap: Wrap = _bare
         self._logins: dict[str, Login | None] = {}
-        self._contexts: dict[str, TlsContext] = {}
+        self._contexts: dict[tuple[str, str], TlsContext] = {}
         self._healths: dict[str, Health] = {}
         self._reaches: dict[tuple[Any, ...], IStreamClientEndpoint] = {}
 
@@ -52,7 +52,7 @@ class Routes:
         route = Route(tunnel.name, target, ways, self._log, self._reactor)
         context = None
         if tunnel.tls is not None:
-            context = TlsContext(tunnel.tls, log=self._log, subject=tunnel.name)
+            context = self._context("tunnel", tunnel.name, tunnel.tls)
         secured = partial(self._secured, tunnel, context)
         if tunnel.sendProxy is None:
             return secured(route)
@@ -79,6 +79,19 @@ class Routes:
 
         led = StartTlsEndpoint(endpoint, UPGRADES[tunnel.starttls], context, host, **how)
         return self._wrap("starttls", host, port, led)
+
+    def renew(self, settings: Settings) -> None:
+        """Build further ways by other settings. Proxies that stay as they are keep their health and
+        login with its back-off. Passwords and certificates are read again.
+        """
+        before, self._settings, after = self._settings, settings, settings.proxies
+        same = {n for n in after.keys() & before.proxies if before.chain(n) == settings.chain(n)}
+        self._logins = _kept(self._logins, before.proxies, after)
+        self._healths = {name: h for name, h in self._healths.items() if name in same}
+        self._reaches = {key: reach for key, reach in self._reaches.items() if key[0] in same}
+        names = {("proxy", name) for name in after} | {("tunnel", t.name) for t in settings.tunnels}
+        self._contexts = {key: c for key, c in self._contexts.items() if key in names}
+        _readAgain(self._contexts.values(), self._logins.values())
 
     def trial(self, tunnel: Tunnel, name: str, wrap: Wrap) -> IStreamClientEndpoint:
         """Return one way to a tunnel's target, alone and without a deadline.
@@ -150,17 +163,19 @@ class Routes:
             if proxy.tls is not None:
                 from ptunnel.tls import TlsEndpoint  # most ways have none
 
-                context = self._context(proxy, proxy.tls)
+                context = self._context("proxy", proxy.name, proxy.tls)
                 secured = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))
                 endpoint = self._wrap("tls", proxy.host, proxy.port, secured)
             self._reaches[key] = endpoint
         return self._reaches[key]
 
-    def _context(self, proxy: Proxy, tls: TlsSettings) -> TlsContext:
-        if proxy.name not in self._contexts:
-            subject = f"proxy {proxy.name}"
-            self._contexts[proxy.name] = TlsContext(tls, log=self._log, subject=subject)
-        return self._contexts[proxy.name]
+    def _context(self, kind: str, name: str, tls: TlsSettings) -> TlsContext:
+        context = self._contexts.get((kind, name))
+        if context is None or context.settings != tls:
+            subject = f"proxy {name}" if kind == "proxy" else name
+            context = TlsContext(tls, log=self._log, subject=subject)
+            self._contexts[kind, name] = context
+        return context
 
     def _login(self, proxy: Proxy) -> Login | None:
         if proxy.name not in self._logins:
@@ -191,6 +206,33 @@ def _newLogin(proxy: Proxy, log: Log, reactor: Any) -> Login | None:
         warn=partial(log.warning, f"proxy {proxy.name}"),
         reactor=reactor,
     )
+
+
+def _readAgain(contexts: Iterable[TlsContext], logins: Iterable[Login | None]) -> None:
+    for context in contexts:
+        context.renew()
+    for login in filter(None, logins):
+        renew = getattr(login.reader, "renew", None)
+        if renew is not None:
+            renew()
+
+
+def _kept(
+    logins: Mapping[str, Login | None], before: Mapping[str, Proxy], after: Mapping[str, Proxy]
+) -> dict[str, Login | None]:
+    """Return the logins of proxies that are asked with the same credentials, perhaps under another
+    name.
+    """
+    found = {_loginOf(before[name]): login for name, login in logins.items()}
+    found |= {(name, *_loginOf(before[name])): login for name, login in logins.items()}
+    wanted = {name: _loginOf(proxy) for name, proxy in after.items()}
+    kept = {name: found.get((name, *key), found.get(key)) for name, key in wanted.items()}
+    return {name: login for name, login in kept.items() if login is not None}
+
+
+def _loginOf(proxy: Proxy) -> tuple[Any, ...]:
+    """Return what is equal for proxies with the same login."""
+    return proxy.host, proxy.port, proxy.username, proxy.password, proxy.auth
 
 
 def _hop(proxy: Proxy) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from twisted.internet.base import ReactorBase
@@ -76,6 +76,29 @@ def withoutCurrentFolder(path: Iterable[str], package: str) -> list[str]:
     return [entry for entry in whole if entry == ours or os.path.realpath(entry) != folder]
 
 
+def hasTerminal() -> bool:
+    """Return whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def isForeground() -> bool:
+    """Return whether this process is in the foreground of a controlling terminal."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
 def ignoreUserSignals() -> None:
     """Ignore SIGUSR1 and SIGUSR2, unless they have a handler."""
     for number in signal.SIGUSR1, signal.SIGUSR2:
@@ -103,24 +126,39 @@ def handleSignals(
     service: Stoppable,
     log: Log,
     *,
-    isWorker: bool = False,
+    reload: Callable[[], object] | None = None,
+    early: Sequence[int] = (),
     remember: Callable[[int], None] = lambda number: None,
 ) -> Ending:
-    """Install handlers that stop the service, in place of Twisted's.
+    """Install handlers that stop or reload the service, in place of Twisted's.
 
     The first SIGTERM or SIGINT stops the reactor, and so drains; the second one aborts. SIGHUP
-    drains and never aborts. For a worker its parent decides, since a terminal and systemd send
-    signals to both: in a worker SIGTERM drains, and the others do nothing. Signals that were
+    reloads; when it is the kernel's, because the terminal in whose foreground the process began has
+    gone, it drains and never aborts. For a worker its parent decides, since a terminal and systemd
+    send signals to both: in a worker SIGTERM drains, and the others do nothing. Signals that were
     ignored at the start stay ignored, except SIGTERM. After the loop has ended, signals have no
     effect.
 
-    @param isWorker: whether this process is a worker.
+    @param reload: called in the reactor; None: this process is a worker.
+    @param early: what L{holdHangUp} returned; a hang-up in it reloads when the reactor runs.
     @param remember: called with the number of the signal that stops the service.
     @return: drains or aborts without a signal.
     """
-    ending = Ending(reactor, service, log, isWorker, remember)
+    ending = Ending(reactor, service, log, reload, remember)
     ending.install()
+    reactor.callWhenRunning(lambda: ending.catchUp(early))
     return ending
+
+
+def holdHangUp() -> list[int]:
+    """Note SIGHUP in place of ending by it, until handleSignals takes over.
+
+    @return: gets an item for each.
+    """
+    early: list[int] = []
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda number, frame: early.append(number))
+    return early
 
 
 def endBySignals(
@@ -189,13 +227,16 @@ class Ending:
         reactor: Any,
         service: Stoppable,
         log: Log,
-        isWorker: bool,
+        reload: Callable[[], object] | None,
         remember: Callable[[int], None],
     ) -> None:
         self._reactor = reactor
         self._service = service
         self._log = log
-        self._isWorker = isWorker
+        self._reload = reload
+        self._isWorker = reload is None
+        self._reloads = False  # a reload is to begin
+        self._hasTerminal = reload is not None and isForeground()
         self._remember = remember
         self._stopping = False  # a drain has begun
         self._asked = 0  # how often, by SIGTERM and SIGINT
@@ -220,10 +261,25 @@ class Ending:
     # The handlers
 
     def _hangUp(self, number: int, frame: object) -> None:
-        if not self._stopping:
-            what = "SIGHUP: stopping, as after SIGTERM; it does not read the config again"
+        if self._stopping:
+            self._reactor.callFromThread(self._log.notice, "", "SIGHUP: not reloaded: stopping")
+        elif self._hasTerminal and not hasTerminal():
+            what = "SIGHUP: the terminal has gone: stopping, as after SIGTERM"
             self._reactor.callFromThread(self._log.notice, "", what)
             self._drain(number, frame)
+        else:
+            self.catchUp((number,))
+
+    def catchUp(self, hangUps: Sequence[int]) -> None:
+        """Reload in the reactor's next turn, once, if there was any hang-up."""
+        if hangUps and not self._reloads:
+            self._reloads = True
+            self._reactor.callFromThread(self._reloadOnce)
+
+    def _reloadOnce(self) -> None:
+        self._reloads = False
+        if not self._stopping and self._reload is not None:
+            self._reload()
 
     def _end(self, number: int, frame: object) -> None:
         self._asked += 1

@@ -94,14 +94,24 @@ class HeaderEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """@return: fails as `listen` of the other endpoint does."""
-        factory = _Headers(
-            protocolFactory,
-            self._trusted,
-            self._descriptors,
-            Sweep(clockOf(self._clock)),
-            partial(Episode, self._name, self._log),
-        )
-        return self._endpoint.listen(factory)
+        more = self._log, self._name, self._clock, self._trusted, self._descriptors
+        return self._endpoint.listen(headed(protocolFactory, *more))
+
+
+def headed(
+    factory: IProtocolFactory,
+    log: Log,
+    name: str,
+    reactor: IReactorTime | None,
+    trusted: Trusted,
+    descriptors: Descriptors,
+) -> Factory:
+    """Return a factory for the clients of another one, with PROXY headers before them.
+
+    The parameters are those of a L{HeaderEndpoint}.
+    """
+    sweep = Sweep(clockOf(reactor))
+    return _Headers(factory, trusted, descriptors, sweep, partial(Episode, name, log))
 
 
 class _Headers(Factory):

@@ -2,7 +2,7 @@
 
 The parent binds the ports, and its workers inherit them. Connections wait in one queue, so none is
 lost when a worker stops or dies, as it would be with a queue for each. A worker that dies is
-started again. Each worker runs `main` of this module.
+started again. Each worker runs `main` of `service.worker`.
 """
 
 from __future__ import annotations
@@ -10,48 +10,42 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import pickle
-import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from ptunnel.config import Settings, TcpListen
+from ptunnel.config import EndpointListen, Settings, TcpListen
 from ptunnel.errors import ConfigError, reasonOf
-from ptunnel.log import Log, beginLogging, lostLine, standardLines
-from ptunnel.log.spool import unblock
+from ptunnel.log import Log
 from ptunnel.net import epoll
 from ptunnel.net.backoff import BackOff
-from ptunnel.service.process import Ending, adopt, handleSignals, stop, withoutCurrentFolder
+from ptunnel.service.changes import Changes
+from ptunnel.service.orders import ABORT, DRAIN, READY, packed, reloadOrder, sendSockets
+from ptunnel.service.process import stop, withoutCurrentFolder
 from ptunnel.service.service import GRACE, PtunnelService
+from ptunnel.service.tunnel import TunnelService, serverEndpoint
 
 # Seconds until a worker that died is started again: the first and the longest, doubled in between.
 # The first applies again after a worker that lived for LIVED seconds.
 BACK_OFF = (1.0, 30.0)
 LIVED = 60.0
 
-# The parent writes these to a worker's standard input, after the work. A worker that accepts
-# connections prints READY; no line of a log contains a NUL.
-DRAIN, ABORT = b"d", b"a"
-READY = b"\0ready"
-_LENGTH = 8  # bytes of the work's length
 # A longer line of a worker is cut, in bytes.
 MAX_LINE = 64 * 1024
 
 # The path is set before anything is imported.
 _BEGIN = (
     "import sys; sys.path[:] = sys.argv[1:]; del sys.argv[1:]; "
-    "from ptunnel.service.workers import main; main()"
+    "from ptunnel.service.worker import main; main()"
 )
 
 
@@ -65,15 +59,39 @@ def serviceFor(
     """
     if settings.workers == 1:
         return PtunnelService(reactor, settings, log)
+    _checkLinux(reactor)
+    _checkShared(settings)
+    return Supervisor(reactor, settings, log, emit)
+
+
+def checkService(reactor: Any, settings: Settings) -> None:
+    """Check what only `serviceFor` would find in settings, except for sockets of systemd, which a
+    shell does not have.
+
+    @raise ConfigError: for the first mistake.
+    """
+    if settings.workers > 1:
+        _checkLinux(reactor)
+        _checkShared(settings)
+    for tunnel in settings.tunnels:
+        listen = tunnel.listen
+        if isinstance(listen, EndpointListen) and "systemd:" not in listen.description:
+            serverEndpoint(reactor, tunnel, None)
+
+
+def _checkLinux(reactor: Any) -> None:
     if not epoll.applies(reactor):
         raise ConfigError("workers: they need Linux; set workers = 1")
+
+
+def _checkShared(settings: Settings) -> None:
+    """@raise ConfigError: for tunnels whose ports workers cannot share."""
     for tunnel in settings.tunnels:
         if not isinstance(tunnel.listen, TcpListen):
             raise ConfigError(
                 f'{tunnel.place} listen: "{tunnel.listen}": workers can share a port, but '
                 "no Unix socket and no endpoint string; set workers = 1"
             )
-    return Supervisor(reactor, settings, log, emit)
 
 
 class Supervisor(PtunnelService):
@@ -94,6 +112,17 @@ class Supervisor(PtunnelService):
             tunnel.stopAccepting()
         for worker in self._workers:
             worker.start()
+
+    def reload(self, settings: Settings, descriptors: Sequence[int] = ()) -> Changes:
+        """As for one process. The workers get the same settings, and the new ports."""
+        _checkShared(settings)
+        changes = super().reload(settings, descriptors)
+        opened = [tunnel for tunnel in self.tunnels if tunnel.accepts]
+        for tunnel in opened:
+            tunnel.stopAccepting()
+        for worker in self._workers:
+            worker.reload(self._forWorker(), opened)
+        return changes
 
     def announce(self) -> None:
         """Write the listening lines, if a worker is ready."""
@@ -116,23 +145,26 @@ class Supervisor(PtunnelService):
             worker.tell(ABORT)
         self._killLater(0.0)
 
-    def spawn(self, worker: _Worker) -> Any:
-        """Start a process for a worker."""
+    def spawn(self, worker: _Worker, sockets: int) -> Any:
+        """Start a process for a worker.
+
+        @param sockets: the descriptor on which it gets further ports.
+        """
         descriptors = [tunnel.fileno() for tunnel in self.tunnels]
         inherited: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
-        inherited.update((fd, fd) for fd in descriptors)
-        settings = dataclasses.replace(
-            self._shared(self._settings),
-            workers=1,
-            tunnels=tuple(map(self._shared, self._settings.tunnels)),
-        )
+        inherited.update((fd, fd) for fd in [*descriptors, sockets])
         process = self._reactor.spawnProcess(
             worker, sys.executable, _command(), os.environ, childFDs=inherited
         )
         # Other users could read passwords in the command line or the environment.
-        work = pickle.dumps((worker.number, settings, descriptors))
-        process.write(len(work).to_bytes(_LENGTH, "big") + work)
+        process.write(packed((worker.number, self._forWorker(), descriptors, sockets)))
         return process
+
+    def _forWorker(self) -> Settings:
+        """Return the settings of one worker."""
+        tunnels = tuple(map(self._shared, self._settings.tunnels))
+        settings: Settings = self._shared(self._settings)
+        return dataclasses.replace(settings, workers=1, tunnels=tunnels)
 
     def ready(self) -> None:
         """Note that a worker is ready."""
@@ -156,6 +188,10 @@ class Supervisor(PtunnelService):
             self._log.error("", f"no worker can be started: {name} {how}")
             self.exitCode = 1
             self._reactor.callWhenRunning(stop, self._reactor)
+
+    def replaces(self, worker: _Worker, why: str) -> None:
+        what = f"cannot be given the new settings, and will be replaced: {why}"
+        self._log.error(f"worker {worker.number}", what)
 
     def kills(self, worker: _Worker) -> None:
         self._log.error(f"worker {worker.number}", "it does not end, and is killed")
@@ -201,6 +237,7 @@ class _Worker(ProcessProtocol):
         self._started = 0.0
         self._backOff = BackOff()
         self.isReady = False
+        self._sockets: socket.socket | None = None  # sends it further ports
         self._rest = {1: b"", 2: b""}
         self._lastWords = ""
 
@@ -209,8 +246,12 @@ class _Worker(ProcessProtocol):
         self.isReady, self._lastWords = False, ""
         self._started = time.monotonic()
         try:
-            self._process = self._supervisor.spawn(self)
+            self._sockets, theirs = socket.socketpair()
+            self._sockets.setblocking(False)
+            with theirs:
+                self._process = self._supervisor.spawn(self, theirs.fileno())
         except OSError as e:  # too many processes, too many files
+            self._closeSockets()
             self._supervisor.died(self, f"cannot be started: {reasonOf(e)}")
 
     def startLater(self) -> float:
@@ -231,8 +272,28 @@ class _Worker(ProcessProtocol):
             self.tell(DRAIN)
         return stopped
 
+    def reload(self, settings: Settings, opened: Sequence[TunnelService]) -> None:
+        """Change its settings. One that is yet to be started begins with them.
+
+        @param opened: the ports that are new.
+        """
+        if self._process is None or self._sockets is None:
+            return
+        try:
+            sendSockets(self._sockets, [tunnel.fileno() for tunnel in opened])
+        except OSError as e:
+            self._supervisor.replaces(self, reasonOf(e))
+            self.tell(DRAIN)
+        else:
+            self.tell(reloadOrder(settings, len(opened)))
+
+    def _closeSockets(self) -> None:
+        sockets, self._sockets = self._sockets, None
+        if sockets is not None:
+            sockets.close()
+
     def tell(self, word: bytes) -> None:
-        """Make it drain or abort. Signals would not do: others send them to it too."""
+        """Give it an order. Signals would not do: others send them to it too."""
         if self._process is not None:
             self._process.write(word)
 
@@ -267,6 +328,7 @@ class _Worker(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         self._process = None
+        self._closeSockets()
         _cancel(self._killing)
         for childFD, rest in self._rest.items():
             if rest:  # it died within a line
@@ -285,67 +347,3 @@ class _Worker(ProcessProtocol):
 def _cancel(call: IDelayedCall | None) -> None:
     if call is not None and call.active():
         call.cancel()
-
-
-class _Lifeline(FileDescriptor):
-    """Reads orders of the parent on standard input, which ends when the parent dies."""
-
-    def __init__(self, reactor: Any, ending: Ending) -> None:
-        super().__init__(reactor)
-        self._ending = ending
-        self.startReading()
-
-    def fileno(self) -> int:
-        return 0
-
-    def doRead(self) -> Any:
-        words = os.read(0, 1024)
-        if not words:
-            return CONNECTION_DONE
-        self._ending.drain()
-        if ABORT in words:
-            self._ending.abort()
-        return None
-
-    def readConnectionLost(self, reason: Failure) -> None:
-        self._ending.drain()
-
-
-def _work() -> Any:
-    """Read the work, which the parent writes first, behind its length."""
-    length = int.from_bytes(_exactly(_LENGTH), "big")
-    return pickle.loads(_exactly(length))
-
-
-def _exactly(size: int) -> bytes:
-    """Read exactly so many bytes of standard input."""
-    data = b""
-    while len(data) < size:
-        more = os.read(0, size - len(data))
-        if not more:
-            raise SystemExit(1)  # the parent has died
-        data += more
-    return data
-
-
-def main() -> None:
-    """Run a worker. It reads its work from standard input."""
-    for each in signal.SIGINT, signal.SIGHUP:  # a terminal sends them to all; the parent decides
-        signal.signal(each, lambda *_: None)
-    number, settings, descriptors = _work()
-
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
-    adopt(reactor)
-    asJSON, toJournal = settings.logFormat == "json", settings.toJournal
-    unblock("stderr", lostLine)
-    lines = standardLines("stdout", asJSON=asJSON, worker=f"worker {number}", toJournal=toJournal)
-    beginLogging(lines, settings.logLevel)
-    log = Log(settings.logLevel)
-    service = PtunnelService(reactor, settings, log, descriptors)
-    _Lifeline(reactor, handleSignals(reactor, service, log, isWorker=True))
-    service.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.callWhenRunning(print, READY.decode())
-    reactor.run()

@@ -22,16 +22,16 @@ class Total:
 
     def __init__(self, most: int, log: Log) -> None:
         self.used = 0
-        self._ceiling = Ceiling(
-            most,
-            "",
-            log,
-            f"all {most} connections of all tunnels together are in use; further clients are "
-            "turned away until one ends (max-connections in [ptunnel])",
-        )
+        self._log = log
+        self._ceiling: Ceiling | None = None
+        self.limit(most)
+
+    def limit(self, most: int | None) -> None:
+        """Change the limit. @param most: None: there is none any more."""
+        self._ceiling = None if most is None else _total(most, self._log)
 
     def admits(self) -> bool:
-        return self._ceiling.admits(self.used)
+        return self._ceiling is None or self._ceiling.admits(self.used)
 
 
 class Admission:
@@ -90,6 +90,13 @@ class Admission:
             return True
         return self._isModest(client)
 
+    def follow(self, former: Admission) -> None:
+        """Go on with what a former one, whose sessions go on, knows of single clients."""
+        if self._counts is not None and former._counts is not None:
+            self._counts = former._counts
+        if self._rates is not None and former._rateLimit == self._rateLimit:
+            self._rates = former._rates
+
     def began(self, client: IAddress | None) -> None:
         """Count a session."""
         if self._total is not None:
@@ -133,6 +140,14 @@ class Admission:
                 "LimitNOFILE, ulimit -n)",
             )
         return False
+
+
+def _total(most: int, log: Log) -> Ceiling:
+    text = (
+        f"all {most} connections of all tunnels together are in use; further clients are "
+        "turned away until one ends (max-connections in [ptunnel])"
+    )
+    return Ceiling(most, "", log, text)
 
 
 def _room(most: int, name: str, log: Log) -> Ceiling:

@@ -92,6 +92,7 @@ class TunnelFactory(ServerFactory):
         self.outgoing = Outgoing()
         self.sessions: set[Session] = set()
         self._turnedAway: set[Session] = set()
+        self._before: tuple[TunnelFactory, ...] = ()
         limits = allow, maxConnections, descriptors, self._now, maxPerClient, rateLimit, total
         self._admission = Admission(name, self.log, *limits)
         self._counts = self._admission.counts
@@ -114,12 +115,22 @@ class TunnelFactory(ServerFactory):
         (To build nothing would raise in whatever wraps a client's TLS.)
         """
         served = len(self.sessions) - len(self._turnedAway)
+        if self._before:
+            served += sum(each.served for each in self._before)
         return Session(self, addr) if self._admission.admit(addr, served) else _Refused()
 
     @property
     def served(self) -> int:
         """How many sessions there are, without those that were turned away and are still here."""
         return len(self.sessions) - len(self._turnedAway)
+
+    def follow(self, former: TunnelFactory) -> None:
+        """Serve the clients of a port in place of a former factory, whose sessions go on and count
+        for `maxConnections` and `maxPerClient` here.
+        """
+        earlier, former._before = former._before, ()
+        self._before = tuple(each for each in (former, *earlier) if each.sessions)
+        self._admission.follow(former._admission)
 
     def began(self, session: Session) -> None:
         self.sessions.add(session)

@@ -149,7 +149,13 @@ class TlsContext:
         self._log = log
         self._subject = subject
         self._loaded: SSL.Context | None = None
-        self._seen: list[Stamp | None] = []
+        self._seen: list[Stamp | None] | None = None
+
+    def renew(self) -> None:
+        """Load the files again for the next connection, whether they seem to have changed or not;
+        the system's authorities too.
+        """
+        self._seen = None
 
     def current(self) -> SSL.Context:
         """Return the context with the present files; if these cannot be used, with the last ones.

@@ -1,0 +1,104 @@
+"""What the parent says to a worker: its work, and then orders.
+
+They come on the worker's standard input. Listening sockets come on a socket of their own, before
+the order that needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from ptunnel.config import Settings
+
+DRAIN, ABORT, RELOAD = b"d", b"a", b"r"
+# What a worker prints when it accepts connections. No line of a log contains a NUL.
+READY = b"\0ready"
+
+_LENGTH = 8  # bytes of the length of what is pickled
+# Sockets in a message. The kernel takes 253 at most.
+_BATCH = 100
+# Seconds for the sockets to come; they have been sent before the order.
+_WAIT = 5.0
+
+
+def packed(values: Any) -> bytes:
+    """Return values behind their length."""
+    data = pickle.dumps(values)
+    return len(data).to_bytes(_LENGTH, "big") + data
+
+
+def readWork() -> Any:
+    """Read the work, which the parent writes first, from standard input.
+
+    @raise SystemExit: if the parent has died.
+    """
+    length = int.from_bytes(_exactly(_LENGTH), "big")
+    return pickle.loads(_exactly(length))
+
+
+def _exactly(size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = os.read(0, size - len(data))
+        if not more:
+            raise SystemExit(1)
+        data += more
+    return data
+
+
+class Orders:
+    """Splits a stream into orders."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def receive(self, data: bytes) -> list[tuple[bytes, Any]]:
+        """@return: the orders that are complete, each with the values of a reload, or None."""
+        self._data += data
+        found: list[tuple[bytes, Any]] = []
+        while self._data:
+            order, rest = self._data[:1], self._data[1:]
+            values = None
+            if order == RELOAD:
+                end = _LENGTH + int.from_bytes(rest[:_LENGTH], "big")
+                if len(rest) < max(end, _LENGTH):
+                    break
+                values, rest = pickle.loads(rest[_LENGTH:end]), rest[end:]
+            found.append((order, values))
+            self._data = rest
+        return found
+
+
+def reloadOrder(settings: Settings, count: int) -> bytes:
+    """Return the order to change to these settings, with so many new sockets."""
+    return RELOAD + packed((settings, count))
+
+
+def sendSockets(connection: socket.socket, descriptors: Sequence[int]) -> None:
+    """@raise OSError: if the worker does not receive, or the system has no room."""
+    for start in range(0, len(descriptors), _BATCH):
+        socket.send_fds(connection, [b"s"], list(descriptors[start : start + _BATCH]))
+
+
+def receiveSockets(connection: socket.socket, count: int) -> list[int]:
+    """@raise OSError: if fewer come."""
+    connection.settimeout(_WAIT)
+    found: list[int] = []
+    while len(found) < count:
+        data, some, _, _ = socket.recv_fds(connection, 1, _BATCH)
+        for descriptor in some:
+            os.set_inheritable(descriptor, False)
+        found += some
+        if not data or not some:
+            closeAll(found)
+            raise OSError(f"{len(found)} of {count} sockets came")
+    return found
+
+
+def closeAll(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,249 @@
+"""The tunnels of some settings: their ports bound, and changed to other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
+
+from ptunnel.config import Listen, Settings, TcpListen, Tunnel
+from ptunnel.errors import ListenError, PtunnelError
+from ptunnel.log import Log
+from ptunnel.net.descriptors import PROCESS, raiseLimit
+from ptunnel.route.routes import Routes
+from ptunnel.service.changes import Changes, changesOf, isSame, portOf, possible
+from ptunnel.service.tunnel import TunnelService
+from ptunnel.session.admission import Total
+from ptunnel.session.tunnel import TunnelFactory
+from ptunnel.starttls import UPGRADES
+
+# Seconds in which a port that a reload closed may still be open, in a worker or for a turn of the
+# reactor.
+CLOSING = 5.0
+
+
+class StillClosing(ListenError):
+    """A port that cannot be bound, perhaps since an earlier reload's closing is not over."""
+
+
+class Serving(MultiService):
+    """All tunnels of some settings. Raises ConfigError for an invalid endpoint string.
+
+    @ivar tunnels: the ports, in the order of the settings.
+    @ivar drainTimeout: seconds for sessions to end in a stop; None: no limit.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        log: Log | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self._inherits = bool(descriptors)
+        self._reactor = reactor
+        self._settings = settings
+        self._log = log or Log(settings.logLevel)
+        self.drainTimeout = settings.drainTimeout
+        self._bound = False
+        self._routes = Routes(reactor, settings, self._log)
+        self._former: list[TunnelFactory] = []  # their sessions go on
+        self._closed: dict[tuple[Listen | str, ...], float] = {}  # ports, and until when
+        _, self._total = _limited(None, settings.maxConnections, self._log)
+        self.tunnels: list[TunnelService] = []
+        raiseLimit()
+        for tunnel, descriptor in zip_longest(settings.tunnels, descriptors):
+            service = TunnelService(reactor, tunnel, self._log, descriptor)
+            service.serve(tunnel, self._factory(tunnel))
+            service.setServiceParent(self)
+            self.tunnels.append(service)
+
+    def _factory(self, tunnel: Tunnel) -> TunnelFactory:
+        endpoint = self._routes.to(tunnel)
+        return _factoryFor(tunnel, endpoint, self._total, self._log, self._reactor)
+
+    def factories(self) -> list[TunnelFactory]:
+        """Return what serves clients, and what has served those that are still there."""
+        return [*(service.factory for service in self.tunnels), *self._former]
+
+    def privilegedStartService(self) -> None:
+        _bind(self.tunnels)
+        self._bound = True
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        if not self._bound:
+            self.privilegedStartService()
+        super().startService()
+        if self._inherits:
+            return  # the parent, which bound the ports, has logged all this
+        for warning in self._settings.warnings:
+            self._log.warning("", warning)
+        self.announce()
+
+    def announce(self) -> None:
+        """Log the address and target of each tunnel."""
+        for tunnel in self.tunnels:
+            tunnel.announce()
+
+    def reload(self, settings: Settings, descriptors: Sequence[int] = ()) -> Changes:
+        """Change to other settings while clients are served.
+
+        New ports are bound first. Ports that stay are not touched, those of tunnels that are gone
+        are closed, and sessions go on as they began. Passwords and certificates are read again;
+        health and logins of proxies that stay are kept.
+
+        @param descriptors: the listening sockets of the new ports, in a worker.
+        @raise StillClosing: a new port is one that was closed a moment ago; try again soon.
+        @raise PtunnelError: ConfigError, ListenError, or that it does not run; nothing has changed.
+        """
+        if not self._bound:
+            raise PtunnelError("the service is not running, or stopping")
+        before, changes = self._settings, changesOf(self._settings, settings)
+        after = possible(before, settings)
+        ports = {portOf(service.tunnel): service for service in self.tunnels}
+        kept = [ports.pop(portOf(tunnel), None) for tunnel in after.tunnels]
+        wanted = [tunnel for tunnel, port in zip(after.tunnels, kept, strict=True) if not port]
+        try:
+            opened = _open(self._reactor, self._log, wanted, descriptors)
+        except ListenError as e:
+            raise self._explained(e, wanted) from None
+        # Nothing below fails.
+        self._settings = after
+        self._routes.renew(after)
+        self._forget()
+        isLimited, self._total = _limited(self._total, after.maxConnections, self._log)
+        fresh = iter(opened)
+        self.tunnels = [service or next(fresh) for service in kept]
+        for service, tunnel in zip(self.tunnels, after.tunnels, strict=True):
+            if service in opened:
+                service.serve(tunnel, self._factory(tunnel))
+                service.setServiceParent(self)
+            elif isLimited or not isSame(service.tunnel, before, tunnel, after):
+                self._replace(service, tunnel)
+        for service in ports.values():
+            self._close(service)
+        self._adjust(before, after, changes, opened)
+        return changes
+
+    def _forget(self) -> None:
+        """Forget former sessions and ports that are closed by now."""
+        now = self._reactor.seconds()
+        self._former = [factory for factory in self._former if factory.sessions]
+        self._closed = {port: until for port, until in self._closed.items() if until > now}
+
+    def _explained(self, error: ListenError, tunnels: Sequence[Tunnel]) -> ListenError:
+        """Return an error with what we have to do with it."""
+        failed = [t for t in tunnels if str(error).startswith(f"[tunnel {t.name}] ")]
+        if not failed or "in use" not in str(error):
+            return error
+        if self._closed.get(portOf(failed[0]), 0.0) > self._reactor.seconds():
+            return StillClosing(str(error))
+        own = [service.tunnel for service in self.tunnels]
+        return ListenError(f"{error}{_heldBy(own, failed[0])}")
+
+    def _replace(self, service: TunnelService, tunnel: Tunnel) -> None:
+        """Let new clients of a port be served by other settings."""
+        former, factory = service.factory, self._factory(tunnel)
+        factory.follow(former)
+        service.serve(tunnel, factory)
+        self._former.append(former)
+
+    def _close(self, service: TunnelService) -> None:
+        service.acceptQueued()
+        service.stopListening()
+        self._closed[portOf(service.tunnel)] = self._reactor.seconds() + CLOSING
+        service.disownServiceParent()
+        self._former.append(service.factory)
+
+    def _adjust(
+        self, before: Settings, after: Settings, changes: Changes, opened: list[TunnelService]
+    ) -> None:
+        """Apply the keys of the whole service, and say what is new."""
+        self.drainTimeout = after.drainTimeout
+        if after.logLevel != before.logLevel:
+            self._log.setLevel(after.logLevel)
+        if self._inherits:
+            return
+        for warning in [*map(_needsRestart, changes.restart), *after.warnings]:
+            if warning not in before.warnings:
+                self._log.warning("", warning)
+        for service in opened:
+            service.announce()
+
+
+def _limited(total: Total | None, most: int | None, log: Log) -> tuple[bool, Total | None]:
+    """Change the limit of all tunnels. @return: whether it is a new one that no session knows."""
+    if total is None:
+        return (False, None) if most is None else (True, Total(most, log))
+    total.limit(most)
+    return False, total
+
+
+def _needsRestart(key: str) -> str:
+    return f"{key} cannot change while the service runs; restart it for that"
+
+
+def _factoryFor(
+    tunnel: Tunnel,
+    endpoint: IStreamClientEndpoint,
+    total: Total | None,
+    log: Log,
+    reactor: IReactorTime,
+) -> TunnelFactory:
+    return TunnelFactory(
+        endpoint,
+        name=tunnel.name,
+        idleTimeout=tunnel.idleTimeout,
+        halfCloseTimeout=tunnel.halfCloseTimeout,
+        maxConnections=tunnel.maxConnections or None,
+        maxPerClient=tunnel.maxPerClient,
+        rateLimit=tunnel.rateLimit,
+        total=total,
+        allow=tunnel.allow,
+        inKernel=tunnel.kernelSplice,
+        holdEnd=tunnel.holdEnd,
+        prelude=UPGRADES[tunnel.starttls].prelude if tunnel.starttls else None,
+        descriptors=PROCESS,
+        keepAlive=tunnel.keepAlive,
+        log=log,
+        reactor=reactor,
+    )
+
+
+def _open(
+    reactor: Any, log: Log, tunnels: Sequence[Tunnel], descriptors: Sequence[int]
+) -> list[TunnelService]:
+    """Bind further ports: all, or none."""
+    pairs = zip_longest(tunnels, descriptors)
+    opened = [TunnelService(reactor, tunnel, log, descriptor) for tunnel, descriptor in pairs]
+    _bind(opened)
+    return opened
+
+
+def _bind(services: Sequence[TunnelService]) -> None:
+    """Bind all ports, or none. @raise ListenError: for the first that cannot be bound."""
+    failures: list[Failure] = []
+    for service in services:
+        service.listen().addErrback(failures.append)
+        if failures:
+            for bound in services:
+                bound.stopListening()
+            failures[0].raiseException()
+
+
+def _heldBy(own: Sequence[Tunnel], wanted: Tunnel) -> str:
+    """Return the hint for an address that one of our own ports overlaps; or ""."""
+    listen = wanted.listen
+    for tunnel in own:
+        held = tunnel.listen
+        if not isinstance(listen, TcpListen) or not isinstance(held, TcpListen):
+            continue
+        if held.port == listen.port:
+            return f" (by [tunnel {tunnel.name}], on {held}: only a restart can exchange them)"
+    return ""
