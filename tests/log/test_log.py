@@ -65,6 +65,13 @@ class TraceTests(SynchronousTestCase):
         self.assertEqual(said(events), lines)
         self.assertEqual([event["fields"] for event in events], [{"session": 1}, {"session": 2}])
 
+    def test_aProgramNeedNotNumberItsConnections(self) -> None:
+        log = Log("debug")
+        for number in 1, 2:
+            trace = log.trace("a name")
+            assert trace is not None
+            self.assertEqual(trace.number, number)
+
     def test_aFactoryWithoutOneHasNone(self) -> None:
         self.assertIsNone(traceOf(object()))
 

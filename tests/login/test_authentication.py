@@ -5,6 +5,9 @@ With connections, tests.connect.test_answering tests it.
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -100,6 +103,42 @@ class AuthenticationTests(SynchronousTestCase):
         reading.callback(ALICE)
         self.successResultOf(answer)
         self.assertPhase(one, AuthPhase.READY)
+
+    def test_aRejectionCountsThoughTheClientLeavesWhileNewerOnesAreRead(self) -> None:
+        reads: list[Deferred[Credentials]] = []
+
+        class Slow:
+            """As a password-command."""
+
+            def read(self) -> Deferred[Credentials]:
+                reads.append(Deferred())
+                return reads[-1]
+
+            def changed(self) -> bool:
+                return False
+
+        self.login = Login(Slow(), host="proxy.example", hop="corp:3128", reactor=StrictClock())
+        one = self.new()
+        first = one.answer(BASIC, REFUSAL)
+        reads.pop().callback(ALICE)
+        self.assertEqual(self.successResultOf(first), ALICE.basic())
+        one.sent()
+        second = one.answer(BASIC, REFUSAL)  # they are rejected, and read once more
+        one.leave()
+        second.cancel()
+        self.failureResultOf(second)
+        reads.clear()
+        self.failureResultOf(self.new().answer(BASIC, REFUSAL), CredentialsRefused)
+        self.assertEqual(reads, [])
+
+    def test_nothingOfItIsLeftToTheGarbageCollector(self) -> None:
+        gc.disable()
+        self.addCleanup(gc.enable)
+        one = self.unverified()
+        one.accepted()
+        left = weakref.ref(one)
+        del one
+        self.assertIsNone(left())
 
     def test_aLoginThatKnowsNothingSaysNothingFirst(self) -> None:
         one = self.new()

@@ -60,7 +60,7 @@ class Joining:
             self._reactor,
             halfCloseTimeout=tunnel.halfCloseTimeout,
             holdEnd=tunnel.holdEnd,
-            trace=self._log.trace("", self._log.newSession()),
+            trace=self._log.trace(""),
             left=self._noteLeft,
         )
 

@@ -26,6 +26,7 @@ from ptunnel.connect.handshake import Challenged, Established, Handshake
 from ptunnel.connect.request import ConnectRequest
 from ptunnel.errors import TunnelError, cannotReach, noAnswer
 from ptunnel.login.login import Login
+from ptunnel.net.arrived import Arrived
 from ptunnel.net.attempt import TALKING, Attempt, Speaker
 from ptunnel.net.deadlines import Sweep
 from ptunnel.net.transports import abort, isSocket, probe, setReceiver
@@ -202,7 +203,9 @@ class ProxyConnection(Speaker):
         """Return the channel binding of its TLS with the proxy; None without TLS."""
         from ptunnel.tls import connectionOf, endPointOf  # only a challenge is answered by it
 
-        tls = None if self.isWithin else connectionOf(self.transport)
+        # A plain socket has none, and is not asked once it is closed.
+        isPlain = self.isWithin or isSocket(self.transport)
+        tls = None if isPlain else connectionOf(self.transport)
         return None if tls is None else endPointOf(tls)
 
     def letGo(self) -> None:
@@ -230,7 +233,8 @@ class ProxyConnection(Speaker):
         if isinstance(inner, ProxyConnection):
             inner.isWithin = True
         transport = cast(ITransport, self.transport)
-        if isSocket(transport):
+        # Any other inner protocol may not know how to half-close.
+        if isSocket(transport) and isinstance(inner, (Arrived, ProxyConnection)):
             setReceiver(transport, inner)  # this one is not needed any more
         else:
             self._inner = inner

@@ -74,9 +74,14 @@ class Log:
         self.sessions = self._threshold <= LEVELS.index("info")
         self.debugs = self._threshold <= LEVELS.index("debug")
 
-    def trace(self, subject: str, number: int) -> Trace | None:
-        """Return the trace of a session by its number; None where debug lines are not shown."""
-        return Trace(self, subject, number) if self.debugs else None
+    def trace(self, subject: str, number: int | None = None) -> Trace | None:
+        """Return the trace of a session; None where debug lines are not shown.
+
+        @param number: the session's; None: a new one.
+        """
+        if not self.debugs:
+            return None
+        return Trace(self, subject, self.newSession() if number is None else number)
 
     def debug(self, subject: str, text: str, **fields: Any) -> None:
         self._emit("debug", subject, text, fields)

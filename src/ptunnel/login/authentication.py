@@ -149,7 +149,7 @@ class Authentication(Phased):
             self.enter(AuthPhase.ENDED)
         if phase is AuthPhase.UNVERIFIED and scheme is not None and self._trial.isRunning:
             self._trial.unanswered(scheme)
-        self._login.turns.leave(self._trial)
+        self._trial.leave()
 
     @inlineCallbacks
     def _prepare(

@@ -27,6 +27,7 @@ class Trial:
         self._waits = waits
         self._isReread = False
         self._fresh: Credentials | None = None
+        self._rejection: tuple[CredentialsRefused, Credentials | None] | None = None
 
     @property
     def isRunning(self) -> bool:
@@ -82,10 +83,12 @@ class Trial:
             return
         if not self._isReread and login.reader is not None:
             self._isReread = True
+            self._rejection = refusal, scheme.credentials
             try:
                 self._fresh = yield login.read()
             except CredentialsUnavailable:
                 self._fresh = scheme.credentials  # there are no newer ones
+            self._rejection = None
             if self._fresh != scheme.credentials or login.known is not None:
                 return
         login.failed(self, refusal, scheme.credentials)
@@ -95,7 +98,19 @@ class Trial:
         """Note that the proxy did not answer a scheme's credentials."""
         self._login.unanswered(self, self._target, scheme.credentials)
 
+    def leave(self) -> None:
+        """End the trial. A rejection counts, even if newer credentials are still being read."""
+        if self._rejection is not None and self.isRunning:
+            self._login.failed(self, *self._rejection)
+        self._rejection = None
+        self._login.turns.leave(self)
+        self._waits = _ignore  # so that no cycle is left
+
     def failed(self, error: TunnelError) -> None:
         """Note a failure that other attempts would meet too."""
         if self.isRunning:
             self._login.failed(self, error)
+
+
+def _ignore(isWaiting: bool) -> None:
+    pass
