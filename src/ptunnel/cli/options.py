@@ -48,6 +48,12 @@ def commandHint(word: str) -> str:
     return f"{show(word)}: neither a command nor a TUNNEL; did you mean {close[0]}?"
 
 
+def _ask(username: str) -> str:
+    from ptunnel.cli.terminal import askPassword  # rarely needed
+
+    return askPassword(f"Password of {printable(username)} for the proxy: ")
+
+
 class ProxyOptions(usage.Options):
     """The options for proxies, credentials and logging."""
 
@@ -179,11 +185,8 @@ class ProxyOptions(usage.Options):
 
     def ask(self, username: str) -> str:
         """Ask on the terminal for a password. @return: "" without a terminal, and in a daemon."""
-        if self.parent is not None and not self.parent.get("nodaemon"):
-            return ""
-        from ptunnel.cli.terminal import askPassword  # rarely needed
-
-        return askPassword(f"Password of {printable(username)} for the proxy: ")
+        isDaemon = self.parent is not None and not self.parent.get("nodaemon")
+        return "" if isDaemon else _ask(username)
 
     def commandLine(self) -> CommandLine:
         return CommandLine(

@@ -50,9 +50,8 @@ class Routes:
         ways = [self._way(name, tunnel) for name in tunnel.via]
         target = tunnel.target
         route = Route(tunnel.name, target, ways, self._log, self._reactor)
-        context = None
-        if tunnel.tls is not None:
-            context = self._context("tunnel", tunnel.name, tunnel.tls)
+        tls = tunnel.tls
+        context = None if tls is None else self._context("tunnel", tunnel.name, tls)
         secured = partial(self._secured, tunnel, context)
         if tunnel.sendProxy is None:
             return secured(route)
@@ -81,8 +80,8 @@ class Routes:
         return self._wrap("starttls", host, port, led)
 
     def renew(self, settings: Settings) -> None:
-        """Build further ways by other settings. Proxies that stay as they are keep their health and
-        login with its back-off. Passwords and certificates are read again.
+        """Build further ways by other settings. Proxies that stay keep their health and login with
+        its back-off. Passwords and certificates are read again.
         """
         before, self._settings, after = self._settings, settings, settings.proxies
         same = {n for n in after.keys() & before.proxies if before.chain(n) == settings.chain(n)}
@@ -94,10 +93,8 @@ class Routes:
         _readAgain(self._contexts.values(), self._logins.values())
 
     def trial(self, tunnel: Tunnel, name: str, wrap: Wrap) -> IStreamClientEndpoint:
-        """Return one way to a tunnel's target, alone and without a deadline.
-
-        It shares the logins with the others, so that rejected credentials are sent only once, and
-        no connections.
+        """Return one way to a tunnel's target, alone and without a deadline. It shares the logins
+        with the others, so that rejected credentials are sent only once.
 
         @param name: one of the tunnel's `via`.
         @param wrap: wraps each endpoint of the way.
@@ -145,14 +142,11 @@ class Routes:
 
     def _isOwn(self, host: str, port: int) -> bool:
         """Return whether one of the tunnels listens there."""
-        return (
-            ownListen((tunnel.listen for tunnel in self._settings.tunnels), host, port) is not None
-        )
+        listens = (tunnel.listen for tunnel in self._settings.tunnels)
+        return ownListen(listens, host, port) is not None
 
     def _reach(self, proxy: Proxy, timeout: float | None) -> IStreamClientEndpoint:
-        """Return the endpoint that leads to a proxy. If it goes through another proxy, that one
-        has the deadline.
-        """
+        """Return the endpoint that leads to a proxy; one before it has the deadline."""
         key = proxy.name, timeout if proxy.through else None
         if key not in self._reaches:
             if proxy.through:

@@ -109,12 +109,11 @@ class Session(Phased, Protocol):
             trace(f"{clientName(self.client)} is accepted")
         # Not a byte of the client is read before there is somewhere to send it.
         self.transport.pauseProducing()
-        # It may fire at once, or raise where it should have failed.
         try:
             lead = tunnel.forClient
             endpoint = lead(self.client, self.transport.getHost()) if lead else tunnel.endpoint
             connecting = self._pending = endpoint.connect(outgoing)
-        except Exception:
+        except Exception:  # it should have failed
             connecting = self._pending = fail()
         connecting.addCallback(self._connected).addErrback(self._failed)
 
@@ -134,7 +133,6 @@ class Session(Phased, Protocol):
         if self._splice is None:  # else that gives account
             pending = self._pending
             self._end()
-            self._tunnel.sweep.discard(self)
             if pending is not None:
                 pending.cancel()
 

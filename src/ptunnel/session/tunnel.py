@@ -56,8 +56,7 @@ class TunnelFactory(ServerFactory):
         that has gone is noticed; None: they are not.
     @param log: None: events from level "info" on.
     @param reactor: the clock; None: the reactor, which is not imported before the first client.
-    @raise TypeError: for what is no network and no text in `allow`.
-    @raise ValueError: for a text there that is no network.
+    @raise TypeError, ValueError: for what is no network in `allow`.
     """
 
     noisy = False
@@ -114,9 +113,7 @@ class TunnelFactory(ServerFactory):
         """A session for a client, or what closes the connection of one that is not to be served.
         (To build nothing would raise in whatever wraps a client's TLS.)
         """
-        served = len(self.sessions) - len(self._turnedAway)
-        if self._before:
-            served += sum(each.served for each in self._before)
+        served = self.served + sum(each.served for each in self._before)
         return Session(self, addr) if self._admission.admit(addr, served) else _Refused()
 
     @property
@@ -141,8 +138,8 @@ class TunnelFactory(ServerFactory):
             self._admission.began(session.client)
 
     def drain(self) -> Deferred[None]:
-        """Wait for the sessions: a Deferred that fires when there is none any more. Clients that
-        are only still there because they were turned away are not waited for.
+        """Return a Deferred that fires when there are no sessions. Clients that were turned away
+        and are still here are not waited for.
         """
         for session in tuple(self._turnedAway):
             session.abort()
@@ -169,6 +166,7 @@ class TunnelFactory(ServerFactory):
     def ended(self, session: Session) -> None:
         if session in self.sessions:
             self.sessions.remove(session)
+            self.sweep.discard(session)
             if self._counts and session not in self._turnedAway:
                 self._admission.ended(session.client)
             self._turnedAway.discard(session)
