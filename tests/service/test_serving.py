@@ -119,6 +119,10 @@ class PortTests(ReloadCase):
         self.client(2)
         self.assertEqual(self.dialled(), [("192.0.2.9", 993)])
 
+    def test_twistdsLogCallsAPortByTheNameOfItsFactory(self) -> None:
+        self.start(tunnel("a", 1))
+        self.assertEqual(self.port(1).factory.logPrefix(), "TunnelFactory")
+
     def test_ofARemovedTunnelThePortIsClosedAndTheSessionsGoOn(self) -> None:
         self.start(tunnel("a", 1), tunnel("b", 2))
         client = self.client(1)

@@ -41,6 +41,10 @@ class _Door(ServerFactory):
 
     noisy = False
 
+    def logPrefix(self) -> str:
+        """The name that Twisted logs with a port."""
+        return TunnelFactory.__name__
+
     def serveBy(self, factory: ServerFactory | Factory) -> None:
         # The method itself: a client costs no further call.
         self.buildProtocol = factory.buildProtocol  # type: ignore[method-assign]
