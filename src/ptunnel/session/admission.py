@@ -70,17 +70,17 @@ class Admission:
         self.counts = maxPerClient is not None or total is not None
         self._strangers, self._crowds, self._hasty = (Episode(name, log, now) for _ in range(3))
 
-    def admit(self, client: IAddress | None, served: int) -> bool:
+    def admit(self, client: IAddress | None, served: Callable[[], int]) -> bool:
         """Return whether to serve a client, who has taken a token of its rate then.
 
-        @param served: how many are.
+        @param served: counts those who are served.
         """
         host = getattr(client, "host", None) if self._allow else None
         if host is not None and not isWithin(host, self._allow):
             name = clientName(client)
             self._strangers.say(f"{name} is not allowed", client=name)
             return False
-        if self._room is not None and not self._room.admits(served):
+        if self._room is not None and not self._room.admits(served()):
             return False
         if self._total is not None and not self._total.admits():
             return False

@@ -47,13 +47,11 @@ class TunnelFactory(ServerFactory):
         come at once. Clients of a Unix socket are not limited by either.
     @param total: a limit that several tunnels share.
     @param inKernel: whether plain sockets on Linux may be spliced by the kernel.
-    @param holdEnd: whether the target sees the end of a client only when it has ended itself,
-        since a proxy on the way may end both directions at the first end.
+    @param holdEnd: whether the target sees a client's end only when it has ended itself.
     @param prelude: makes what has to be said to each client before it is joined.
     @param descriptors: the budget that sessions are part of; clients for whom none are left
         are closed at once. None: they are not counted.
-    @param keepAlive: seconds of silence before a client or the target is probed, so that one
-        that has gone is noticed; None: they are not.
+    @param keepAlive: seconds of silence before a client or the target is probed; None: never.
     @param log: None: events from level "info" on.
     @param reactor: the clock; None: the reactor, which is not imported before the first client.
     @raise TypeError, ValueError: for what is no network in `allow`.
@@ -113,8 +111,10 @@ class TunnelFactory(ServerFactory):
         """A session for a client, or what closes the connection of one that is not to be served.
         (To build nothing would raise in whatever wraps a client's TLS.)
         """
-        served = self.served + sum(each.served for each in self._before)
-        return Session(self, addr) if self._admission.admit(addr, served) else _Refused()
+        return Session(self, addr) if self._admission.admit(addr, self._serving) else _Refused()
+
+    def _serving(self) -> int:
+        return self.served + sum(each.served for each in self._before)
 
     @property
     def served(self) -> int:
