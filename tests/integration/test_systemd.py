@@ -263,6 +263,41 @@ class UnitTests(SystemdCase):
         [line] = said["errors"].splitlines()
         self.assertIn("/etc/ptunnel/tunnels.ini: [tunnel a] listen: ", line)
 
+    def test_aReloadChangesWhatTheFileSaysAndAMistakeNothing(self) -> None:
+        tunnel = "[tunnel b]\\nlisten = 9995\\ntarget = b:1\\n"
+        states = "-p ActiveState -p StatusText -p NRestarts"
+        said = self.boot(
+            "systemctl start ptunnel; pid=$(systemctl show ptunnel -p MainPID --value)",
+            f"printf '{tunnel}' >> /etc/ptunnel/tunnels.ini",
+            "systemctl reload ptunnel",
+            "until python3 /root/client.py 9995 2>/dev/null; do sleep .1; done",
+            "echo = reloaded",
+            f"systemctl show ptunnel {states}",
+            "[ $pid = $(systemctl show ptunnel -p MainPID --value) ] && echo the same process",
+            "echo listn = 1 >> /etc/ptunnel/tunnels.ini",
+            "systemctl reload ptunnel",
+            "for i in {1..50}; do journalctl --sync; journalctl -b -u ptunnel -p err -o cat "
+            "_COMM=ptunnel | grep . && break; sleep .1; done > /tmp/errors",
+            "echo = broken",
+            f"systemctl show ptunnel {states}",
+            "[ $pid = $(systemctl show ptunnel -p MainPID --value) ] && echo the same process",
+            "echo = errors",
+            "cat /tmp/errors",
+        )
+        for state in "reloaded", "broken":
+            self.assertEqual(
+                sorted(said[state].splitlines()),
+                [
+                    "ActiveState=active",
+                    "NRestarts=0",
+                    "StatusText=3 tunnels listening, 0 sessions",
+                    "the same process",
+                ],
+            )
+        [line] = said["errors"].splitlines()
+        self.assertIn("not reloaded: ", line)
+        self.assertIn("[tunnel b] listn: unknown key", line)
+
     def test_inItsSandboxPasswordsComeByCredentialAndByCommand(self) -> None:
         (self.machine.root / "etc/ptunnel/corp.password").write_text("secret\n")
         (self.machine.root / "etc/ptunnel/corp.password").chmod(0o600)
@@ -287,7 +322,7 @@ class UnitTests(SystemdCase):
             "echo = warnings",
             "journalctl --sync; journalctl -b -u ptunnel -p warning -o cat _COMM=ptunnel",
         )
-        self.assertEqual((said["a"], said["b"]), 2 * ("got b'hello'\n",))
+        self.assertEqual((said["a"], said["b"]), 2 * ("got b'hello'\n",), said["warnings"])
         sent = re.findall(r"Basic (\S+)", said["asked"])
         self.assertEqual([b64decode(value) for value in sent], [b"u:secret", b"u:none"])
 
@@ -343,11 +378,15 @@ class UnitTests(SystemdCase):
             "systemctl is-active ptunnel.service",
             "echo = carry",
             proxied("200 OK", port=993),
+            "echo = restart",
+            "systemctl restart --no-block ptunnel.service",
+            proxied("200 OK", port=993, visits=10),
             "echo = behind",
             "systemctl is-active ptunnel.service",
         )
         self.assertEqual(said["before"], "inactive\n")
         self.assertEqual(said["carry"], "got b'hello'\n")
+        self.assertEqual(said["restart"], 10 * "got b'hello'\n")
         self.assertEqual(said["behind"], "active\n")
 
     def test_underWorkersTheParentTellsAndTheyHaveLevelsToo(self) -> None:
@@ -388,7 +427,9 @@ class ContainerTests(SystemdCase):
         self.assertIn("got b'hello'\nended with 0\n0\n", said)  # systemd-nspawn may add a line
 
 
-def proxied(answer: str, port: int = 9993) -> str:
-    """The commands of a client's visit, with a proxy that answers so."""
+def proxied(answer: str, port: int = 9993, visits: int = 1) -> str:
+    """The commands of a client's visits, with a proxy that answers so."""
     proxy = f"python3 /root/proxy.py '{answer}' & while ! bash -c '</dev/tcp/127.0.0.1/3128'"
-    return f"{proxy} 2>/dev/null; do sleep .1; done; python3 /root/client.py {port}; kill $!"
+    client = f"for i in {{1..{visits}}}; do python3 /root/client.py {port}; done"
+    end = "{ kill $!; wait $! || true; } 2>/dev/null"
+    return f"{proxy} 2>/dev/null; do sleep .1; done; {client}; {end}"
