@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from ptunnel import ConnectEndpoint, Credentials
@@ -85,6 +85,7 @@ class LoopbackTests(TestCase):
 
     async def test_whatAProtocolWithoutHalfCloseStillHasToSendIsSent(self) -> None:
         size = 4_000_000
+        over: Deferred[None] = Deferred()
 
         class Ends(Proxy):
             count = 0
@@ -98,19 +99,14 @@ class LoopbackTests(TestCase):
             def counts(self, data: bytes) -> None:
                 Ends.count += len(data)
 
-            def readConnectionLost(self) -> None:
-                self.transport.loseConnection()
+            def connectionLost(self, reason: Any = None) -> None:
+                over.callback(None)
 
         class Talker(Protocol):
-            gone = False
-
             def connectionMade(self) -> None:
                 self.transport.write(bytes(size))  # type: ignore[union-attr]
 
-            def connectionLost(self, reason: Any = None) -> None:
-                Talker.gone = True
-
         reactor = self.reactor
         await self.proxied(Ends, ESTABLISHED).connect(Factory.forProtocol(Talker))
-        while not (Talker.gone and Ends.count == size):
-            await deferLater(reactor, 0.01)
+        await over
+        self.assertEqual(Ends.count, size)

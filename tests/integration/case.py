@@ -64,6 +64,12 @@ class Peer(socketserver.ThreadingTCPServer):
         self.server_close()
 
 
+def splicedConfig(config: str) -> str:
+    """A config in which the way to splice is the one that is to be tested."""
+    how = os.environ.get("PTUNNEL_TEST_KERNEL_SPLICE", "yes")
+    return f"[ptunnel]\nkernel-splice = {how}\n" + config.replace("[ptunnel]\n", "")
+
+
 class IntegrationTestCase(SynchronousTestCase):
     """Starts what a test needs, and ends it with the test."""
 
@@ -79,13 +85,10 @@ class IntegrationTestCase(SynchronousTestCase):
 
     def _spliced(self, words: tuple[str, ...]) -> list[str]:
         """The words, with a config in which the way to splice is the one that is to be tested."""
-        how = os.environ.get("PTUNNEL_TEST_KERNEL_SPLICE", "yes")
-        key = f"[ptunnel]\nkernel-splice = {how}\n"
         if "--config" not in words:
-            return ["--config", self.write(key), *words]
-        path = words[words.index("--config") + 1]
-        config = Path(path).read_text()
-        Path(path).write_text(key + config.replace("[ptunnel]\n", ""))
+            return ["--config", self.write(splicedConfig("")), *words]
+        path = Path(words[words.index("--config") + 1])
+        path.write_text(splicedConfig(path.read_text()))
         return list(words)
 
     def tunnel(self, proxy: Program | Peer, target: Program | Peer, *options: str) -> Ptunnel:

@@ -9,7 +9,7 @@ import socket
 import threading
 from pathlib import Path
 
-from tests.integration.case import HOST, IntegrationTestCase, Peer, at, echo
+from tests.integration.case import HOST, IntegrationTestCase, Peer, at, echo, splicedConfig
 from tests.integration.programs import PATIENCE, Ptunnel, eventually
 from tests.integration.test_surroundings import twistd
 from tests.support.loopback import freePort
@@ -38,7 +38,7 @@ class ReloadTests(IntegrationTestCase):
     def put(self, text: str) -> None:
         """Put a file in the place of the old one, and wait for what comes of it."""
         fresh = Path(self.path + ".new")
-        fresh.write_text(text)
+        fresh.write_text(splicedConfig(text))
         fresh.chmod(0o600)
         fresh.replace(self.path)
         before = self.count()
