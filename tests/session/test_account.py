@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import causes
@@ -22,9 +22,10 @@ from ptunnel.errors import (
     Unreachable,
 )
 from ptunnel.log import Lines
+from ptunnel.net.descriptors import Descriptors
 from ptunnel.relay.outcome import Cause, Ended
 from ptunnel.session.account import LATE, LEFT, ofEnded, ofFailure
-from tests.session.test_tunnel import TunnelCase
+from tests.session.test_tunnel import ALICE, TunnelCase
 from tests.support import schema
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -57,7 +58,7 @@ class CodeTests(SynchronousTestCase):
         rows = re.findall(
             r"^\| `(.)` \| ([^|]+) \|$", PAGE.partition("## Termination codes")[2], re.M
         )
-        first, second = {who for who, _ in rows[:9]}, {phase for phase, _ in rows[9:]}
+        first, second = {who for who, _ in rows[:8]}, {phase for phase, _ in rows[8:]}
         for code in codes():
             self.assertIn(code[0], first)
             self.assertIn(code[1], second)
@@ -131,6 +132,21 @@ class JsonTests(TunnelCase):
         self.endpoint.fail(ConnectError(string="odd"))
         [line] = self.lines()
         self.assertEqual((line["code"], line["cause"], line["status"]), ("SC", None, None))
+
+    def test_ofAnAttemptThatSomethingElseCancelled(self) -> None:
+        self.client()
+        self.endpoint.fail(ConnectingCancelledError(ALICE))
+        [line] = self.lines()
+        self.assertEqual(line["code"], "SC")
+
+    def test_ofThoseWhoAreNotServed(self) -> None:
+        self.make(allow=["198.51.100.0/24"])
+        self.client()
+        self.make(maxConnections=0)
+        self.client()
+        self.make(descriptors=Descriptors(0))
+        self.client()
+        self.assertEqual([line["code"] for line in self.lines()], ["PR", "PR", "RR"])
 
     def test_ofABug(self) -> None:
         self.client()

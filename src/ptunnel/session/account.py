@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from twisted.internet.error import ConnectError
-
 from ptunnel.errors import (
     LocalFailure,
     ProxyTimeout,
@@ -113,4 +111,4 @@ def _whose(error: BaseException | None) -> str:
         return "R"
     if isinstance(error, ProxyTimeout):
         return "s"
-    return "S" if isinstance(error, (ConnectError, OSError)) else "I"
+    return "S"

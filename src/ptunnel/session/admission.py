@@ -11,7 +11,7 @@ from ptunnel.log import Log
 from ptunnel.net.addresses import Network, clientName, isWithin
 from ptunnel.net.descriptors import SESSION, Descriptors
 from ptunnel.session.clients import Counts, Rates, clientKey
-from ptunnel.session.episodes import Ceiling, Episode
+from ptunnel.session.episodes import REFUSED, Ceiling, Episode
 
 
 class Total:
@@ -78,7 +78,7 @@ class Admission:
         host = getattr(client, "host", None) if self._allow else None
         if host is not None and not isWithin(host, self._allow):
             name = clientName(client)
-            self._strangers.say(f"{name} is not allowed", client=name)
+            self._strangers.say(f"{name} is not allowed", client=name, code=REFUSED)
             return False
         if self._room is not None and not self._room.admits(served()):
             return False
@@ -118,11 +118,11 @@ class Admission:
         name = clientName(client)
         if self._counts is not None and self._counts.of(key) >= (self._mostEach or 0):
             what = f"it has {self._mostEach} connections already (max-connections-per-client)"
-            self._crowds.say(f"{name} is turned away: {what}", client=name)
+            self._crowds.say(f"{name} is turned away: {what}", client=name, code=REFUSED)
             return False
         if self._rates is not None and not self._rates.take(key, self._now()):
             what = f"it opens more than {self._rateLimit:g} connections a second (rate-limit)"
-            self._hasty.say(f"{name} is turned away: {what}", client=name)
+            self._hasty.say(f"{name} is turned away: {what}", client=name, code=REFUSED)
             return False
         return True
 
@@ -138,6 +138,7 @@ class Admission:
                 f"all open files that the process may have, {descriptors.limit}, are in use or "
                 "reserved; further clients are turned away until a session ends (RLIMIT_NOFILE: "
                 "LimitNOFILE, ulimit -n)",
+                code="RR",
             )
         return False
 

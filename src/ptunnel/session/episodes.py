@@ -9,6 +9,8 @@ from ptunnel.log import Log
 
 # Seconds for which events like the one that was said are only counted.
 EPISODE = 60.0
+# The termination code of those who are not served (docs/logs.md).
+REFUSED = "PR"
 
 
 class Episode:
@@ -58,5 +60,5 @@ class Ceiling:
             return True
         if not self._isFull:
             self._isFull = True
-            self._log.warning(self._name, self._text)
+            self._log.warning(self._name, self._text, code=REFUSED)
         return False
