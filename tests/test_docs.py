@@ -169,6 +169,15 @@ class CommandLineTests(SynchronousTestCase):
             words = [word.split()[0] for cell in cells for word in code(cell)]
             self.assertEqual(sorted(words), sorted(long | short), page.name)
 
+    def test_whatConnectDoesNotTakeIsSaid(self) -> None:
+        [line] = re.findall(r"^`connect` takes all but (.*)\.$", README.read_text("utf-8"), re.M)
+        connect, run = ConnectOptions(), Options()
+        missing = set(run.longOpt) - set(connect.longOpt)
+        short = {f"-{letter}" for letter in set(run.shortOpt) - set(connect.shortOpt)}
+        named = set(code(line))
+        self.assertLessEqual(short, named)
+        self.assertEqual(len(named), len(missing))
+
 
 class LinkTests(SynchronousTestCase):
     def test_everyRelativeLinkLeadsSomewhere(self) -> None:
