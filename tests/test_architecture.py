@@ -16,12 +16,14 @@ ROOMS = (
     ("__main__", "tap"),
     ("cli",),
     ("demo", "check"),
+    ("workers",),
     ("ptunnel", "service"),
+    ("ports",),
     ("session", "route"),
     ("config", "connect", "relay", "starttls"),
     ("login", "tls"),
     ("auth", "net"),
-    ("log",),
+    ("log", "timing"),
     ("errors",),
     ("causes", "filestamp", "text", "twisted_private", "_folder", "_version"),
 )
@@ -30,10 +32,11 @@ ROOMS = (
 INSIDE = {
     "cli": (
         ("cli",),
-        ("commands",),
+        ("dispatch",),
         ("check", "completion", "configcheck", "connect", "demo"),
         ("options",),
         ("argv", "grouped", "hosts", "output", "stdio", "terminal"),
+        ("commands",),
     ),
     "demo": (("tour",), ("littleproxy", "peers"), ("demo",)),
     "check": (
@@ -43,13 +46,13 @@ INSIDE = {
         ("listening", "steps"),
         ("report",),
     ),
-    "service": (
-        ("worker", "workers"),
-        ("reloading", "service"),
-        ("serving",),
-        ("changes", "tunnel"),
+    "workers": (("supervisor", "worker"), ("orders",), ("workers",)),
+    "service": (("reloading", "service"), ("serving",), ("changes", "notify", "process")),
+    "ports": (
+        ("tunnel",),
         ("inherited",),
-        ("accepting", "notify", "orders", "process", "proxyheader", "unixport"),
+        ("accepting", "proxyheader", "unixport"),
+        ("ports",),
     ),
     "session": (
         ("tunnel",),
@@ -94,7 +97,7 @@ INSIDE = {
         ("pipes", "producers", "socketleg"),
         ("leg",),
         ("outcome", "terms"),
-        ("relay",),
+        ("legs", "relay"),
     ),
     "starttls": (("endpoint",), ("starttls",), ("ldap", "lines", "postgres", "xmpp"), ("upgrade",)),
     "login": (
@@ -119,8 +122,6 @@ INSIDE = {
         (
             "addresses",
             "arrived",
-            "backoff",
-            "deadlines",
             "descriptors",
             "names",
             "phases",
@@ -128,13 +129,14 @@ INSIDE = {
         ),
         ("net",),
     ),
+    "timing": (("deadlines", "backoff"), ("timing",)),
     "log": (("log",), ("excerpts", "journal", "spool")),
 }
 
 # What would be downward, and is wrong all the same: each takes whatever endpoint it is given.
 APART = {
     "session": {"config", "connect", "auth", "starttls"},
-    "cli.stdio": {"config", "connect", "auth", "route", "starttls"},
+    "cli.commands.stdio": {"config", "connect", "auth", "route", "starttls"},
 }
 
 # Bytes in, bytes out, or values: of Twisted they may know the errors, and no reactor.

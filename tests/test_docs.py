@@ -267,7 +267,7 @@ class ArchitectureTests(SynchronousTestCase):
 
     def test_theBooleansOfTheSpliceAreInTheTables(self) -> None:
         text = ARCHITECTURE.read_text("utf-8")
-        legs = set.union(*(booleans(f"relay/{name}.py") for name in LEGS))
+        legs = set.union(*(booleans(f"relay/legs/{name}.py") for name in LEGS))
         rows = tables(ARCHITECTURE, "### Booleans of a leg")[1:]
         self.assertEqual({name for row in rows for name in code(row[0])}, legs)
         _, _, section = text.partition("\n### Booleans of a splice\n")

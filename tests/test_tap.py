@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import __version__
 from ptunnel.auth import Secret
-from ptunnel.cli import commands, terminal
+from ptunnel.cli import dispatch, terminal
 from ptunnel.cli import options as module
 from ptunnel.config import DIRECT, PasswordEnv, PasswordFile, TcpListen
 from ptunnel.errors import ConfigError, ListenError
@@ -480,7 +480,7 @@ class RereadTests(OptionsCase):
 class CheckConfigTests(OptionsCase):
     def check(self, *words: str) -> int:
         useReactor(self, MemoryReactorClock())
-        return commands.main([*words])
+        return dispatch.main([*words])
 
     def config(self, text: str) -> str:
         path = os.path.abspath(self.mktemp())

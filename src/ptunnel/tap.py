@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from ptunnel.cli.configcheck import checkConfig
+from ptunnel.cli.commands.configcheck import checkConfig
 from ptunnel.cli.options import Options
 from ptunnel.cli.output import mistake
 from ptunnel.errors import ConfigError, PtunnelError
@@ -31,7 +31,7 @@ def makeService(options: Options) -> PtunnelService:
     from ptunnel.service.notify import Notifier
     from ptunnel.service.process import adopt, handleSignals, holdHangUp
     from ptunnel.service.reloading import Reloading
-    from ptunnel.service.workers import serviceFor
+    from ptunnel.workers.supervisor import serviceFor
 
     reactor: Any = installed
     if options["check-config"]:

@@ -100,7 +100,7 @@ class CommandLineTests(SynchronousTestCase):
         ):
             self.assertTrue(isPtunnel(words.split()), words)
         self.assertTrue(
-            isPtunnel(["python", "-c", "from ptunnel.service.workers import main; main()"])
+            isPtunnel(["python", "-c", "from ptunnel.workers.supervisor import main; main()"])
         )
 
     def test_thoseOfOthers(self) -> None:

@@ -18,7 +18,7 @@ from ptunnel.connect.reuse import DRAIN_WAIT, ReusingAttempt
 from ptunnel.errors import ProxyFailed, TunnelError
 from ptunnel.login.login import Login
 from ptunnel.net.attempt import ASKING
-from ptunnel.net.deadlines import Sweep
+from ptunnel.timing.deadlines import Sweep
 from tests.support.fakes import Builder, Endpoint, StrictClock, Transport
 
 ASKS = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\nContent-Length: %d\r\n\r\n"

@@ -8,9 +8,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ptunnel.net import epoll
-from ptunnel.net.deadlines import Sweep
 from ptunnel.relay.outcome import Ended
 from ptunnel.relay.terms import Terms
+from ptunnel.timing.deadlines import Sweep
 from tests.support.loopback import Loopback, MemoryTCP, MemoryTransport, Recorder
 from tests.support.spliced import spliced
 

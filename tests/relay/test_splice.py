@@ -25,12 +25,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from ptunnel.net.deadlines import Sweep
+from ptunnel.relay.legs.tlsleg import TlsLeg, isTlsOverPlain
 from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import Splice, splice
 from ptunnel.relay.terms import Terms
 from ptunnel.relay.timeouts import LINGER
-from ptunnel.relay.tlsleg import TlsLeg, isTlsOverPlain
+from ptunnel.timing.deadlines import Sweep
 from ptunnel.tls import TlsContext, TlsSettings
 from tests.support.loopback import (
     Loopback,

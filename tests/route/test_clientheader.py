@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from ptunnel.ports.proxyheader import parseHeader
 from ptunnel.route.clientheader import ClientsEndpoint, HeadedEndpoint, Version, clientHeader
-from ptunnel.service.proxyheader import parseHeader
 from tests.support.fakes import Builder, Endpoint
 
 ALICE = IPv4Address("TCP", "192.0.2.7", 5001)

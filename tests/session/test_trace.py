@@ -11,12 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.errors import Unreachable
 from ptunnel.log import Log, Trace
-from ptunnel.net.deadlines import Sweep
 from ptunnel.net.dial import NamedEndpoint
 from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
 from ptunnel.route.failover import Route, Way
 from ptunnel.session.tunnel import TunnelFactory
+from ptunnel.timing.deadlines import Sweep
 from ptunnel.tls import Peer
 from ptunnel.tls.peer import described
 from tests.session.test_tunnel import TunnelCase

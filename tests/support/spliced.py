@@ -6,10 +6,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from ptunnel.net.deadlines import Sweep
 from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
+from ptunnel.timing.deadlines import Sweep
 
 
 def spliced(

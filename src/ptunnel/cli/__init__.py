@@ -1,3 +1,3 @@
 """The command `ptunnel`: run, connect, check, hosts, demo."""
 
-from ptunnel.cli.commands import main as main
+from ptunnel.cli.dispatch import main as main

@@ -28,8 +28,8 @@ from ptunnel.errors import TunnelError, cannotReach, noAnswer
 from ptunnel.login.login import Login
 from ptunnel.net.arrived import Arrived
 from ptunnel.net.attempt import TALKING, Attempt, Speaker
-from ptunnel.net.deadlines import Sweep
 from ptunnel.net.transports import abort, isSocket, probe, setReceiver
+from ptunnel.timing.deadlines import Sweep
 from ptunnel.tls import tlsFailure
 
 # How long the body of a refusal is waited for, in seconds. It comes with the head, as a rule.

@@ -24,7 +24,7 @@ from ptunnel.connect.attempt import ConnectAttempt, Hop
 from ptunnel.connect.request import ConnectRequest
 from ptunnel.login.login import Login
 from ptunnel.net.addresses import hostPort
-from ptunnel.net.deadlines import Sweep
+from ptunnel.timing.deadlines import Sweep
 from ptunnel.twisted_private import hostAndPortOf, innerOf, pathOf
 
 # A chain of endpoints is as long as people write it; an endpoint that wraps itself has no end.

@@ -22,7 +22,7 @@ from ptunnel.auth import AuthMethod, Basic, Credentials, NoScheme, Scheme
 from ptunnel.errors import TunnelError
 from ptunnel.login.turns import Trier, Turns
 from ptunnel.login.verdicts import MAX_UNVERIFIED, Verdicts
-from ptunnel.net.deadlines import clockOf
+from ptunnel.timing.deadlines import clockOf
 
 
 class CredentialsReader(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ptunnel import causes
 from ptunnel.auth import Credentials
 from ptunnel.errors import CredentialsRefused, CredentialsUnavailable, TunnelError
-from ptunnel.net.backoff import BackOff
+from ptunnel.timing.backoff import BackOff
 
 # Seconds without a further attempt after credentials were rejected, doubled each time. Accounts are
 # locked after some five attempts within half an hour, as a rule.

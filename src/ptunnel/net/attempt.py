@@ -23,9 +23,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from ptunnel.log import Trace, traceOf
-from ptunnel.net.deadlines import Patient, PatientCall, clockOf
 from ptunnel.net.phases import Phased
 from ptunnel.net.transports import abort, receiverOf, setReceiver
+from ptunnel.timing.deadlines import Patient, PatientCall, clockOf
 
 
 class Phase(Enum):

@@ -27,10 +27,10 @@ from ptunnel import causes
 from ptunnel.errors import Unreachable, isLocal
 from ptunnel.log import Trace, traceOf
 from ptunnel.net import epoll
-from ptunnel.net.deadlines import Patient
 from ptunnel.net.names import lookUp
 from ptunnel.net.sockets import SocketEndpoint
 from ptunnel.net.transports import abort
+from ptunnel.timing.deadlines import Patient
 
 # Seconds for which the address that won is used without another look-up. Long enough to spare a
 # resolver under load, short enough to follow a laptop from one network to the next.

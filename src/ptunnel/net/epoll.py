@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel.net.deadlines import Patient
+from ptunnel.timing.deadlines import Patient
 
 AVAILABLE = hasattr(select, "epoll") and hasattr(os, "splice")
 IN = getattr(select, "EPOLLIN", 1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import ITransport
 
-from ptunnel.relay.kernel import KernelLeg
-from ptunnel.relay.leg import Joint, Leg
-from ptunnel.relay.producers import ProducersLeg
-from ptunnel.relay.socketleg import SocketLeg, isPlain
-from ptunnel.relay.tlsleg import TlsLeg, isTls, isTlsOverPlain
+from ptunnel.relay.legs.kernel import KernelLeg
+from ptunnel.relay.legs.leg import Joint, Leg
+from ptunnel.relay.legs.producers import ProducersLeg
+from ptunnel.relay.legs.socketleg import SocketLeg, isPlain
+from ptunnel.relay.legs.tlsleg import TlsLeg, isTls, isTlsOverPlain
 
 
 def firstLegs(joint: Joint, a: ITransport, b: ITransport, inKernel: bool) -> tuple[Leg, Leg]:

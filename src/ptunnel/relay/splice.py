@@ -24,15 +24,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime, ITransport
 
 from ptunnel.log import Trace
-from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.transports import KEEP_ALIVE, reactorOf
 from ptunnel.relay import trace as lines
 from ptunnel.relay.choice import fasterLegs, firstLegs, tlsOverSocket
-from ptunnel.relay.leg import Leg
+from ptunnel.relay.legs.leg import Leg
+from ptunnel.relay.legs.producers import ProducersLeg
 from ptunnel.relay.outcome import Cause, Ended, overrides
-from ptunnel.relay.producers import ProducersLeg
 from ptunnel.relay.terms import Terms
 from ptunnel.relay.timeouts import Timeouts
+from ptunnel.timing.deadlines import Sweep, clockOf
 
 
 def splice(

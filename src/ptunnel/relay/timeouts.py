@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ptunnel.relay.leg import Leg
+from ptunnel.relay.legs.leg import Leg
 from ptunnel.relay.outcome import Cause
 from ptunnel.relay.terms import Terms
 

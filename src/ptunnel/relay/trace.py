@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ptunnel.relay.kernel import KernelLeg
-from ptunnel.relay.leg import Leg
+from ptunnel.relay.legs.kernel import KernelLeg
+from ptunnel.relay.legs.leg import Leg
+from ptunnel.relay.legs.producers import ProducersLeg
+from ptunnel.relay.legs.tlsleg import TlsLeg
 from ptunnel.relay.outcome import Ended
-from ptunnel.relay.producers import ProducersLeg
-from ptunnel.relay.tlsleg import TlsLeg
 
 _SIDES = ("client", "target")
 _WAYS: dict[type[Leg], str] = {

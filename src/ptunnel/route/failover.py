@@ -29,8 +29,8 @@ from ptunnel.errors import (
 )
 from ptunnel.log import Log, traceOf
 from ptunnel.net.arrived import Arrived
-from ptunnel.net.deadlines import clockOf
 from ptunnel.route.health import Health
+from ptunnel.timing.deadlines import clockOf
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 
 from ptunnel.errors import TunnelError, Unreachable, cannotReach
 from ptunnel.log import Log
-from ptunnel.net.backoff import BackOff
 from ptunnel.net.transports import abort
+from ptunnel.timing.backoff import BackOff
 
 # Seconds until an ill proxy is tested again: the first and the longest, doubled in between. The
 # first suits a restart, the longest a person who waits for the proxy.

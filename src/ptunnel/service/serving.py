@@ -14,9 +14,9 @@ from ptunnel.config import Listen, Settings, TcpListen, Tunnel
 from ptunnel.errors import ListenError, PtunnelError
 from ptunnel.log import Log
 from ptunnel.net.descriptors import PROCESS, raiseLimit
+from ptunnel.ports.tunnel import TunnelService
 from ptunnel.route.routes import Routes
 from ptunnel.service.changes import Changes, changesOf, isSame, portOf, possible
-from ptunnel.service.tunnel import TunnelService
 from ptunnel.session.admission import Total
 from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.starttls import UPGRADES

@@ -20,7 +20,6 @@ from twisted.python.failure import Failure
 from ptunnel.log import Log, Trace
 from ptunnel.net.addresses import clientName
 from ptunnel.net.arrived import Arrived
-from ptunnel.net.deadlines import Sweep
 from ptunnel.net.phases import Phased
 from ptunnel.net.transports import abort, endInOrder, probe, receiverOf
 from ptunnel.relay.outcome import Ended
@@ -30,6 +29,7 @@ from ptunnel.relay.timeouts import LINGER
 from ptunnel.session.account import LATE, LEFT, Account, ofEnded, ofFailure
 from ptunnel.session.introduce import PRELUDE_WAIT, Prelude, introduce
 from ptunnel.session.leaving import hasLeft
+from ptunnel.timing.deadlines import Sweep
 
 # Seconds after which it is looked, now and then, whether a client that waits is still there.
 PATIENCE = 1.0

@@ -17,13 +17,13 @@ from twisted.python.failure import Failure
 
 from ptunnel.log import Log
 from ptunnel.net.addresses import Network
-from ptunnel.net.deadlines import Sweep, clockOf
 from ptunnel.net.descriptors import SESSION, Descriptors
 from ptunnel.net.transports import KEEP_ALIVE
 from ptunnel.relay.terms import Terms
 from ptunnel.session.admission import Admission, Total
 from ptunnel.session.introduce import Prelude
 from ptunnel.session.session import Outgoing, Session
+from ptunnel.timing.deadlines import Sweep, clockOf
 
 
 class TunnelFactory(ServerFactory):

@@ -1,0 +1,191 @@
+"""The `ptunnel` command: run, connect, check, hosts, demo."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ptunnel.cli.commands.configcheck import checkConfig
+from ptunnel.cli.grouped import COMMANDS
+from ptunnel.cli.options import (
+    CheckOptions,
+    ConnectOptions,
+    HostsOptions,
+    Options,
+    commandHint,
+)
+from ptunnel.cli.output import mistake, say
+from ptunnel.cli.terminal import orderlyEnd
+from ptunnel.config import Settings, show
+from ptunnel.errors import ConfigError, ListenError
+from ptunnel.log import Log, beginLogging, lostLine, standardLines
+from ptunnel.log.journal import isJournal
+from ptunnel.log.spool import unblock
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """@return: the exit code: 0 done, 1 failed, 2 (by SystemExit) a mistake in the options."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {
+        "run": run,
+        "connect": connect,
+        "check": check,
+        "hosts": hosts,
+        "demo": demo,
+        "completion": completion,
+        "help": help_,
+        "version": version,
+    }
+    command = commands.get(words[0]) if words else None
+    try:
+        if command is not None:
+            return command(words[1:])
+        if hint := commandHint(words[0]) if words else "":
+            mistake(hint)
+        return run(words)
+    except KeyboardInterrupt:  # before the reactor handles it
+        return 130
+    except BrokenPipeError:  # --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def run(words: Sequence[str]) -> int:
+    """Listen and tunnel, in the foreground, until a signal."""
+    unblock("stderr", lostLine)
+    from ptunnel.service.process import adopt, handleSignals, holdHangUp
+
+    early = holdHangUp()
+    options = Options()
+    options.parseOptions(words)
+    settings = options.settings
+
+    from twisted.internet import reactor as installed  # after the options are checked
+
+    from ptunnel.service.notify import Notifier
+    from ptunnel.service.reloading import Reloading
+    from ptunnel.workers.supervisor import serviceFor
+
+    reactor: Any = installed
+    if options["check-config"]:
+        return checkConfig(reactor, options)
+    adopt(reactor)
+    settings = dataclasses.replace(settings, toJournal=isJournal(sys.stdout, os.environ))
+    beginLogging(standardLines("stdout", asJSON=settings.logFormat == "json"), settings.logLevel)
+    log = Log(settings.logLevel)
+    try:
+        service = serviceFor(reactor, settings, log, print)
+        service.notifier = Notifier(reactor, os.environ)
+        reload = Reloading(reactor, service, options.reread, options["config"], log)
+        handleSignals(reactor, service, log, reload=reload, early=early)
+        service.startService()
+    except ConfigError as e:
+        mistake(str(e))
+    except ListenError as e:
+        log.error("", str(e))
+        return 1
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    return service.exitCode
+
+
+def connect(words: Sequence[str]) -> int:
+    """Carry standard input and output through the proxy."""
+    with orderlyEnd():
+        options = ConnectOptions()
+        options.parseOptions(words)
+        settings = options.settings
+        for descriptor, name in enumerate(("input", "output")):
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                print(f"ptunnel: standard {name} is closed", file=sys.stderr)
+                return 1
+
+        from twisted.internet import reactor as installed
+
+        from ptunnel.cli.commands.connect import Joining
+        from ptunnel.service.process import adopt, ignoreUserSignals
+
+    reactor: Any = installed
+    adopt(reactor)
+    ignoreUserSignals()
+    return Joining(reactor, settings, _logged(settings)).run()
+
+
+def check(words: Sequence[str]) -> int:
+    """Try every way of every tunnel."""
+    options = CheckOptions()
+    options.parseOptions(words)
+
+    from twisted.internet import reactor as installed  # after the options are checked
+
+    from ptunnel.cli.commands.check import Checking
+    from ptunnel.service.process import adopt
+
+    reactor: Any = installed
+    adopt(reactor)
+    return Checking(reactor, options, _logged(options.settings)).run()
+
+
+def _logged(settings: Settings) -> Log:
+    """Start logging to standard error, first the warnings of the settings."""
+    beginLogging(standardLines("stderr"), settings.logLevel)
+    log = Log(settings.logLevel)
+    for warning in settings.warnings:
+        log.warning("", warning)
+    return log
+
+
+def hosts(words: Sequence[str]) -> int:
+    """Print the lines of a hosts file."""
+    options = HostsOptions()
+    options.parseOptions(words)
+
+    from ptunnel.cli.commands.hosts import hostsLines
+
+    say("\n".join(hostsLines(options.settings)))
+    return 0
+
+
+def demo(words: Sequence[str]) -> int:
+    """Run a self-contained tour."""
+    from ptunnel.cli.commands.demo import main
+
+    return main(words)
+
+
+def completion(words: Sequence[str]) -> int:
+    """Print the completion for a shell."""
+    from ptunnel.cli.commands.completion import script
+
+    if len(words) != 1 or words[0] not in SHELLS:
+        mistake(
+            f"completion takes one of {', '.join(SHELLS)}, for example: ptunnel completion bash"
+        )
+    kinds = {
+        "run": Options,
+        "connect": ConnectOptions,
+        "check": CheckOptions,
+        "hosts": HostsOptions,
+    }
+    say(script(words[0], {name: kind() for name, kind in kinds.items()}).rstrip())
+    return 0
+
+
+def help_(words: Sequence[str]) -> int:
+    """Print the help of a command; without a name, that of `run`."""
+    name = words[0] if words else "run"
+    if name not in COMMANDS:
+        mistake(commandHint(name) or f"{show(name)}: not a command; see ptunnel help")
+    return main(["run" if name in ("help", "version", "completion") else name, "--help"])
+
+
+def version(words: Sequence[str]) -> int:
+    """Print the version."""
+    return main(["--version"])

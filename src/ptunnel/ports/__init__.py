@@ -1,0 +1,1 @@
+"""Listening ports: bound, inherited, told of clients by PROXY headers, closed."""

@@ -1,0 +1,192 @@
+"""One tunnel's port: its endpoint, bound, announced, closed."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+from twisted.application.service import Service
+from twisted.internet import tcp
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.protocol import Factory, ServerFactory
+from twisted.python.failure import Failure
+
+from ptunnel.config import DIRECT, EndpointListen, Tunnel, UnixListen
+from ptunnel.errors import ConfigError, ListenError, reasonOf
+from ptunnel.log import Log
+from ptunnel.net import epoll
+from ptunnel.net.addresses import hostPort
+from ptunnel.net.descriptors import PROCESS
+from ptunnel.net.sockets import PortEndpoint
+from ptunnel.ports.accepting import guard
+from ptunnel.ports.inherited import Listening, noSocket
+from ptunnel.ports.proxyheader import headed, splitHeader
+from ptunnel.ports.unixport import UnixEndpoint
+from ptunnel.session.tunnel import TunnelFactory
+
+# A burst of clients must lose no SYN, which would cost each client a second. The kernel
+# caps it at somaxconn.
+BACKLOG = 4096
+
+
+class _Door(ServerFactory):
+    """What a port listens with, for as long as it is bound: the present factory serves."""
+
+    noisy = False
+
+    def logPrefix(self) -> str:
+        """The name that Twisted logs with a port."""
+        return TunnelFactory.__name__
+
+    def serveBy(self, factory: ServerFactory | Factory) -> None:
+        # The method itself: a client costs no further call.
+        self.buildProtocol = factory.buildProtocol  # type: ignore[method-assign]
+
+
+class TunnelService(Service):
+    """One tunnel's listening port and its sessions. L{serve} comes before L{listen}, or in the same
+    turn of the reactor.
+
+    @ivar factory: makes the sessions of new clients.
+    @ivar tunnel: its settings.
+    @ivar accepts: whether this process accepts clients.
+    """
+
+    factory: TunnelFactory
+
+    def __init__(
+        self,
+        reactor: Any,
+        tunnel: Tunnel,
+        log: Log,
+        descriptor: int | None = None,
+    ) -> None:
+        """
+        @param descriptor: an inherited socket that listens already.
+        @raise ConfigError: for an invalid endpoint string.
+        """
+        self.tunnel = tunnel
+        self._reactor = reactor
+        self._door = _Door()
+        self.accepts = True
+        self._endpoint = serverEndpoint(reactor, tunnel, descriptor)
+        self._log = log
+        self._port: Any = None
+
+    def listen(self) -> Deferred[None]:
+        """Bind the port.
+
+        @return: a Deferred; fails with L{ListenError} if the port cannot be bound.
+        """
+        return self._endpoint.listen(self._door).addCallbacks(self._bound, self._notBound)
+
+    def serve(self, tunnel: Tunnel, factory: TunnelFactory) -> None:
+        """Serve new clients of the port with a factory, by the settings of a tunnel that has the
+        same port.
+        """
+        old, new = self.tunnel.listen, tunnel.listen
+        if isinstance(old, UnixListen) and isinstance(new, UnixListen) and old.mode != new.mode:
+            try:
+                os.chmod(new.path, new.mode)
+            except OSError as e:
+                self._log.error(tunnel.name, f"cannot change the mode of {new}: {reasonOf(e)}")
+        self.tunnel, self.factory = tunnel, factory
+        trusted = tunnel.acceptProxy
+        isHeaded = isinstance(new, EndpointListen) and splitHeader(new.description)[0]
+        if isHeaded or trusted:
+            more = self._log, tunnel.name, self._reactor, trusted, PROCESS
+            self._door.serveBy(headed(factory, *more))
+        else:
+            self._door.serveBy(factory)
+
+    def acceptQueued(self) -> None:
+        """Accept the clients whose connection stands already, before the port is closed. (The
+        kernel would reset them.)
+        """
+        port = self._port
+        if self.accepts and isinstance(port, tcp.Port):
+            port.numberAccepts = BACKLOG
+            port.doRead()
+
+    def announce(self) -> None:
+        """Log the address and the target."""
+        tunnel, port = self.tunnel, self._port
+        assert port is not None
+        here = port.getHost()
+        at = getattr(here, "host", None)
+        where = hostPort(at, here.port) if at else getattr(here, "name", here)
+        if isinstance(where, bytes):
+            where = f"unix:{where.decode()}"
+        via = ", ".join("no proxy" if name == DIRECT else name for name in tunnel.via)
+        self._log.notice(tunnel.name, f"listening on {where}, to {tunnel.target} via {via}")
+
+    def stopAccepting(self) -> None:
+        """Stop accepting; the workers that share the port continue."""
+        self.accepts = False
+        self._port.stopReading()
+
+    def fileno(self) -> int:
+        """Return the listening descriptor."""
+        return cast(int, self._port.fileno())
+
+    def stopListening(self) -> Deferred[Any] | None:
+        port, self._port = self._port, None
+        if port is None:
+            return None
+        PROCESS.used -= 1
+        return cast("Deferred[Any] | None", port.stopListening())
+
+    def _bound(self, port: IListeningPort) -> None:
+        guard(port, self._log, self.tunnel.name, self._reactor)
+        self._port = port
+        PROCESS.used += 1
+
+    def _notBound(self, reason: Failure) -> None:
+        error = reason.value
+        if isinstance(error, CannotListenError):
+            error = error.socketError
+        raise ListenError(
+            f"[tunnel {self.tunnel.name}] cannot listen on {self.tunnel.listen}: {reasonOf(error)}"
+        )
+
+
+def serverEndpoint(reactor: Any, tunnel: Tunnel, descriptor: int | None) -> IStreamServerEndpoint:
+    """@raise ConfigError: for an invalid endpoint string."""
+    listen = tunnel.listen
+    if isinstance(listen, EndpointListen):
+        _, description = splitHeader(listen.description)
+        try:
+            listening = Listening(reactor, description)
+            return cast(IStreamServerEndpoint, serverFromString(listening, description))
+        except Exception as e:  # from any parser, perhaps one of another package
+            raise ConfigError(
+                f'{tunnel.place} listen: "{listen.description}": {_misread(listen, e)}'
+            ) from None
+    if isinstance(listen, UnixListen):
+        return UnixEndpoint(reactor, listen.path, listen.mode, BACKLOG)
+    if epoll.applies(reactor):
+        return PortEndpoint(reactor, listen.port, BACKLOG, listen.host, descriptor)
+    kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
+    return kind(reactor, listen.port, BACKLOG, listen.host)
+
+
+def _misread(listen: EndpointListen, error: Exception) -> str:
+    """Return the error of an endpoint string in words; Twisted's parsers raise Python's own."""
+    if "systemd" in listen.description and isinstance(error, LookupError):
+        return noSocket()
+    if isinstance(error, AttributeError) and "'AF_" in str(error):
+        return "domain must be INET, INET6 or UNIX"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {reasonOf(error)}"
+    if isinstance(error, TypeError):
+        return "an argument is missing, or one that this type of endpoint does not take"
+    if "invalid literal for int()" in str(error):
+        return "something that must be a number is none"
+    return reasonOf(error)

@@ -1,0 +1,1 @@
+"""Deadlines and back-offs, by a monotonic clock."""

@@ -1,0 +1,1 @@
+"""One service in several processes: their supervisor, and what a worker runs."""

@@ -1,0 +1,114 @@
+"""The process of a worker, which its parent starts and gives orders to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.main import CONNECTION_DONE
+from twisted.python.failure import Failure
+
+from ptunnel.config import Settings
+from ptunnel.errors import PtunnelError, reasonOf
+from ptunnel.log import Log, beginLogging, lostLine, standardLines
+from ptunnel.log.spool import unblock
+from ptunnel.service.process import Ending, adopt, handleSignals
+from ptunnel.service.service import PtunnelService
+from ptunnel.workers.orders import (
+    ABORT,
+    READY,
+    RELOAD,
+    Orders,
+    closeAll,
+    readWork,
+    receiveSockets,
+)
+
+
+class Lifeline(FileDescriptor):
+    """Reads orders of the parent on standard input, which ends when the parent dies."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        ending: Ending,
+        service: PtunnelService,
+        log: Log,
+        sockets: socket.socket,
+    ) -> None:
+        super().__init__(reactor)
+        self._ending = ending
+        self._service = service
+        self._log = log
+        self._sockets = sockets
+        self._orders = Orders()
+        self.startReading()
+
+    def fileno(self) -> int:
+        return 0
+
+    def doRead(self) -> Any:
+        data = os.read(0, 64 * 1024)
+        if not data:
+            return CONNECTION_DONE
+        for order, values in self._orders.receive(data):
+            self._obey(order, values)
+        return None
+
+    def _obey(self, order: bytes, values: Any) -> None:
+        if order == RELOAD:
+            self._reload(*values)
+            return
+        self._ending.drain()
+        if order == ABORT:
+            self._ending.abort()
+
+    def _reload(self, settings: Settings, count: int) -> None:
+        """Change to other settings. A worker that cannot drains, and the parent replaces it."""
+        descriptors: Sequence[int] = ()
+        try:
+            descriptors = receiveSockets(self._sockets, count)
+            self._service.reload(settings, descriptors)
+        except Exception as e:
+            if self._service.stopping:
+                closeAll(descriptors)
+                return
+            trace = {} if isinstance(e, OSError | PtunnelError) else {"traceback": _trace()}
+            what = f"cannot change to the new settings, and will be replaced: {reasonOf(e)}"
+            self._log.error("", what, **trace)
+            self._ending.drain()
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        self._ending.drain()
+
+
+def _trace() -> str:
+    return Failure().getTraceback()
+
+
+def main() -> None:
+    """Run a worker. It reads its work from standard input."""
+    for each in signal.SIGINT, signal.SIGHUP:  # a terminal sends them to all; the parent decides
+        signal.signal(each, lambda *_: None)
+    number, settings, descriptors, sockets = readWork()
+
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    adopt(reactor)
+    asJSON, toJournal = settings.logFormat == "json", settings.toJournal
+    unblock("stderr", lostLine)
+    lines = standardLines("stdout", asJSON=asJSON, worker=f"worker {number}", toJournal=toJournal)
+    beginLogging(lines, settings.logLevel)
+    log = Log(settings.logLevel)
+    service = PtunnelService(reactor, settings, log, descriptors)
+    ending = handleSignals(reactor, service, log)
+    Lifeline(reactor, ending, service, log, socket.socket(fileno=sockets))
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.callWhenRunning(print, READY.decode())
+    reactor.run()
