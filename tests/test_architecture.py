@@ -23,7 +23,7 @@ ROOMS = (
     ("config", "connect", "relay", "starttls"),
     ("login", "tls"),
     ("auth", "net"),
-    ("log", "timing"),
+    ("ledger", "log", "timing"),
     ("errors",),
     ("causes", "filestamp", "text", "twisted_private", "_folder", "_version"),
 )
@@ -129,6 +129,7 @@ INSIDE = {
         ),
         ("net",),
     ),
+    "ledger": (("watched",), ("figures",), ("durations", "ledger")),
     "timing": (("deadlines", "backoff"), ("timing",)),
     "log": (("log",), ("excerpts", "journal", "spool")),
 }
