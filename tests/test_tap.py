@@ -19,7 +19,7 @@ from ptunnel import __version__
 from ptunnel.auth import Secret
 from ptunnel.cli import dispatch, terminal
 from ptunnel.cli import options as module
-from ptunnel.config import DIRECT, PasswordEnv, PasswordFile, TcpListen
+from ptunnel.config import DIRECT, PasswordEnv, PasswordFile, TcpListen, environment
 from ptunnel.errors import ConfigError, ListenError
 from ptunnel.net import epoll
 from ptunnel.service.service import PtunnelService
@@ -34,6 +34,7 @@ class OptionsCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.environ: dict[str, str] = {}
         self.patch(os, "environ", self.environ)
+        self.patch(environment, "SYSTEM_CONFIG", os.path.abspath(self.mktemp()))
         self.out, self.err = io.StringIO(), io.StringIO()
         self.patch(sys, "stdout", self.out)
         self.patch(sys, "stderr", self.err)
@@ -475,6 +476,110 @@ class RereadTests(OptionsCase):
         options = self.parse("-p", "p:1", "-U", "alice", TUNNEL)
         self.assertEqual(options.reread().proxies["p:1"].password, Secret("secret"))
         self.assertEqual(len(asked), 1)
+
+
+class DefaultConfigTests(OptionsCase):
+    def setUp(self) -> None:
+        super().setUp()
+        home = os.path.abspath(self.mktemp())
+        self.environ["HOME"] = home
+        self.own = f"{home}/.config/ptunnel/tunnels.ini"
+        self.system = environment.SYSTEM_CONFIG
+
+    def write(self, path: str, name: str) -> None:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(f"[tunnel {name}]\nlisten = 1\ntarget = h.example:1\n")
+
+    def both(self) -> None:
+        self.write(self.own, "own")
+        self.write(self.system, "system")
+
+    def names(self, *words: str) -> list[str]:
+        return [tunnel.name for tunnel in self.parse("-d", *words).settings.tunnels]
+
+    def test_theUsersIsTakenBeforeTheMachines(self) -> None:
+        self.write(self.system, "system")
+        self.assertEqual(self.names(), ["system"])
+        self.write(self.own, "own")
+        self.assertEqual(self.names(), ["own"])
+
+    def test_whateverNamesTunnelsOrAFileGoesBeforeBoth(self) -> None:
+        self.both()
+        self.assertEqual(self.names(TUNNEL), ["imap.example.com:993"])
+        other = self.mktemp()
+        self.write(f"{other}/x", "other")
+        self.assertEqual(self.names("-c", f"{other}/x"), ["other"])
+        self.environ["PTUNNEL_CONFIG"] = f"{other}/x"
+        self.assertEqual(self.names(), ["other"])
+        self.environ["PTUNNEL_CONFIG"] = ""
+        line = self.mistake("-d")
+        self.assertTrue(line.startswith("nothing to do: "), line)
+        self.assertNotIn(self.own, line)
+
+    def test_otherOptionsAreForItsTunnels(self) -> None:
+        self.both()
+        settings = self.parse("-p", "p:1", "-v").settings
+        self.assertEqual((settings.tunnels[0].via, settings.logLevel), (("p:1",), "info"))
+        self.assertTrue(self.mistake().startswith("no proxy: "))
+
+    def test_whereThereIsNoneTheErrorSaysWhereItWasLookedFor(self) -> None:
+        line = self.mistake("-d")
+        self.assertTrue(line.startswith("nothing to do: "), line)
+        where = f"; there is no config file at {self.own} nor {self.system}"
+        self.assertTrue(line.endswith(where), line)
+
+    def test_oneThatCannotBeReadIsAnErrorAndNotPassedOver(self) -> None:
+        self.write(self.system, "system")
+        for make, what in (
+            (lambda: os.symlink("/nowhere", self.own), "No such file"),
+            (lambda: os.mkdir(self.own), "Is a directory"),
+        ):
+            os.makedirs(os.path.dirname(self.own), exist_ok=True)
+            make()
+            self.assertTrue(self.mistake("-d").startswith(f"{self.own}: {what}"))
+            os.rename(self.own, self.mktemp())
+        self.patch(os, "lstat", self.forbidden)
+        self.assertTrue(self.mistake("-d").startswith(f"{self.own}: "))
+
+    def forbidden(self, path: str) -> None:
+        raise PermissionError(path)
+
+    def test_itIsSaidInANoticeAndTheReloadReadsTheSameFile(self) -> None:
+        self.both()
+        options = self.parse("-d")
+        self.assertEqual(
+            options.notices, [f"neither TUNNEL nor --config is given: reading {self.own}"]
+        )
+        self.assertEqual(options["config"], self.own)
+        os.remove(self.own)
+        self.assertRaises(ConfigError, options.reread)
+        self.write(self.own, "later")
+        self.assertEqual([tunnel.name for tunnel in options.reread().tunnels], ["later"])
+        for words in ("-d", TUNNEL), ("-d", "-c", self.own):
+            self.assertEqual(self.parse(*words).notices, [])
+
+    def test_underTwistdItIsSaidToo(self) -> None:
+        self.both()
+        events = captureLog(self)
+        useReactor(self, MemoryReactorClock())
+        makeService(self.parse("-d"))
+        self.assertEqual(lines(events)[0][-len(self.own) :], self.own)
+
+    def test_hostsSaysItBesideTheLines(self) -> None:
+        self.both()
+        self.assertEqual(dispatch.main(["hosts", "-p", "p:1"]), 0)
+        self.assertEqual(self.err.getvalue().count(self.own), 1)
+        self.assertNotIn(self.own, self.out.getvalue())
+        self.err.truncate(0)
+        self.assertEqual(dispatch.main(["hosts", "-q", "-p", "p:1"]), 0)
+        self.assertEqual(self.err.getvalue().strip("\0"), "")
+
+    def test_connectReadsNone(self) -> None:
+        self.both()
+        end = self.assertRaises(SystemExit, dispatch.main, ["connect", "h:1"])
+        self.assertEqual(end.code, 2)
+        self.assertTrue(self.err.getvalue().startswith("ptunnel: no proxy: "))
 
 
 class CheckConfigTests(OptionsCase):

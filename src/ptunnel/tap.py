@@ -42,6 +42,8 @@ def makeService(options: Options) -> PtunnelService:
         for name in "stdout", "stderr":  # a daemon has none, and forks, which would lose the thread
             unblock(name, lostLine)
     log = Log(options.settings.logLevel)
+    for notice in options.notices:
+        log.notice("", notice)
     try:
         service = serviceFor(reactor, options.settings, log, _relay)
     except ConfigError as e:

@@ -22,6 +22,7 @@ from ptunnel import __version__
 from ptunnel.cli import dispatch, terminal
 from ptunnel.cli.commands import stdio
 from ptunnel.cli.grouped import COMMANDS
+from ptunnel.config import environment
 from ptunnel.config.listens import autoAddresses
 from ptunnel.errors import ListenError, Unreachable
 from ptunnel.log import Lines
@@ -76,6 +77,7 @@ class FakeReactor(MemoryReactorClock):
 class CommandCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.patch(os, "environ", {})
+        self.patch(environment, "SYSTEM_CONFIG", "/nowhere/tunnels.ini")
         self.out, self.err = io.StringIO(), io.StringIO()
         self.patch(sys, "stdout", self.out)
         self.patch(sys, "stderr", self.err)

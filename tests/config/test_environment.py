@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.config.environment import bypassWarnings, environmentProxy, isBypassed
+from ptunnel.config.environment import (
+    SYSTEM_CONFIG,
+    bypassWarnings,
+    defaultPlaces,
+    environmentProxy,
+    isBypassed,
+)
 from ptunnel.errors import ConfigError
 
 
@@ -56,6 +62,30 @@ class EnvironmentProxyTests(SynchronousTestCase):
             "write host:port, http://host:port or https://host:port, "
             "for example proxy.example.com:3128",
         )
+
+
+class DefaultPlacesTests(SynchronousTestCase):
+    def test_theUsersFolderIsThatOfTheVariableOrOfTheHome(self) -> None:
+        own = "/x/ptunnel/tunnels.ini", "/h/.config/ptunnel/tunnels.ini"
+        for environ, first in (
+            ({"XDG_CONFIG_HOME": "/x"}, own[0]),
+            ({"XDG_CONFIG_HOME": "/x", "HOME": "/h"}, own[0]),
+            ({"HOME": "/h"}, own[1]),
+            ({"XDG_CONFIG_HOME": "", "HOME": "/h"}, own[1]),
+        ):
+            self.assertEqual(defaultPlaces(environ), [first, SYSTEM_CONFIG], environ)
+
+    def test_relativeFoldersAreIgnored(self) -> None:
+        own = "/h/.config/ptunnel/tunnels.ini"
+        self.assertEqual(
+            defaultPlaces({"XDG_CONFIG_HOME": "x", "HOME": "/h"}), [own, SYSTEM_CONFIG]
+        )
+        for environ in {}, {"HOME": ""}, {"HOME": "h"}, {"XDG_CONFIG_HOME": "x", "HOME": "h"}:
+            self.assertEqual(defaultPlaces(environ), [SYSTEM_CONFIG], environ)
+
+    def test_whereTheVariableNamesAFileOrNoneThereIsNoDefault(self) -> None:
+        for name in "/etc/other.ini", "":
+            self.assertEqual(defaultPlaces({"PTUNNEL_CONFIG": name, "HOME": "/h"}), [])
 
 
 class NoProxyTests(SynchronousTestCase):

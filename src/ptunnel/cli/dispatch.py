@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ptunnel.cli.commands.configcheck import checkConfig
-from ptunnel.cli.grouped import COMMANDS
+from ptunnel.cli.grouped import COMMANDS, commandHint
 from ptunnel.cli.options import (
     CheckOptions,
     ConnectOptions,
     HostsOptions,
     Options,
-    commandHint,
 )
 from ptunnel.cli.output import mistake, say
 from ptunnel.cli.terminal import orderlyEnd
@@ -78,6 +77,8 @@ def run(words: Sequence[str]) -> int:
     settings = dataclasses.replace(settings, toJournal=isJournal(sys.stdout, os.environ))
     beginLogging(standardLines("stdout", asJSON=settings.logFormat == "json"), settings.logLevel)
     log = Log(settings.logLevel)
+    for notice in options.notices:
+        log.notice("", notice)
     try:
         service = serviceFor(reactor, settings, log, print)
         service.notifier = Notifier(reactor, os.environ)
@@ -130,13 +131,15 @@ def check(words: Sequence[str]) -> int:
 
     reactor: Any = installed
     adopt(reactor)
-    return Checking(reactor, options, _logged(options.settings)).run()
+    return Checking(reactor, options, _logged(options.settings, options.notices)).run()
 
 
-def _logged(settings: Settings) -> Log:
-    """Start logging to standard error, first the warnings of the settings."""
+def _logged(settings: Settings, notices: Iterable[str] = ()) -> Log:
+    """Start logging to standard error, first these notices and the warnings of the settings."""
     beginLogging(standardLines("stderr"), settings.logLevel)
     log = Log(settings.logLevel)
+    for notice in notices:
+        log.notice("", notice)
     for warning in settings.warnings:
         log.warning("", warning)
     return log
@@ -149,6 +152,9 @@ def hosts(words: Sequence[str]) -> int:
 
     from ptunnel.cli.commands.hosts import hostsLines
 
+    if options.settings.logLevel != "none":
+        for notice in options.notices:
+            print(f"ptunnel: {notice}", file=sys.stderr)
     say("\n".join(hostsLines(options.settings)))
     return 0
 

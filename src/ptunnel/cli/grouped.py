@@ -1,4 +1,4 @@
-"""The text of --help: the commands, and the options by what they are for."""
+"""The text of --help, its commands and its options in groups; and words that may mean a command."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import textwrap
 
 from twisted.python import usage
+
+from ptunnel.config import show
 
 COMMANDS = {
     "run": "listen and tunnel, in the foreground; it may be left out",
@@ -27,6 +29,20 @@ _GROUPS = {
     "Log": ("verbose", "quiet", "log-format"),
 }
 _OTHERS = "Others"
+
+
+def commandHint(word: str) -> str:
+    """Return the error for a word that is not a TUNNEL and may be meant as a command; else ""."""
+    import difflib  # slow to import, and for errors only
+
+    if ":" in word or word.startswith("-"):
+        return ""
+    if word in COMMANDS:
+        return f"{show(word)}: a command must be the first word, before all options"
+    close = difflib.get_close_matches(word.lower(), COMMANDS, n=1)
+    if not close:
+        return ""
+    return f"{show(word)}: neither a command nor a TUNNEL; did you mean {close[0]}?"
 
 
 def commandLines(width: int) -> str:

@@ -15,37 +15,25 @@ from twisted.python import usage
 from ptunnel._version import __version__
 from ptunnel.auth import Secret
 from ptunnel.cli.argv import hideArguments
-from ptunnel.cli.grouped import COMMANDS, groupedUsage
+from ptunnel.cli.grouped import commandHint, groupedUsage
 from ptunnel.cli.output import mistake, say
 from ptunnel.config import (
     CONFIG,
     CREDENTIAL,
+    NOTHING_TO_DO,
     CommandLine,
     Settings,
+    defaultConfig,
+    defaultPlaces,
     loadConnect,
     loadSettings,
     parseDuration,
-    show,
 )
 from ptunnel.errors import ConfigError
 from ptunnel.text import printable
 
 # In a proxy's URL, the password between user name and host.
 _PASSWORD = re.compile(r"(?s)(?:[^:@/]*://)?[^:@]*:(.+)@")
-
-
-def commandHint(word: str) -> str:
-    """Return the error for a word that is not a TUNNEL and may be meant as a command; else ""."""
-    import difflib  # slow to import, and for errors only
-
-    if ":" in word or word.startswith("-"):
-        return ""
-    if word in COMMANDS:
-        return f"{show(word)}: a command must be the first word, before all options"
-    close = difflib.get_close_matches(word.lower(), COMMANDS, n=1)
-    if not close:
-        return ""
-    return f"{show(word)}: neither a command nor a TUNNEL; did you mean {close[0]}?"
 
 
 def _ask(username: str) -> str:
@@ -141,7 +129,7 @@ class ProxyOptions(usage.Options):
     opt_p = opt_proxy
 
     def opt_config(self, file: str) -> None:
-        """An INI file with proxies and tunnels. Default: PTUNNEL_CONFIG, if it is set."""
+        """An INI file with proxies and tunnels. Default: that of PTUNNEL_CONFIG."""
         if self["config"] is not None:
             raise usage.UsageError("-c: given twice; put all of it into one config file")
         self["config"] = file
@@ -207,6 +195,7 @@ class TunnelOptions(ProxyOptions):
     """The options for proxies and tunnels.
 
     @ivar settings: the settings from the options and the config file.
+    @ivar usesDefault: whether that is the default config file, because nothing names another one.
     """
 
     synopsis = "[options] [TUNNEL ...]"
@@ -224,12 +213,29 @@ class TunnelOptions(ProxyOptions):
         ["multithreaded", "m", "As many worker processes as there are processors."],
     ]
     settings: Settings
+    usesDefault = False
 
     def postOptions(self) -> None:
         for word in self.words:
             if hint := commandHint(word):
                 raise ConfigError(hint)
+        if self["config"] is None and not self.words:
+            self["config"] = self._default()
+            self.usesDefault = self["config"] is not None
         self.settings = loadSettings(self.commandLine(), os.environ, self.ask)
+
+    def _default(self) -> str | None:
+        file = defaultConfig(os.environ)
+        if file is None and (places := defaultPlaces(os.environ)):
+            where = " nor ".join(map(printable, places))
+            raise ConfigError(f"{NOTHING_TO_DO}; there is no config file at {where}")
+        return file
+
+    @property
+    def notices(self) -> list[str]:
+        """The lines to log before all others."""
+        file = printable(str(self["config"]))
+        return [f"neither TUNNEL nor --config is given: reading {file}"] * self.usesDefault
 
     def commandLine(self) -> CommandLine:
         return dataclasses.replace(

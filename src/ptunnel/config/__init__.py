@@ -25,10 +25,10 @@ from ptunnel.config.addresses import (
     parseProxy,
     parseTunnel,
 )
-from ptunnel.config.environment import CONFIG
+from ptunnel.config.environment import CONFIG, defaultConfig, defaultPlaces
 from ptunnel.config.files import CREDENTIAL, MAX_FILE, oneLine, readPassword
 from ptunnel.config.listens import addressOf, canonical, isLocalhost, ownListen
-from ptunnel.config.settings import loadConnect, loadSettings
+from ptunnel.config.settings import NOTHING_TO_DO, loadConnect, loadSettings
 from ptunnel.config.values import (
     DIRECT,
     STARTTLS,
@@ -55,6 +55,7 @@ __all__ = [
     "CREDENTIAL",
     "DIRECT",
     "MAX_FILE",
+    "NOTHING_TO_DO",
     "STARTTLS",
     "UNIX",
     "CommandLine",
@@ -73,6 +74,8 @@ __all__ = [
     "UnixListen",
     "addressOf",
     "canonical",
+    "defaultConfig",
+    "defaultPlaces",
     "isLocalhost",
     "loadConnect",
     "loadSettings",

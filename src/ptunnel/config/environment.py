@@ -5,6 +5,7 @@ config file and the passwords that it has.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,11 +19,41 @@ from ptunnel.net.addresses import Network
 CONFIG = "PTUNNEL_CONFIG"
 """The variable that names a config file, where no option does."""
 
+SYSTEM_CONFIG = "/etc/ptunnel/tunnels.ini"
+
 _PROXY_VARIABLES = "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"
 
 # A name, an address or a network, in brackets or not, and a port; brackets end before the mask or
 # behind it.
 _ENTRY = re.compile(r"(\[[^\[\]]*\](?:/[0-9]+)?|[^:\[\]]*)(?::([0-9]{1,5}))?")
+
+
+def defaultPlaces(environ: Mapping[str, str]) -> list[str]:
+    """Return where a config file is looked for that nothing names, in order: that of the user, as
+    the XDG Base Directory Specification has it, and that of the machine.
+
+    None if the variable CONFIG is set: to an empty text, it says that there is no config file.
+    """
+    if CONFIG in environ:
+        return []
+    folder, home = environ.get("XDG_CONFIG_HOME", ""), environ.get("HOME", "")
+    if not os.path.isabs(folder):
+        folder = os.path.join(home, ".config") if os.path.isabs(home) else ""
+    own = [os.path.join(folder, "ptunnel", "tunnels.ini")] if folder else []
+    return [*own, SYSTEM_CONFIG]
+
+
+def defaultConfig(environ: Mapping[str, str]) -> str | None:
+    """Return the first of these files that is there, even if it cannot be read; None: none is."""
+    for path in defaultPlaces(environ):
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError):
+            pass  # it may be there, so it must not be passed over
+        return path
+    return None
 
 
 def environmentProxy(environ: Mapping[str, str]) -> Proxy | None:

@@ -52,7 +52,7 @@ from ptunnel.errors import ConfigError
 from ptunnel.net.addresses import hostPort
 from ptunnel.text import printable
 
-_NOTHING = (
+NOTHING_TO_DO = (
     "nothing to do: give a TUNNEL, [LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, "
     "or a config file that has a [tunnel NAME]"
 )
@@ -79,7 +79,7 @@ def loadSettings(
     drafts = (*file.tunnels, *_tunnelWords(commandLine, names))
     if not drafts:
         place = f"{printable(commandLine.configFile)}: " if commandLine.configFile else ""
-        raise ConfigError(place + _NOTHING)
+        raise ConfigError(place + NOTHING_TO_DO)
     return _settings(commandLine, environ, file, drafts, ask)
 
 
