@@ -362,8 +362,8 @@ class NoWorkersTests(SurroundingsCase):
                 else ("twisted.scripts.twistd import run as main")
             )
             program = (
-                "import sys; from ptunnel.service import workers\n"
-                "workers._BEGIN = 'raise MemoryError'\n"
+                "import sys; from ptunnel.workers import supervisor\n"
+                "supervisor._BEGIN = 'raise MemoryError'\n"
                 f"from {start}; sys.exit(main())"
             )
             words = *command, "-m", "-d", f"{freePort()}:a.example:1"
