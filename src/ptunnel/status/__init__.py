@@ -1,0 +1,1 @@
+"""The status address: what the running service shows, and to whom."""
