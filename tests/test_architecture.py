@@ -36,6 +36,7 @@ INSIDE = {
         ("dispatch",),
         ("check", "completion", "configcheck", "connect", "demo"),
         ("options",),
+        ("baseoptions",),
         ("argv", "grouped", "hosts", "output", "stdio", "terminal"),
         ("commands",),
     ),

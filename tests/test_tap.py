@@ -17,8 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import __version__
 from ptunnel.auth import Secret
+from ptunnel.cli import baseoptions as module
 from ptunnel.cli import dispatch, terminal
-from ptunnel.cli import options as module
 from ptunnel.config import DIRECT, PasswordEnv, PasswordFile, TcpListen, environment
 from ptunnel.errors import ConfigError, ListenError
 from ptunnel.net import epoll

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import getopt
 import os
 import re
-import sys
-from collections.abc import Sequence
-from typing import NoReturn
 
-from twisted.python import usage
-
-from ptunnel._version import __version__
 from ptunnel.auth import Secret
-from ptunnel.cli.argv import hideArguments
-from ptunnel.cli.grouped import commandHint, groupedUsage
-from ptunnel.cli.output import mistake, say
+from ptunnel.cli.baseoptions import BaseOptions
+from ptunnel.cli.grouped import commandHint
 from ptunnel.config import (
     CONFIG,
     CREDENTIAL,
@@ -42,10 +34,9 @@ def _ask(username: str) -> str:
     return askPassword(f"Password of {printable(username)} for the proxy: ")
 
 
-class ProxyOptions(usage.Options):
+class ProxyOptions(BaseOptions):
     """The options for proxies, credentials and logging."""
 
-    synopsis: str
     optParameters = [
         [
             "user",
@@ -76,65 +67,20 @@ class ProxyOptions(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        self["config"] = None
         self.proxies: list[str] = []
         self.headers: list[str] = []
-        self.words: list[str] = []
         self.verbosity = 0
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse options, also after arguments. A mistake ends the program with exit code 2 and one
-        line on standard error.
-        """
-        try:
-            super().parseOptions(self._inOrder(sys.argv[1:] if options is None else options))
-        except (usage.UsageError, ConfigError) as e:
-            mistake(str(e))
-        finally:
-            hideArguments(self._secrets())
 
     def _secrets(self) -> list[str]:
         """Return passwords as they were typed, and header fields, which may contain some too."""
         typed = [match[1] for proxy in self.proxies if (match := _PASSWORD.match(proxy))]
         return typed + self.headers + ([self["password"].reveal()] if self["password"] else [])
 
-    def _inOrder(self, words: Sequence[str]) -> list[str]:
-        try:
-            found, arguments = getopt.gnu_getopt(list(words), self.shortOpt, self.longOpt)
-        except getopt.GetoptError as e:
-            raise usage.UsageError(f"{e}; see ptunnel --help") from None
-        ordered = []
-        for option, value in found:
-            if option.startswith("--"):
-                takesValue = f"{option[2:]}=" in self.longOpt
-                ordered.append(f"{option}={value}" if takesValue else option)
-            else:
-                takesValue = f"{option[1]}:" in self.shortOpt
-                ordered += [option, value] if takesValue else [option]
-        return [*ordered, "--", *arguments]
-
-    def getSynopsis(self) -> str:
-        if self.parent is None:
-            return f"Usage: ptunnel {self.synopsis}"
-        return super().getSynopsis()
-
-    def getUsage(self, width: int | None = None) -> str:
-        isCommand = self.parent is None and type(self) is Options
-        return groupedUsage(self, width, commands=isCommand)
-
     def opt_proxy(self, proxy: str) -> None:
         """host:port or a URL; repeatable, tried in order. Default: https_proxy, as for curl."""
         self.proxies.append(proxy)
 
     opt_p = opt_proxy
-
-    def opt_config(self, file: str) -> None:
-        """An INI file with proxies and tunnels. Default: that of PTUNNEL_CONFIG."""
-        if self["config"] is not None:
-            raise usage.UsageError("-c: given twice; put all of it into one config file")
-        self["config"] = file
-
-    opt_c = opt_config
 
     def opt_header(self, field: str) -> None:
         """A header field, Name: value, for the proxies of -p or of the environment; repeatable."""
@@ -153,23 +99,6 @@ class ProxyOptions(usage.Options):
         self.verbosity = min(max(self.verbosity, 0) + 1, 2)
 
     opt_v = opt_verbose
-
-    def opt_version(self) -> NoReturn:
-        """Print the version and exit."""
-        say(f"ptunnel {__version__}")
-        raise SystemExit(0)
-
-    opt_V = opt_version
-
-    def opt_help(self) -> NoReturn:
-        """Print this and exit."""
-        say(str(self))
-        raise SystemExit(0)
-
-    opt_h = opt_help
-
-    def parseArgs(self, *words: str) -> None:
-        self.words = list(words)
 
     def ask(self, username: str) -> str:
         """Ask on the terminal for a password. @return: "" without a terminal, and in a daemon."""
@@ -251,6 +180,7 @@ class TunnelOptions(ProxyOptions):
 class Options(TunnelOptions):
     """The options of `ptunnel run` and `twistd ptunnel`."""
 
+    listsCommands = True
     optFlags = [
         [
             "check-config",
