@@ -125,13 +125,15 @@ class WheelTests(SynchronousTestCase):
         with zipfile.ZipFile(wheel()) as archive:
             return set(archive.namelist())
 
-    def test_itHoldsTheModulesTheMarkerOfTypesAndThePluginAndNothingElse(self) -> None:
+    def test_itHoldsTheModulesThePageTheMarkerOfTypesAndThePluginAndNothingElse(self) -> None:
         modules = {f"ptunnel/{path.relative_to(PACKAGE)}" for path in PACKAGE.rglob("*.py")}
         self.assertIn("ptunnel/config/__init__.py", modules)
+        page = {f"ptunnel/status/page/{path.name}" for path in (PACKAGE / "status/page").iterdir()}
+        self.assertIn("ptunnel/status/page/index.html", page)
         about = f"ptunnel-{__version__}.dist-info/"
         self.assertEqual(
             {name for name in self.names() if not name.startswith(about)},
-            modules | {"ptunnel/py.typed", "twisted/plugins/ptunnel_plugin.py"},
+            modules | page | {"ptunnel/py.typed", "twisted/plugins/ptunnel_plugin.py"},
         )
 
     def test_itAddsToTwistedsPackagesAndDoesNotReplaceThem(self) -> None:
