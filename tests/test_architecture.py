@@ -24,7 +24,8 @@ ROOMS = (
     ("config", "connect", "relay", "starttls"),
     ("login", "tls"),
     ("auth", "net"),
-    ("ledger", "log", "timing"),
+    ("log",),
+    ("ledger", "timing"),
     ("errors",),
     ("causes", "filestamp", "text", "twisted_private", "_folder", "_version"),
 )
@@ -49,7 +50,12 @@ INSIDE = {
         ("report",),
     ),
     "workers": (("supervisor", "worker"), ("orders",), ("workers",)),
-    "service": (("reloading", "service"), ("serving",), ("changes", "notify", "process")),
+    "service": (
+        ("reloading", "service"),
+        ("watching",),
+        ("serving",),
+        ("changes", "notify", "process"),
+    ),
     "ports": (
         ("tunnel",),
         ("inherited",),
@@ -58,15 +64,18 @@ INSIDE = {
     ),
     "session": (
         ("tunnel",),
-        ("admission", "session"),
+        ("admission", "listing"),
+        ("session",),
+        ("shown",),
         ("account",),
         ("clients", "episodes", "introduce", "leaving"),
     ),
     "route": (
         ("clientstring",),
         ("routes",),
-        ("failover",),
-        ("clientheader", "health", "passwords"),
+        ("failover", "figures"),
+        ("clientheader", "health", "kept"),
+        ("passwords",),
         ("route",),
     ),
     "config": (
@@ -132,7 +141,7 @@ INSIDE = {
         ("net",),
     ),
     "status": (("metrics",), ("status",)),
-    "ledger": (("watched",), ("figures",), ("durations", "ledger")),
+    "ledger": (("watched", "ledger"), ("figures",), ("durations",)),
     "timing": (("deadlines", "backoff"), ("timing",)),
     "log": (("log",), ("excerpts", "journal", "spool")),
 }

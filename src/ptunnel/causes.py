@@ -54,6 +54,10 @@ OWN_RULES = Cause(
     "own-rules",
     "a firewall, sandbox or security module of this machine forbids it",
 )
+DRAINED = Cause(
+    "drained",
+    "it was drained by whoever steers this service; undrain it there, or restart",
+)
 LEADS_BACK = Cause(
     "leads-back",
     "remove its line from the hosts file: this tunnel connects directly",

@@ -104,11 +104,11 @@ class LegTests(TestCase):
             port = service.tunnels[0]._port.getHost().port
             client = await TCP4ClientEndpoint(self.reactor, HERE, port).connect(factory)
             sessions = service.tunnels[0].factory.sessions
-            while not sessions or next(iter(sessions))._splice is None:
+            while not sessions or next(iter(sessions)).splice is None:
                 await deferLater(self.reactor, 0)
             [session] = sessions
             clock.advance(1)
-            found = [probing(leg.transport.getHandle()) for leg in session._splice.legs]
+            found = [probing(leg.transport.getHandle()) for leg in session.splice.legs]
             client.reset()
             while sessions:
                 await deferLater(self.reactor, 0)

@@ -133,12 +133,12 @@ class ReadyTests(SupervisorCase):
 
     def test_theFiguresSayHowManyAreReady(self) -> None:
         one, two = self.start()
-        self.assertEqual(self.supervisor.figures(), "1 tunnel listening, 0 of 2 workers")
+        self.assertEqual(self.supervisor.status(), "1 tunnel listening, 0 of 2 workers")
         one.ready()
         two.ready()
-        self.assertEqual(self.supervisor.figures(), "1 tunnel listening, 2 of 2 workers")
+        self.assertEqual(self.supervisor.status(), "1 tunnel listening, 2 of 2 workers")
         two.ends()
-        self.assertEqual(self.supervisor.figures(), "1 tunnel listening, 1 of 2 workers")
+        self.assertEqual(self.supervisor.status(), "1 tunnel listening, 1 of 2 workers")
 
     def test_whereNoneIsEverReadyOneLineSaysSoAndTheExitCodeIs1(self) -> None:
         one, two = self.start()

@@ -209,7 +209,8 @@ SortKey = Literal["number", "client", "tunnel", "way", "phase", "age", "sent", "
 class Query:
     """Which sessions to list.
 
-    @ivar text: only those with this in client, tunnel, way, phase or number; "": all.
+    @ivar text: only those with this in client, tunnel, way or phase, or that are number 7 for "#7";
+        "": all.
     @ivar tunnel: only those of this tunnel; None: all.
     @ivar limit: how many at most, from `offset` on.
     """

@@ -26,6 +26,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel.ledger.ledger import Ledger
 from ptunnel.log.journal import forJournal, isJournal
 from ptunnel.log.spool import unblock
 from ptunnel.text import printable
@@ -34,6 +35,8 @@ from ptunnel.twisted_private import isLogUnheard
 Level = Literal["debug", "info", "notice", "warning", "error", "none"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 """From the most verbose on. Sessions are "info", listening lines "notice"."""
+
+_NOTICE = LEVELS.index("notice")
 
 _NAMESPACE = "ptunnel"
 
@@ -62,9 +65,11 @@ class Log:
 
     @ivar sessions: whether lines of level "info" are shown.
     @ivar debugs: whether lines of level "debug" are shown.
+    @ivar ledger: keeps the account of what is said here, shown or not, from "notice" on.
     """
 
     def __init__(self, level: Level = "info") -> None:
+        self.ledger = Ledger()
         self._logger = Logger(namespace=_NAMESPACE, observer=_publish)
         self.newSession = count(1).__next__
         self.setLevel(level)
@@ -107,7 +112,10 @@ class Log:
         @param text: the line, without the subject.
         @param fields: the same for machines, in the JSON format.
         """
-        if LEVELS.index(level) >= self._threshold:
+        rank = LEVELS.index(level)
+        if rank >= _NOTICE:
+            self.ledger.note(level, subject, text, fields)
+        if rank >= self._threshold:
             self._logger.emit(
                 _TWISTED[level],
                 "{subject}: {text}" if subject else "{text}",

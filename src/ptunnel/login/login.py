@@ -52,6 +52,7 @@ class Login:
     """One proxy's authentication, shared by all connections through it.
 
     @ivar turns: the attempts that try credentials or wait.
+    @ivar verdicts: the last failure. @ivar accepted: the scheme that it accepted; None: none yet.
     """
 
     def __init__(
@@ -80,8 +81,8 @@ class Login:
         self.host = host
         self.hop = hop
         self.turns = Turns()
-        self._verdicts = Verdicts()
-        self._accepted: Scheme | None = None
+        self.verdicts = Verdicts()
+        self.accepted: Scheme | None = None
         self._stronger = ""
         self._warn = warn
         self._reactor = reactor
@@ -99,20 +100,20 @@ class Login:
     @property
     def speaksFirst(self) -> bool:
         """Whether an attempt has something to send, or a failure to report, before a challenge."""
-        known = self._accepted is not None or self._verdicts.trouble is not None
+        known = self.accepted is not None or self.verdicts.trouble is not None
         return known or self.wanted == "basic"
 
     @property
     def known(self) -> Scheme | None:
         """The scheme that the proxy accepted; None if its credentials are not the newest."""
-        if self._accepted is None or self._changed():
+        if self.accepted is None or self._changed():
             return None
-        return self._accepted
+        return self.accepted
 
     @property
     def unverified(self) -> int:
         """How many attempts are under way, or have ended without an answer."""
-        return self.turns.count + self._verdicts.unanswered
+        return self.turns.count + self.verdicts.unanswered
 
     def checkBackOff(self, target: str) -> None:
         """Forget the last failure if its back-off is over.
@@ -120,7 +121,7 @@ class Login:
         @param target: `host:port`.
         @raise TunnelError: while it lasts, and the credentials have not changed.
         """
-        verdicts, now = self._verdicts, self.clock.seconds()
+        verdicts, now = self.verdicts, self.clock.seconds()
         verdicts.lapse(now, target)
         if verdicts.trouble is not None and not self._changed():
             raise verdicts.delayed(now, target)
@@ -132,7 +133,7 @@ class Login:
         """
         reader = self.reader
         if self._changed():
-            self._accepted = None
+            self.accepted = None
         return succeed(None) if reader is None else cast("Deferred[Any]", reader.read())
 
     def admit(self, credentials: Credentials | None, target: str) -> None:
@@ -140,7 +141,7 @@ class Login:
 
         @raise TunnelError: if they are the ones that were rejected.
         """
-        self._verdicts.admit(self.clock.seconds(), target, credentials)
+        self.verdicts.admit(self.clock.seconds(), target, credentials)
 
     def mayTry(self, one: Trier) -> bool:
         """Whether an attempt may send credentials now, and need not wait for another one."""
@@ -155,8 +156,8 @@ class Login:
         if scheme.name != Basic.name:
             self._stronger = scheme.title
         if self.turns.othersThan(one) <= {scheme.credentials}:  # else another one tries newer ones
-            self._accepted = scheme
-        self._verdicts.accept(scheme.credentials)
+            self.accepted = scheme
+        self.verdicts.accept(scheme.credentials)
         self.turns.leave(one)
 
     def failed(self, one: Trier, trouble: TunnelError, rejected: Credentials | None = None) -> None:
@@ -164,12 +165,12 @@ class Login:
 
         @param rejected: the credentials that were rejected, or that the proxy did not answer.
         """
-        self._verdicts.fail(self.clock.seconds(), trouble, rejected)
+        self.verdicts.fail(self.clock.seconds(), trouble, rejected)
         self.turns.leave(one)
 
     def unanswered(self, one: Trier, target: str, credentials: Credentials | None) -> None:
         """An attempt has ended without an answer to its credentials."""
-        trouble = self._verdicts.miss(target, self.who, self.hop)
+        trouble = self.verdicts.miss(target, self.who, self.hop)
         if trouble is not None:
             self.failed(one, trouble, credentials)
 
@@ -191,8 +192,8 @@ class Login:
 
     def forget(self, scheme: Scheme) -> None:
         """Forget that the proxy accepted this scheme."""
-        if self._accepted is scheme:
-            self._accepted = None
+        if self.accepted is scheme:
+            self.accepted = None
 
     def _changed(self) -> bool:
         return self.reader is not None and self.reader.changed()

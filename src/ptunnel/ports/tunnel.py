@@ -117,15 +117,20 @@ class TunnelService(Service):
 
     def announce(self) -> None:
         """Log the address and the target."""
-        tunnel, port = self.tunnel, self._port
-        assert port is not None
-        here = port.getHost()
-        at = getattr(here, "host", None)
-        where = hostPort(at, here.port) if at else getattr(here, "name", here)
-        if isinstance(where, bytes):
-            where = f"unix:{where.decode()}"
+        tunnel = self.tunnel
         via = ", ".join("no proxy" if name == DIRECT else name for name in tunnel.via)
-        self._log.notice(tunnel.name, f"listening on {where}, to {tunnel.target} via {via}")
+        self._log.notice(tunnel.name, f"listening on {self.where}, to {tunnel.target} via {via}")
+
+    @property
+    def where(self) -> str:
+        """The address of the port; as the settings have it while it is not bound."""
+        if self._port is None:
+            return str(self.tunnel.listen)
+        here = self._port.getHost()
+        if host := getattr(here, "host", None):
+            return hostPort(host, here.port)
+        where = getattr(here, "name", here)
+        return f"unix:{where.decode()}" if isinstance(where, bytes) else str(where)
 
     def stopAccepting(self) -> None:
         """Stop accepting; the workers that share the port continue."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from twisted.internet.defer import Deferred, fail
@@ -17,7 +17,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel.causes import PROXY_OVERLOADED
+from ptunnel.causes import DRAINED, PROXY_OVERLOADED
 from ptunnel.errors import (
     LocalFailure,
     RouteFailed,
@@ -27,6 +27,7 @@ from ptunnel.errors import (
     cannotReach,
     reasonOf,
 )
+from ptunnel.ledger.ledger import WayCounters
 from ptunnel.log import Log, traceOf
 from ptunnel.net.arrived import Arrived
 from ptunnel.route.health import Health
@@ -41,12 +42,16 @@ class Way:
     @ivar endpoint: leads to the target.
     @ivar direct: whether it goes without a proxy.
     @ivar health: the health of the proxy, shared by all ways through it.
+    @ivar counters: what has happened on such ways, of all tunnels.
+    @ivar proxies: the names of the proxies on it.
     """
 
     name: str
     endpoint: IStreamClientEndpoint
     direct: bool = False
     health: Health | None = None
+    counters: WayCounters = field(default_factory=WayCounters)
+    proxies: Sequence[str] = ()
 
 
 # After this many tunnels in a row that one proxy could not make and a later one could, the later
@@ -77,11 +82,13 @@ class Route:
         ways: Sequence[Way],
         log: Log | None = None,
         clock: IReactorTime | None = None,
+        drained: Set[str] = frozenset(),
     ) -> None:
         """
         @param name: the name of the tunnel in logs.
         @param target: `host:port`, for failures.
         @param ways: at least one.
+        @param drained: the names of proxies that no new connection goes through. It may change.
         @param clock: None: the reactor.
         """
         self.name = name
@@ -89,18 +96,32 @@ class Route:
         self._ways = tuple(ways)
         self._log = log or Log()
         self._clock = clock
+        self._drained = drained
         self._fallen = False
         self._outdone: dict[Way, int] = {}  # how often in a row
         self._resting: dict[Way, float] = {}  # until when
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         ways = self._ordered() if self._resting else self._ways
+        if self._drained:
+            ways = [way for way in ways if self._drained.isdisjoint(way.proxies)]
+            if not ways:
+                return fail(self._noneLeft())
         passed = self._passed(ways) if len(ways) > 1 else frozenset()
         for way in passed:
             if way.health is not None:
                 way.health.probeIfDue()
         connecting = _Search(self, ways, passed, protocolFactory).next()
         return fail(connecting) if isinstance(connecting, TunnelError) else connecting
+
+    def _noneLeft(self) -> TunnelError:
+        names = ", ".join(way.name for way in self._ways)
+        return LocalFailure(
+            f"no way to {self.target} is open: {names} {'is' if len(self._ways) == 1 else 'are'} "
+            "drained",
+            cause=DRAINED,
+            hint=DRAINED.hint,
+        )
 
     def _passed(self, ways: Sequence[Way]) -> Set[Way]:
         """Return the ways that are passed over now: none where no way is well."""
@@ -112,7 +133,7 @@ class Route:
 
         None moves past a direct way, which may be tried only after those before it.
         """
-        now = clockOf(self._clock).seconds()
+        now = self.now()
         resting = {way for way, until in self._resting.items() if now < until}
         runs = groupby(self._ways, lambda way: way.direct)
         return [way for _, run in runs for way in sorted(run, key=resting.__contains__)]
@@ -132,6 +153,10 @@ class Route:
             self._fallen = False
             self._log.warning(self.name, f"no longer connecting directly: {way.name} is back")
 
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        return clockOf(self._clock).seconds()
+
     def _serves(self, way: Way) -> None:
         self._outdone.pop(way, None)
         if way in self._resting:
@@ -144,7 +169,7 @@ class Route:
             if way not in self._resting:
                 what = f"{error.message}; {better.name} can, and is asked first for a while"
                 self._log.warning(self.name, what)
-            self._resting[way] = clockOf(self._clock).seconds() + REST
+            self._resting[way] = self.now() + REST
 
 
 def _isOutdone(error: TunnelError) -> bool:
@@ -155,7 +180,7 @@ def _isOutdone(error: TunnelError) -> bool:
 class _Search:
     """One connection that tries the ways."""
 
-    __slots__ = ("_factory", "_failures", "_left", "_passed", "_route", "_trace")
+    __slots__ = ("_factory", "_failures", "_left", "_passed", "_route", "_since", "_trace")
 
     def __init__(
         self, route: Route, ways: Sequence[Way], passed: Set[Way], factory: IProtocolFactory
@@ -178,6 +203,7 @@ class _Search:
             elif not way.direct or all(isinstance(f, Unreachable) for _, f in self._failures):
                 if self._trace is not None:
                     self._trace(f"way {way.name}: tried")
+                self._since = self._route.now()
                 try:
                     connecting = way.endpoint.connect(self._factory)
                 except Exception:
@@ -195,6 +221,7 @@ class _Search:
             self._trace(f"way {way.name}: taken")
         if isinstance(protocol, Arrived):
             protocol.way = way.name
+        way.counters.reached(self._route.now() - self._since)
         if way.health is not None:
             way.health.note(None)
         self._route.connected(way, self._failures)
@@ -210,6 +237,9 @@ class _Search:
             hop = self._route.target if way.direct else way.name
             error = cannotReach(error, hop, target=way.direct)
         self._failures.append((way, error))
+        cause = None if error.cause is None else error.cause.id
+        isUnreachable = isinstance(error, Unreachable)
+        way.counters.failed(cause, str(error), isUnreachable=isUnreachable)
         if way.health is not None:
             # A direct way has a log line of its own.
             way.health.note(error, quiet=all(later.direct for later in self._left))

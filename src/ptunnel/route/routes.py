@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -12,13 +12,15 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
 from ptunnel.connect.endpoint import ConnectEndpoint
+from ptunnel.ledger.figures import ProxyFigures
 from ptunnel.log import Log
-from ptunnel.login.login import Login
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.route.failover import Route, Way
+from ptunnel.route.figures import proxyFigures
 from ptunnel.route.health import PROBE_TIMEOUT, Health
-from ptunnel.tls import TlsContext, TlsSettings
+from ptunnel.route.kept import Kept
+from ptunnel.tls import TlsContext
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
 """Wraps each endpoint of a way, beginning with the one that connects first. Called with
@@ -33,25 +35,28 @@ def _bare(
 
 
 class Routes:
-    """Builds the ways to targets. All ways through a proxy share its login, context and health."""
+    """Builds the ways to targets. All ways through a proxy share its login, context and health.
+
+    @ivar drained: the names of proxies that no new connection goes through.
+    """
 
     def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
         self._reactor = reactor
         self._settings = settings
         self._log = log
         self._wrap: Wrap = _bare
-        self._logins: dict[str, Login | None] = {}
-        self._contexts: dict[tuple[str, str], TlsContext] = {}
+        self._kept = Kept(reactor, log)
         self._healths: dict[str, Health] = {}
         self._reaches: dict[tuple[Any, ...], IStreamClientEndpoint] = {}
+        self.drained: set[str] = set()
 
     def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
         """Return the endpoint that leads to a tunnel's target."""
         ways = [self._way(name, tunnel) for name in tunnel.via]
         target = tunnel.target
-        route = Route(tunnel.name, target, ways, self._log, self._reactor)
+        route = Route(tunnel.name, target, ways, self._log, self._reactor, self.drained)
         tls = tunnel.tls
-        context = None if tls is None else self._context("tunnel", tunnel.name, tls)
+        context = None if tls is None else self._kept.context("tunnel", tunnel.name, tls)
         secured = partial(self._secured, tunnel, context)
         if tunnel.sendProxy is None:
             return secured(route)
@@ -85,12 +90,19 @@ class Routes:
         """
         before, self._settings, after = self._settings, settings, settings.proxies
         same = {n for n in after.keys() & before.proxies if before.chain(n) == settings.chain(n)}
-        self._logins = _kept(self._logins, before.proxies, after)
         self._healths = {name: h for name, h in self._healths.items() if name in same}
         self._reaches = {key: reach for key, reach in self._reaches.items() if key[0] in same}
-        names = {("proxy", name) for name in after} | {("tunnel", t.name) for t in settings.tunnels}
-        self._contexts = {key: c for key, c in self._contexts.items() if key in names}
-        _readAgain(self._contexts.values(), self._logins.values())
+        self._kept.renew(before, settings)
+        self.drained &= after.keys()
+
+    def setDrained(self, name: str, drained: bool) -> None:
+        """Let no new connection go through a proxy; or let them again."""
+        (self.drained.add if drained else self.drained.discard)(name)
+
+    def figures(self) -> list[ProxyFigures]:
+        """Return those of all proxies, and of the direct way where a tunnel has it."""
+        known = self._healths, self._kept.logins, self.drained
+        return proxyFigures(self._settings, self._log.ledger, *known)
 
     def trial(self, tunnel: Tunnel, name: str, wrap: Wrap) -> IStreamClientEndpoint:
         """Return one way to a tunnel's target, alone and without a deadline. It shares the logins
@@ -106,14 +118,17 @@ class Routes:
 
     def _way(self, name: str, tunnel: Tunnel) -> Way:
         host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
+        counters = self._log.ledger.way(name)
         if name == DIRECT:
             path = tunnel.targetPath
             straight = self._tcp(host, port, timeout) if path is None else self._unix(path, timeout)
-            return Way(name, straight, direct=True)
+            return Way(name, straight, direct=True, counters=counters)
         proxy = self._settings.proxies[name]
         endpoint = self._through(proxy, host, port, timeout)
         # Without another way, health would change nothing.
-        return Way(name, endpoint, health=self._health(proxy) if len(tunnel.via) > 1 else None)
+        health = self._health(proxy) if len(tunnel.via) > 1 else None
+        proxies = [each.name for each in self._settings.chain(name)]
+        return Way(name, endpoint, health=health, counters=counters, proxies=proxies)
 
     def _through(
         self, proxy: Proxy, host: str, port: int, timeout: float | None
@@ -122,7 +137,7 @@ class Routes:
             self._reach(proxy, timeout),
             host,
             port,
-            credentials=self._login(proxy),
+            credentials=self._kept.login(proxy),
             headers=proxy.headers,
             timeout=timeout,
             hop=_hop(proxy),
@@ -157,76 +172,17 @@ class Routes:
             if proxy.tls is not None:
                 from ptunnel.tls import TlsEndpoint  # most ways have none
 
-                context = self._context("proxy", proxy.name, proxy.tls)
+                context = self._kept.context("proxy", proxy.name, proxy.tls)
                 secured = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))
                 endpoint = self._wrap("tls", proxy.host, proxy.port, secured)
             self._reaches[key] = endpoint
         return self._reaches[key]
-
-    def _context(self, kind: str, name: str, tls: TlsSettings) -> TlsContext:
-        context = self._contexts.get((kind, name))
-        if context is None or context.settings != tls:
-            subject = f"proxy {name}" if kind == "proxy" else name
-            context = TlsContext(tls, log=self._log, subject=subject)
-            self._contexts[kind, name] = context
-        return context
-
-    def _login(self, proxy: Proxy) -> Login | None:
-        if proxy.name not in self._logins:
-            self._logins[proxy.name] = _newLogin(proxy, self._log, self._reactor)
-        return self._logins[proxy.name]
 
     def _health(self, proxy: Proxy) -> Health:
         if proxy.name not in self._healths:
             endpoint = self._reach(proxy, PROBE_TIMEOUT)
             self._healths[proxy.name] = Health(proxy.name, endpoint, self._reactor, self._log)
         return self._healths[proxy.name]
-
-
-def _newLogin(proxy: Proxy, log: Log, reactor: Any) -> Login | None:
-    if proxy.auth == "none":
-        return None
-    reader = None
-    if proxy.username is not None and proxy.password is not None:
-        from ptunnel.route.passwords import PasswordReader  # many proxies want none
-
-        where = f"the proxy {_hop(proxy)}"
-        reader = PasswordReader(reactor, proxy.password, proxy.username, where)
-    return Login(
-        reader,
-        scheme=proxy.auth,
-        host=proxy.host,
-        hop=_hop(proxy),
-        warn=partial(log.warning, f"proxy {proxy.name}"),
-        reactor=reactor,
-    )
-
-
-def _readAgain(contexts: Iterable[TlsContext], logins: Iterable[Login | None]) -> None:
-    for context in contexts:
-        context.renew()
-    for login in filter(None, logins):
-        renew = getattr(login.reader, "renew", None)
-        if renew is not None:
-            renew()
-
-
-def _kept(
-    logins: Mapping[str, Login | None], before: Mapping[str, Proxy], after: Mapping[str, Proxy]
-) -> dict[str, Login | None]:
-    """Return the logins of proxies that are asked with the same credentials, perhaps under another
-    name.
-    """
-    found = {_loginOf(before[name]): login for name, login in logins.items()}
-    found |= {(name, *_loginOf(before[name])): login for name, login in logins.items()}
-    wanted = {name: _loginOf(proxy) for name, proxy in after.items()}
-    kept = {name: found.get((name, *key), found.get(key)) for name, key in wanted.items()}
-    return {name: login for name, login in kept.items() if login is not None}
-
-
-def _loginOf(proxy: Proxy) -> tuple[Any, ...]:
-    """Return what is equal for proxies with the same login."""
-    return proxy.host, proxy.port, proxy.username, proxy.password, proxy.auth
 
 
 def _hop(proxy: Proxy) -> str:

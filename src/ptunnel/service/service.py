@@ -11,13 +11,13 @@ from twisted.internet.interfaces import IDelayedCall
 from ptunnel.config import Settings
 from ptunnel.log import Log
 from ptunnel.service.notify import Notifier
-from ptunnel.service.serving import Serving
+from ptunnel.service.watching import Watching
 
 # Seconds for aborted sessions to end. A stop waits no longer.
 GRACE = 1.0
 
 
-class PtunnelService(Serving):
+class PtunnelService(Watching):
     """All tunnels of some settings. Raises ConfigError for an invalid endpoint string.
 
     `privilegedStartService` binds every port. If one cannot be bound, it raises L{ListenError} and
@@ -25,7 +25,6 @@ class PtunnelService(Serving):
     closes the ports, lets sessions end within the drain timeout, and aborts the rest. The Deferred
     fires at most L{GRACE} later.
 
-    @ivar stopping: whether a stop has begun.
     @ivar drainTimeout: seconds for sessions to end in a stop; None: no limit.
     @ivar exitCode: the exit code for the process.
     @ivar notifier: tells systemd of its state; None: nobody does.
@@ -43,7 +42,7 @@ class PtunnelService(Serving):
     ) -> None:
         """@param descriptors: the inherited listening sockets of the tunnels, in a worker."""
         super().__init__(reactor, settings, log, descriptors)
-        self.stopping = self._aborted = False
+        self._aborted = False
         self._stopped: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
 
@@ -55,9 +54,9 @@ class PtunnelService(Serving):
     def tellReady(self) -> None:
         """Tell systemd that the service is ready."""
         if self.notifier is not None:
-            self.notifier.ready(self.figures)
+            self.notifier.ready(self.status)
 
-    def figures(self) -> str:
+    def status(self) -> str:
         """Return the present state in a few words."""
         listening = f"{_count(len(self.tunnels), 'tunnel')} listening"
         return f"{'stopping' if self.stopping else listening}, {self.carried()}"

@@ -10,7 +10,7 @@ from twisted.application.service import MultiService
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
-from ptunnel.config import Listen, Settings, TcpListen, Tunnel
+from ptunnel.config import DIRECT, Listen, Settings, TcpListen, Tunnel
 from ptunnel.errors import ListenError, PtunnelError
 from ptunnel.log import Log
 from ptunnel.net.descriptors import PROCESS, raiseLimit
@@ -116,7 +116,7 @@ class Serving(MultiService):
         # Nothing below fails.
         self._settings = after
         self._routes.renew(after)
-        self._forget()
+        self._forget(after)
         isLimited, self._total = _limited(self._total, after.maxConnections, self._log)
         fresh = iter(opened)
         self.tunnels = [service or next(fresh) for service in kept]
@@ -131,8 +131,12 @@ class Serving(MultiService):
         self._adjust(before, after, changes, opened)
         return changes
 
-    def _forget(self) -> None:
-        """Forget former sessions and ports that are closed by now."""
+    def _forget(self, after: Settings) -> None:
+        """Forget former sessions and ports that are closed by now, and the counters of what is gone
+        with new settings.
+        """
+        names = (tunnel.name for tunnel in after.tunnels)
+        self._log.ledger.keepOnly(names, [*after.proxies, DIRECT])
         now = self._reactor.seconds()
         self._former = [factory for factory in self._former if factory.sessions]
         self._closed = {port: until for port, until in self._closed.items() if until > now}

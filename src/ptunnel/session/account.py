@@ -51,7 +51,10 @@ class Account(NamedTuple):
 
 
 LEFT = Account("left before it had a tunnel", {"code": "CC"})
-LATE = Account(f"is closed: its session did not begin within {PRELUDE_WAIT:g} s", {"code": "cR"})
+LATE = Account(
+    f"is closed: its session did not begin within {PRELUDE_WAIT:g} s",
+    {"code": "cR", "cause": "late"},
+)
 
 
 def ofEnded(ended: Ended, connecting: float, whole: float, holdEnd: bool) -> Account:

@@ -39,6 +39,7 @@ class Admission:
     It says in the log why it does not: of room once, until a tenth of it is free; of single clients
     once in L{ptunnel.session.episodes.EPISODE} seconds.
 
+    @ivar drained: whether nobody is served, as whoever steers the service wants it.
     @ivar counts: whether it must be told of each session's beginning and end.
     """
 
@@ -55,6 +56,7 @@ class Admission:
         total: Total | None = None,
     ) -> None:
         """As for a TunnelFactory, whose errors it raises. @param now: returns monotonic seconds."""
+        self.drained = False
         self._name = name
         self._log = log
         self._allow = _networks(allow)
@@ -80,11 +82,7 @@ class Admission:
             name = clientName(client)
             self._strangers.say(f"{name} is not allowed", client=name, code=REFUSED)
             return False
-        if self._room is not None and not self._room.admits(served()):
-            return False
-        if self._total is not None and not self._total.admits():
-            return False
-        if self._descriptors is not None and not self._isAffordable(self._descriptors):
+        if self.drained or not self._hasRoom(served):
             return False
         if self._counts is None and self._rates is None:
             return True
@@ -92,6 +90,8 @@ class Admission:
 
     def follow(self, former: Admission) -> None:
         """Go on with what a former one, whose sessions go on, knows of single clients."""
+        if self._name == former._name:
+            self.drained = former.drained
         if self._counts is not None and former._counts is not None:
             self._counts = former._counts
         if self._rates is not None and former._rateLimit == self._rateLimit:
@@ -110,6 +110,13 @@ class Admission:
             self._total.used -= 1
         if self._counts is not None and (key := clientKey(client)) is not None:
             self._counts.ended(key)
+
+    def _hasRoom(self, served: Callable[[], int]) -> bool:
+        if self._room is not None and not self._room.admits(served()):
+            return False
+        if self._total is not None and not self._total.admits():
+            return False
+        return self._descriptors is None or self._isAffordable(self._descriptors)
 
     def _isModest(self, client: IAddress | None) -> bool:
         key = clientKey(client)

@@ -17,18 +17,19 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from ptunnel.ledger.ledger import TunnelCounters
 from ptunnel.log import Log, Trace
 from ptunnel.net.addresses import clientName
 from ptunnel.net.arrived import Arrived
-from ptunnel.net.phases import Phased
 from ptunnel.net.transports import abort, endInOrder, probe, receiverOf
 from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
 from ptunnel.relay.timeouts import LINGER
-from ptunnel.session.account import LATE, LEFT, Account, ofEnded, ofFailure
+from ptunnel.session.account import LATE, LEFT, ofEnded, ofFailure
 from ptunnel.session.introduce import PRELUDE_WAIT, Prelude, introduce
 from ptunnel.session.leaving import hasLeft
+from ptunnel.session.shown import Shown
 from ptunnel.timing.deadlines import Sweep
 
 # Seconds after which it is looked, now and then, whether a client that waits is still there.
@@ -70,6 +71,7 @@ class Tunnel(Interface):
     terms: Terms
     prelude: Callable[[], Prelude] | None
     log: Log
+    counters: TunnelCounters
     outgoing: Outgoing
 
     @property
@@ -81,7 +83,7 @@ class Tunnel(Interface):
     def ended(self, session: Session) -> None: ...
 
 
-class Session(Phased, Protocol):
+class Session(Shown, Protocol):
     """One client of a tunnel."""
 
     transport: Any
@@ -89,19 +91,19 @@ class Session(Phased, Protocol):
 
     def __init__(self, tunnel: Tunnel, client: IAddress | None) -> None:
         # All attributes at once: with one set later each session's would take a dictionary.
-        self._tunnel = tunnel
+        self.tunnel = tunnel
         self.client = client
-        self._accepted = self._since = tunnel.clock.seconds()
+        self.accepted = self._since = tunnel.clock.seconds()
         self._connecting = 0.0
         self._early = b""
         self._pending: Deferred[Any] | None = None
-        self._splice: Splice | None = None
+        self.splice: Splice | None = None
         self._trace: Trace | None = None
-        self._way: str | None = None
+        self.way: str | None = None
         self.number = tunnel.log.newSession()
 
     def connectionMade(self) -> None:
-        tunnel = self._tunnel
+        tunnel = self.tunnel
         tunnel.began(self)
         trace = self._trace = tunnel.log.trace(tunnel.name, self.number)
         outgoing = tunnel.outgoing if trace is None else Outgoing(trace)
@@ -124,30 +126,32 @@ class Session(Phased, Protocol):
 
     def abort(self) -> None:
         """End it at once."""
-        if self._splice is not None:
-            self._splice.abort()
+        if self.splice is not None:
+            self.splice.abort()
         else:
             abort(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._splice is None:  # else that gives account
+        if self.splice is None:  # else that gives account
             pending = self._pending
+            if self.phase in (CONNECTING, INTRODUCING):
+                self.tunnel.counters.left += 1
             self._end()
             if pending is not None:
                 pending.cancel()
 
     def _end(self) -> None:
         self.enter(OVER)
-        self._tunnel.ended(self)
+        self.tunnel.ended(self)
 
     def _connected(self, outgoing: Any) -> None:
-        tunnel = self._tunnel
+        tunnel = self.tunnel
         if self.phase is OVER:  # it was cancelled, and connected all the same
             abort(outgoing.transport)
             return
         self._since = tunnel.clock.seconds()
-        self._connecting = self._since - self._accepted
-        self._way = getattr(outgoing, "way", None)  # an endpoint may bring another protocol
+        self._connecting = self._since - self.accepted
+        self.way = getattr(outgoing, "way", None)  # an endpoint may bring another protocol
         there = outgoing.transport
         if tunnel.prelude is None:
             self._join(there)
@@ -158,55 +162,62 @@ class Session(Phased, Protocol):
             abort(there)
             raise
         self.enter(INTRODUCING, introducing)
-        if self._early:
-            self._deliver()
+        self._deliver()
         introducing.addCallback(lambda _: self._join(there)).addErrback(self._failed)
 
     def _join(self, there: Any) -> None:
-        tunnel = self._tunnel
+        tunnel = self.tunnel
         self.enter(JOINED)
         try:
-            self._splice = Splice(
+            self.splice = Splice(
                 self.transport, there, tunnel.terms, tunnel.sweep, self._account, self._trace
             )
         except Exception:
             self._failed(Failure())
             abort(there)
             return
+        tunnel.counters.joined(self._connecting)
         tunnel.sweep.discard(self)
-        if self._early:
-            self._deliver()
+        self._deliver()
 
     def _deliver(self) -> None:
         """Give what came early to whoever receives from the client now."""
         early, self._early = self._early, b""
-        receiverOf(self.transport, self).dataReceived(early)
+        if early:
+            receiverOf(self.transport, self).dataReceived(early)
 
     def _account(self, ended: Ended) -> None:
         if self.phase is OVER:
             return  # the two could not be joined, which was said
         self._end()
-        tunnel = self._tunnel
+        tunnel = self.tunnel
+        tunnel.counters.ended(ended.cause, ended.sent, ended.received)
         if tunnel.log.sessions:
-            times = self._connecting, tunnel.clock.seconds() - self._accepted
-            self._say(tunnel.log.info, ofEnded(ended, *times, tunnel.terms.holdEnd))
+            times = self._connecting, tunnel.clock.seconds() - self.accepted
+            self.say(tunnel.log.info, ofEnded(ended, *times, tunnel.terms.holdEnd))
 
     def _failed(self, reason: Failure) -> None:
         if self.phase is OVER:
             return
-        log, error = self._tunnel.log, reason.value
-        if reason.check(ConnectError, ConnectingCancelledError, OSError):
-            self._since = self._tunnel.clock.seconds()
-            whole = self._since - self._accepted
-            self._say(log.warning, ofFailure(error, whole, self.phase is INTRODUCING))
-            if self.phase is not JOINED:  # else the splice that failed has the client
-                self.enter(TURNED_AWAY)
-                self._tunnel.turnsAway(self)
-                endInOrder(self.transport)
-                return
-        else:
-            log.bug(self._tunnel.name, reason)
-        abort(self.transport)
+        tunnel = self.tunnel
+        if not reason.check(ConnectError, ConnectingCancelledError, OSError):
+            tunnel.log.bug(tunnel.name, reason)
+            self._turnAway(None, abort)
+            return
+        self._since = tunnel.clock.seconds()
+        whole = self._since - self.accepted
+        account = ofFailure(reason.value, whole, self.phase is INTRODUCING)
+        self.say(tunnel.log.warning, account)
+        self._turnAway(account.fields["cause"], endInOrder)
+
+    def _turnAway(self, cause: str | None, end: Callable[[Any], None]) -> None:
+        self.tunnel.counters.failed(cause)
+        if self.phase is JOINED:  # the splice that failed has the client
+            abort(self.transport)
+            return
+        self.enter(TURNED_AWAY)
+        self.tunnel.turnsAway(self)
+        end(self.transport)
 
     def check(self, now: float) -> None:
         """Give up on a client that has gone, does not begin, or stays though turned away."""
@@ -214,19 +225,10 @@ class Session(Phased, Protocol):
         if self.phase is TURNED_AWAY and waits >= LINGER:
             abort(self.transport)
         elif self.phase is INTRODUCING and waits >= PRELUDE_WAIT:
-            self._say(self._tunnel.log.warning, LATE)
-            abort(self.transport)
+            self.say(self.tunnel.log.warning, LATE)
+            self._turnAway(LATE.fields["cause"], abort)
         elif self.phase is CONNECTING and waits >= PATIENCE:
-            probe(self.transport, self._tunnel.terms.keepAlive)
+            probe(self.transport, self.tunnel.terms.keepAlive)
             if hasLeft(self.transport):
-                self._say(self._tunnel.log.info, LEFT)
+                self.say(self.tunnel.log.info, LEFT)
                 abort(self.transport)
-
-    def _say(self, log: Callable[..., None], account: Account) -> None:
-        who = {"session": self.number, "client": clientName(self.client), "way": self._way}
-        log(self._tunnel.name, f"{self.subject()} {account.text}", **who | account.fields)
-
-    def subject(self) -> str:
-        """Return the client as log lines name it: behind the session's number if it is traced."""
-        client = clientName(self.client)
-        return client if self._trace is None else f"#{self.number} {client}"

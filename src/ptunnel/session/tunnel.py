@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEnd
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.python.failure import Failure
 
+from ptunnel.ledger.ledger import TunnelCounters
 from ptunnel.log import Log
 from ptunnel.net.addresses import Network
 from ptunnel.net.descriptors import SESSION, Descriptors
@@ -30,6 +31,7 @@ class TunnelFactory(ServerFactory):
     """Listen with it, and each client is carried to where an endpoint leads.
 
     @ivar sessions: those that are connecting or running.
+    @ivar counters: what has happened, of all factories with this name and log.
     @ivar forClient: makes an endpoint for a client, of its address and the one it connected to;
         None: all clients have the same.
 
@@ -85,14 +87,15 @@ class TunnelFactory(ServerFactory):
         self.terms = Terms(idleTimeout, halfCloseTimeout, inKernel, holdEnd, keepAlive)
         self.prelude = prelude
         self.log = log or Log()
+        self.counters = self.log.ledger.tunnel(name)
         self._reactor = reactor
         self.outgoing = Outgoing()
         self.sessions: set[Session] = set()
         self._turnedAway: set[Session] = set()
         self._before: tuple[TunnelFactory, ...] = ()
-        limits = allow, maxConnections, descriptors, self._now, maxPerClient, rateLimit, total
-        self._admission = Admission(name, self.log, *limits)
-        self._counts = self._admission.counts
+        limits = maxPerClient, rateLimit, total
+        more = allow, maxConnections, descriptors, self._now, *limits
+        self.admission = Admission(name, self.log, *more)
         self._descriptors = descriptors
         self._drained: Deferred[None] | None = None
 
@@ -111,7 +114,8 @@ class TunnelFactory(ServerFactory):
         """A session for a client, or what closes the connection of one that is not to be served.
         (To build nothing would raise in whatever wraps a client's TLS.)
         """
-        return Session(self, addr) if self._admission.admit(addr, self._serving) else _Refused()
+        isServed = self.admission.admit(addr, self._serving)
+        return Session(self, addr) if isServed else _Refused(self.counters)
 
     def _serving(self) -> int:
         return self.served + sum(each.served for each in self._before)
@@ -127,15 +131,16 @@ class TunnelFactory(ServerFactory):
         """
         earlier, former._before = former._before, ()
         self._before = tuple(each for each in (former, *earlier) if each.sessions)
-        self._admission.follow(former._admission)
+        self.admission.follow(former.admission)
 
     def began(self, session: Session) -> None:
         self.sessions.add(session)
         self.sweep.add(session)
+        self.counters.accepted += 1
         if self._descriptors is not None:
             self._descriptors.used += SESSION
-        if self._counts:
-            self._admission.began(session.client)
+        if self.admission.counts:
+            self.admission.began(session.client)
 
     def drain(self) -> Deferred[None]:
         """Return a Deferred that fires when there are no sessions. Clients that were turned away
@@ -151,24 +156,20 @@ class TunnelFactory(ServerFactory):
 
     def abort(self) -> None:
         """End all sessions at once."""
-        for session in tuple(self.sessions):
-            try:
-                session.abort()
-            except Exception:  # the others are to end all the same
-                self.log.bug(self.name, Failure())
+        _abortAll(self.sessions, self)
 
     def turnsAway(self, session: Session) -> None:
         self._turnedAway.add(session)
         self.sweep.add(session)
-        if self._counts:
-            self._admission.ended(session.client)
+        if self.admission.counts:
+            self.admission.ended(session.client)
 
     def ended(self, session: Session) -> None:
         if session in self.sessions:
             self.sessions.remove(session)
             self.sweep.discard(session)
-            if self._counts and session not in self._turnedAway:
-                self._admission.ended(session.client)
+            if self.admission.counts and session not in self._turnedAway:
+                self.admission.ended(session.client)
             self._turnedAway.discard(session)
             if self._descriptors is not None:
                 self._descriptors.used -= SESSION
@@ -177,8 +178,19 @@ class TunnelFactory(ServerFactory):
             drained.callback(None)
 
 
+def _abortAll(sessions: Iterable[Session], tunnel: TunnelFactory) -> None:
+    for session in tuple(sessions):
+        try:
+            session.abort()
+        except Exception:  # the others are to end all the same
+            tunnel.log.bug(tunnel.name, Failure())
+
+
 class _Refused(Protocol):
     """A client that is not served."""
+
+    def __init__(self, counters: TunnelCounters) -> None:
+        counters.refused += 1
 
     def connectionMade(self) -> None:
         transport: Any = self.transport

@@ -1,0 +1,45 @@
+"""The figures of the proxies of some settings."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import replace
+
+from ptunnel.config import DIRECT, Proxy, Settings
+from ptunnel.ledger.figures import ProxyFigures
+from ptunnel.ledger.ledger import Ledger
+from ptunnel.login.login import Login
+from ptunnel.net.addresses import hostPort
+from ptunnel.route.health import Health
+
+
+def proxyFigures(
+    settings: Settings,
+    ledger: Ledger,
+    healths: Mapping[str, Health],
+    logins: Mapping[str, Login | None],
+    drained: Container[str],
+) -> list[ProxyFigures]:
+    """Return those of all proxies, and of the direct way where a tunnel has it."""
+
+    def figuresOf(proxy: Proxy) -> ProxyFigures:
+        figures = ledger.way(proxy.name).figures(proxy.name)
+        trouble, scheme, rejection = figures.trouble, None, None
+        if (health := healths.get(proxy.name)) is not None:
+            trouble = None if health.trouble is None else str(health.trouble)
+        if (login := logins.get(proxy.name)) is not None:
+            scheme = None if login.accepted is None else login.accepted.name
+            rejected = login.verdicts.trouble
+            rejection = None if rejected is None else rejected.message
+        return replace(
+            figures,
+            address=hostPort(proxy.host, proxy.port),
+            trouble=trouble,
+            drained=proxy.name in drained,
+            scheme=scheme,
+            rejection=rejection,
+        )
+
+    found = [figuresOf(proxy) for proxy in settings.proxies.values()]
+    isDirect = any(DIRECT in tunnel.via for tunnel in settings.tunnels)
+    return [*found, ledger.way(DIRECT).figures(DIRECT)] if isDirect else found

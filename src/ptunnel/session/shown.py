@@ -1,0 +1,49 @@
+"""What is shown of a session: in lines of the log, and to those who look at all sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IAddress
+
+from ptunnel.log import Trace
+from ptunnel.net.addresses import clientName
+from ptunnel.net.phases import Phased
+from ptunnel.relay.splice import Splice
+from ptunnel.session.account import Account
+
+
+class Shown(Phased):
+    """The part of a session that others may read.
+
+    @ivar tunnel: its TunnelFactory.
+    @ivar number: unlike that of any other session.
+    @ivar accepted: when its client came, in seconds of the tunnel's clock.
+    @ivar way: the proxy taken, or "direct"; None while it is not known.
+    @ivar splice: once it has a connection to the target.
+    """
+
+    tunnel: Any
+    client: IAddress | None
+    number: int
+    accepted: float
+    way: str | None
+    splice: Splice | None
+    _trace: Trace | None
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """How many bytes went to the target, and came from there, so far."""
+        legs = () if self.splice is None else self.splice.legs
+        return (legs[0].received, legs[1].received) if legs else (0, 0)
+
+    def say(self, log: Callable[..., None], account: Account) -> None:
+        """Write a line about it. @param log: a method of a Log."""
+        who = {"session": self.number, "client": clientName(self.client), "way": self.way}
+        log(self.tunnel.name, f"{self.subject()} {account.text}", **who | account.fields)
+
+    def subject(self) -> str:
+        """Return the client as log lines name it: behind the session's number if it is traced."""
+        client = clientName(self.client)
+        return client if self._trace is None else f"#{self.number} {client}"
