@@ -16,6 +16,9 @@ from ptunnel.tap import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTAINERFILE = ROOT / "conf" / "Containerfile"
+DEPLOYMENT = ROOT / "conf" / "kubernetes" / "deployment.yaml"
+AUTOSCALING = ROOT / "conf" / "kubernetes" / "autoscaling.yaml"
+ADAPTER = ROOT / "conf" / "prometheus" / "adapter.yml"
 MANIFESTS = sorted((ROOT / "conf" / "kubernetes").glob("*.yaml"))
 # The oldest that a manifest names, and one of the newest.
 VERSIONS = "1.29", "1.34"
@@ -85,7 +88,8 @@ class ManifestTests(SynchronousTestCase):
 
         for path in MANIFESTS:
             for document in self.documents(path):
-                for version in VERSIONS:
+                # the kinds of Prometheus' operator are none of Kubernetes' own
+                for version in VERSIONS if document["kind"] != "PodMonitor" else ():
                     self.assertEqual(validate(document, version, strict=True), version)
 
     def test_ptunnelUnderstandsItsArgumentsAndConfigWithoutAWarning(self) -> None:
@@ -130,3 +134,24 @@ class ManifestTests(SynchronousTestCase):
         self.assertEqual(
             [ports[port["targetPort"]] for port in service["ports"]], [tunnel.listen.port]
         )
+
+    def test_thereAreMoreReplicasByTheirSessions(self) -> None:
+        import yaml
+
+        monitor, scaler = self.documents(AUTOSCALING)
+        [deployment] = [d for d in self.documents(DEPLOYMENT) if d["kind"] == "Deployment"]
+        self.assertEqual(
+            monitor["spec"]["selector"]["matchLabels"],
+            deployment["spec"]["template"]["metadata"]["labels"],
+        )
+        target = scaler["spec"]["scaleTargetRef"]
+        self.assertEqual(
+            (target["apiVersion"], target["kind"], target["name"]),
+            (deployment["apiVersion"], deployment["kind"], deployment["metadata"]["name"]),
+        )
+        [metric] = [each["pods"]["metric"]["name"] for each in scaler["spec"]["metrics"]]
+        [rule] = yaml.safe_load(ADAPTER.read_text("utf-8"))["rules"]
+        self.assertEqual(rule["name"]["as"], metric)
+        self.assertEqual(re.findall(r"ptunnel_\w+", rule["metricsQuery"]), [metric])
+        self.assertTrue(rule["seriesQuery"].startswith(f"{metric}{{"))
+        self.assertGreaterEqual(scaler["spec"]["minReplicas"], deployment["spec"]["replicas"])
