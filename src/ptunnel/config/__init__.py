@@ -26,7 +26,7 @@ from ptunnel.config.addresses import (
     parseTunnel,
 )
 from ptunnel.config.environment import CONFIG, defaultConfig, defaultPlaces
-from ptunnel.config.files import CREDENTIAL, MAX_FILE, oneLine, readPassword
+from ptunnel.config.files import CREDENTIAL, MAX_FILE, oneLine, readPassword, readToken
 from ptunnel.config.listens import addressOf, canonical, isLocalhost, ownListen
 from ptunnel.config.settings import NOTHING_TO_DO, loadConnect, loadSettings
 from ptunnel.config.values import (
@@ -44,6 +44,7 @@ from ptunnel.config.values import (
     Proxy,
     Settings,
     TcpListen,
+    TokenFile,
     Trusted,
     Tunnel,
     UnixListen,
@@ -69,6 +70,7 @@ __all__ = [
     "Proxy",
     "Settings",
     "TcpListen",
+    "TokenFile",
     "Trusted",
     "Tunnel",
     "UnixListen",
@@ -92,5 +94,6 @@ __all__ = [
     "parseProxy",
     "parseTunnel",
     "readPassword",
+    "readToken",
     "show",
 ]

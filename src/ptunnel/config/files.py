@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ptunnel.config.values import PasswordFile
+from ptunnel.config.values import PasswordFile, TokenFile
 from ptunnel.errors import ConfigError
 from ptunnel.text import printable
 
@@ -95,6 +95,25 @@ def readPassword(path: str, *, pipes: bool = False) -> FileText:
     if not text:
         raise ConfigError("the file is empty")
     return file._replace(text=text)
+
+
+def readToken(file: TokenFile, environ: Mapping[str, str]) -> str:
+    """
+    @return: the token in a file.
+    @raise ConfigError: if it cannot be read, is no token, or if others may read it.
+    """
+    try:
+        text = readText(file.path)
+        first, *more = text.text.splitlines() or [""]
+        if not first or any(map(str.strip, more)):
+            raise ConfigError("it must be the token alone, in one line")
+        if not all("!" <= c <= "~" for c in first):
+            raise ConfigError("a token is of printable ASCII characters, without blanks")
+        if text.isOpen and not isCredential(file.path, environ):
+            raise ConfigError("it can be read by others than its owner; chmod 600 helps")
+    except ConfigError as e:
+        raise ConfigError(f'{file.where}: "{printable(file.path)}": {e}') from None
+    return first
 
 
 def oneLine(text: str) -> str:

@@ -96,6 +96,17 @@ class PasswordKeyring:
     service: str
 
 
+@dataclass(frozen=True, slots=True)
+class TokenFile:
+    """A file whose one line is the token of those who may steer; the path is absolute.
+
+    @ivar where: its place in error messages.
+    """
+
+    path: str
+    where: str = field(default="", compare=False)
+
+
 PasswordSource = Secret | PasswordFile | PasswordEnv | PasswordCommand | PasswordKeyring
 
 
@@ -194,6 +205,9 @@ class Settings:
     @ivar toJournal: whether systemd's journal reads the log.
     @ivar workers: how many processes share the ports.
     @ivar maxConnections: how many sessions all tunnels may have together; None: no limit.
+    @ivar status: where the status server listens; None: there is none.
+    @ivar statusToken: the token of those who may steer it over TCP; None: nobody may.
+    @ivar statusHosts: names under which it is reached, beside its own and the loopback's.
     @ivar warnings: lines to log once at the start.
     """
 
@@ -205,6 +219,9 @@ class Settings:
     drainTimeout: float | None = 30.0
     workers: int = 1
     maxConnections: int | None = None
+    status: TcpListen | UnixListen | None = None
+    statusToken: TokenFile | None = None
+    statusHosts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def chain(self, name: str) -> tuple[Proxy, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from twisted.internet.defer import Deferred
@@ -29,3 +30,11 @@ class Watched(Protocol):
 
         @raise KeyError: for a name that there is not.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of a reload. @ivar done: False: nothing has changed. @ivar text: why, in a line."""
+
+    done: bool
+    text: str
