@@ -50,7 +50,7 @@ INSIDE = {
         ("listening", "steps"),
         ("report",),
     ),
-    "workers": (("supervisor", "worker"), ("orders",), ("workers",)),
+    "workers": (("supervisor", "worker"), ("child",), ("orders",), ("workers",)),
     "service": (
         ("reloading", "service"),
         ("watching",),

@@ -21,8 +21,9 @@ from ptunnel.errors import ConfigError
 from ptunnel.log import Log
 from ptunnel.ports.tunnel import TunnelService
 from ptunnel.service.service import GRACE
+from ptunnel.workers.child import MAX_LINE
 from ptunnel.workers.orders import ABORT, DRAIN, READY, RELOAD, Orders, receiveSockets
-from ptunnel.workers.supervisor import MAX_LINE, Supervisor
+from ptunnel.workers.supervisor import Supervisor
 from tests.support.loopback import captureLog, lines
 
 # What the supervisor's port is to its workers.
