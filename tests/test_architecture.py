@@ -50,7 +50,13 @@ INSIDE = {
         ("listening", "steps"),
         ("report",),
     ),
-    "workers": (("supervisor", "worker"), ("child",), ("orders",), ("workers",)),
+    "workers": (
+        ("supervisor", "worker"),
+        ("watching",),
+        ("account", "child", "reports"),
+        ("orders",),
+        ("workers",),
+    ),
     "service": (
         ("reloading", "service"),
         ("watching",),

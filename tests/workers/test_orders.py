@@ -13,12 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.config import Settings
 from ptunnel.workers.orders import (
     ABORT,
+    ASK,
     DRAIN,
     RELOAD,
+    Frames,
     Orders,
     closeAll,
+    packed,
     receiveSockets,
-    reloadOrder,
     sendSockets,
 )
 
@@ -26,6 +28,7 @@ SETTINGS = Settings((), {})
 _orders: Any = st.one_of(
     st.sampled_from([(DRAIN, None), (ABORT, None)]),
     st.integers(0, 300).map(lambda count: (RELOAD, (SETTINGS, count))),
+    st.integers(0, 300).map(lambda number: (ASK, (number, "method", ("a", True)))),
 )
 
 
@@ -34,13 +37,26 @@ class OrdersTests(SynchronousTestCase):
     def test_howeverTheyArriveTheyAreTheSame(
         self, orders: list[tuple[bytes, Any]], cuts: list[int]
     ) -> None:
-        data = b"".join(reloadOrder(*v) if v else order for order, v in orders)
+        data = b"".join(order if v is None else order + packed(v) for order, v in orders)
         parser, found = Orders(), []
         for size in cuts:
             found += parser.receive(data[:size])
             data = data[size:]
         found += parser.receive(data)
         self.assertEqual(found, orders)
+
+
+class FramesTests(SynchronousTestCase):
+    @given(st.lists(st.binary(max_size=20) | st.integers()), st.lists(st.integers(1, 40)))
+    def test_howeverTheyArriveTheValuesAreTheSame(
+        self, values: list[bytes | int], cuts: list[int]
+    ) -> None:
+        data = b"".join(map(packed, values))
+        frames, found = Frames(), []
+        for size in cuts:
+            found += frames.receive(data[:size])
+            data = data[size:]
+        self.assertEqual(found + frames.receive(data), values)
 
 
 class SocketTests(SynchronousTestCase):

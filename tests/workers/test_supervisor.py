@@ -37,6 +37,7 @@ class FakeProcess:
     """
 
     sockets: socket.socket
+    pid = 4711
 
     def __init__(self, protocol: Any, arguments: list[str]) -> None:
         self.protocol = protocol
@@ -132,14 +133,23 @@ class ReadyTests(SupervisorCase):
         self.assertIn("a: listening on ", line)
         self.assertEqual(self.emitted, [])
 
+    def assertStatus(self, carried: str) -> None:
+        self.assertEqual(self.supervisor.status(), f"1 tunnel listening, {carried}")
+
     def test_theFiguresSayHowManyAreReady(self) -> None:
         one, two = self.start()
-        self.assertEqual(self.supervisor.status(), "1 tunnel listening, 0 of 2 workers")
+        self.assertEqual(
+            self.supervisor.status(), "1 tunnel listening, 0 sessions in 0 of 2 workers"
+        )
         one.ready()
         two.ready()
-        self.assertEqual(self.supervisor.status(), "1 tunnel listening, 2 of 2 workers")
+        self.assertEqual(
+            self.supervisor.status(), "1 tunnel listening, 0 sessions in 2 of 2 workers"
+        )
         two.ends()
-        self.assertEqual(self.supervisor.status(), "1 tunnel listening, 1 of 2 workers")
+        self.assertEqual(
+            self.supervisor.status(), "1 tunnel listening, 0 sessions in 1 of 2 workers"
+        )
 
     def test_whereNoneIsEverReadyOneLineSaysSoAndTheExitCodeIs1(self) -> None:
         one, two = self.start()
@@ -306,7 +316,7 @@ class ReloadTests(SupervisorCase):
         self.assertEqual(self.orders(self.one), [])
         self.reactor.advance(1)
         work = pickle.loads(self.reactor.processes[2].heard[0][8:])
-        self.assertEqual(work[1].tunnels[0].idleTimeout, 7.0)
+        self.assertEqual(work.settings.tunnels[0].idleTimeout, 7.0)
 
     def test_oneThatCannotBeGivenThemDrainsAndIsReplaced(self) -> None:
         self.one.sockets.close()
@@ -331,6 +341,6 @@ class ShareTests(SupervisorCase):
 
     def test_aWorkerGetsItsShareOfEachLimitRoundedUp(self) -> None:
         [work] = self.start()[0].heard
-        _, settings, *_ = pickle.loads(work[8:])
+        settings = pickle.loads(work[8:]).settings
         self.assertEqual(settings.maxConnections, 3)
         self.assertEqual([tunnel.maxConnections for tunnel in settings.tunnels], [3])

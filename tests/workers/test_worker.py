@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.config import Settings
 from ptunnel.errors import ListenError
 from ptunnel.log import Log
-from ptunnel.workers.orders import ABORT, DRAIN, reloadOrder, sendSockets
+from ptunnel.workers.orders import ABORT, DRAIN, question, reloadOrder, sendSockets
 from ptunnel.workers.worker import Lifeline
 from tests.support.loopback import captureLog, lines
 
@@ -35,13 +35,17 @@ class LifelineTests(SynchronousTestCase):
         self.reloads: list[tuple[Settings, int]] = []
         self.refusal: Exception | None = None
         this: Any = self
-        self.lifeline = Lifeline(MemoryReactorClock(), this, this, Log(), worker)
+        self.answers: list[Any] = []
+        self.lifeline = Lifeline(MemoryReactorClock(), this, this, Log(), worker, this)
 
     def drain(self) -> None:
         self.ended.append("drain")
 
     def abort(self) -> None:
         self.ended.append("abort")
+
+    def answer(self, *question: Any) -> None:
+        self.answers.append(question)
 
     def reload(self, settings: Settings, descriptors: Sequence[int]) -> None:
         for descriptor in descriptors:
@@ -74,6 +78,11 @@ class LifelineTests(SynchronousTestCase):
         self.stopping, self.refusal = True, ListenError("stopping")
         self.hear(reloadOrder(SETTINGS, 0))
         self.assertEqual((self.ended, lines(self.events)), ([], []))
+
+    def test_itAnswersQuestions(self) -> None:
+        order = question(7, "endHere", 3)
+        self.hear(order[:5], order[5:])
+        self.assertEqual(self.answers, [(7, "endHere", (3,))])
 
     def test_itDrainsAndAborts(self) -> None:
         self.hear(DRAIN)

@@ -84,6 +84,10 @@ class TunnelFigures:
             connectTimes=self.connectTimes + other.connectTimes,
         )
 
+    def past(self) -> TunnelFigures:
+        """Return what stays of them when the process has ended."""
+        return replace(self, sessions=0, connecting=0)
+
 
 @dataclass(frozen=True, slots=True)
 class ProxyFigures:
@@ -128,6 +132,10 @@ class ProxyFigures:
             lastErrorTime=later.lastErrorTime,
         )
 
+    def past(self) -> ProxyFigures:
+        """Return what stays of them when the process has ended."""
+        return replace(self, trouble=None, scheme=None, rejection=None)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerFigures:
@@ -136,6 +144,9 @@ class WorkerFigures:
     number: int
     pid: int | None
     ready: bool
+
+
+State = Literal["starting", "running", "stopping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +164,7 @@ class ServiceFigures:
 
     version: str
     pid: int
-    state: Literal["starting", "running", "stopping"]
+    state: State
     started: float
     uptime: float
     tunnels: Sequence[TunnelFigures] = ()
@@ -162,6 +173,20 @@ class ServiceFigures:
     descriptors: int = 0
     mostDescriptors: int = 0
     said: Sequence[Said] = ()
+
+    def past(self) -> ServiceFigures:
+        """Return what stays of those of a worker when its process has ended."""
+        tunnels = [each.past() for each in self.tunnels]
+        proxies = [each.past() for each in self.proxies]
+        return replace(self, tunnels=tunnels, proxies=proxies, descriptors=0, mostDescriptors=0)
+
+    def joined(self, other: ServiceFigures) -> ServiceFigures:
+        """Return both of two pasts, with the tunnels and proxies of either."""
+        return replace(
+            self,
+            tunnels=_either(self.tunnels, other.tunnels),
+            proxies=_either(self.proxies, other.proxies),
+        )
 
     def plus(self, others: Iterable[ServiceFigures]) -> ServiceFigures:
         """Add those of workers, whose tunnels and proxies are ours."""
@@ -229,6 +254,35 @@ class SessionList:
 
     total: int
     sessions: Sequence[SessionFigures] = ()
+
+
+_FIELDS: dict[SortKey, str] = {
+    "number": "number",
+    "client": "client",
+    "tunnel": "tunnel",
+    "way": "way",
+    "phase": "phase",
+    "age": "seconds",
+    "sent": "bytesSent",
+    "received": "bytesReceived",
+    "rate": "rate",
+}
+
+
+def sortedBy(query: Query, rows: Iterable[SessionFigures]) -> list[SessionFigures]:
+    """Return rows in the order of a query; those without a value come first, or last."""
+    field = _FIELDS[query.sort]
+
+    def key(row: SessionFigures) -> tuple[bool, Any, int]:
+        value = getattr(row, field)
+        return value is not None, value, row.number
+
+    return sorted(rows, key=key, reverse=query.descending)
+
+
+def _either(ours: Sequence[Any], theirs: Sequence[Any]) -> Sequence[Any]:
+    names = {each.name for each in ours}
+    return [*_together(ours, theirs), *(each for each in theirs if each.name not in names)]
 
 
 def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, int]:

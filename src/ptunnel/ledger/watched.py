@@ -9,6 +9,9 @@ from twisted.internet.defer import Deferred
 
 from ptunnel.ledger.figures import Query, ServiceFigures, SessionList
 
+Kind = Literal["tunnel", "proxy"]
+"""What can be drained."""
+
 
 class Watched(Protocol):
     """A service as seen from outside. With workers it is all of them as one."""
@@ -24,7 +27,7 @@ class Watched(Protocol):
     def endSession(self, number: int) -> Deferred[bool]:
         """End a session at once. @return: whether there was one."""
 
-    def setDrained(self, kind: Literal["tunnel", "proxy"], name: str, drained: bool) -> None:
+    def setDrained(self, kind: Kind, name: str, drained: bool) -> None:
         """Let new clients of a tunnel be turned away, or no new session go through a proxy; or
         serve them again. Sessions go on.
 

@@ -58,12 +58,12 @@ class PtunnelService(Watching):
 
     def status(self) -> str:
         """Return the present state in a few words."""
-        listening = f"{_count(len(self.tunnels), 'tunnel')} listening"
+        listening = f"{counted(len(self.tunnels), 'tunnel')} listening"
         return f"{'stopping' if self.stopping else listening}, {self.carried()}"
 
     def carried(self) -> str:
         """Return in words how many sessions there are now."""
-        return _count(self._waitedFor(), "session")
+        return counted(self._waitedFor(), "session")
 
     def stopService(self) -> Deferred[None]:
         self._bound = False
@@ -79,7 +79,7 @@ class PtunnelService(Watching):
             self.notifier.stopping(limit)
         if waiting := self._waitedFor():
             within = "" if limit is None else f", for at most {limit:g} s"
-            self._log.notice("", f"stopping: waiting for {_count(waiting, 'session')}{within}")
+            self._log.notice("", f"stopping: waiting for {counted(waiting, 'session')}{within}")
         if self._aborted:
             self._within(GRACE, self._giveUp)
         elif limit is not None:
@@ -97,7 +97,7 @@ class PtunnelService(Watching):
     def _abortSessions(self) -> None:
         left = sum(len(factory.sessions) for factory in self.factories())
         if left:
-            self._log.warning("", f"aborting what has not ended: {_count(left, 'session')}")
+            self._log.warning("", f"aborting what has not ended: {counted(left, 'session')}")
         for factory in self.factories():
             factory.abort()
 
@@ -112,7 +112,7 @@ class PtunnelService(Watching):
 
     def _giveUp(self) -> None:
         left = sum(len(factory.sessions) for factory in self.factories())
-        what = f"{_count(left, 'session')} did not end when aborted: stopping all the same"
+        what = f"{counted(left, 'session')} did not end when aborted: stopping all the same"
         self._log.error("", what)
         self._finished()
 
@@ -123,7 +123,8 @@ class PtunnelService(Watching):
             stopped.callback(None)
 
 
-def _count(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """Return "1 session" or "2 sessions", for example."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 

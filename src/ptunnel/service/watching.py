@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -17,9 +17,11 @@ from ptunnel.ledger.figures import (
     Query,
     ServiceFigures,
     SessionList,
+    State,
     TunnelFigures,
     WorkerFigures,
 )
+from ptunnel.ledger.watched import Kind
 from ptunnel.log import Log
 from ptunnel.net.descriptors import PROCESS
 from ptunnel.ports.tunnel import TunnelService
@@ -49,7 +51,7 @@ class Watching(Serving):
         self._listing = Listing()
 
     @property
-    def state(self) -> Literal["starting", "running", "stopping"]:
+    def state(self) -> State:
         """Whether it serves new clients."""
         if self.stopping:
             return "stopping"
@@ -94,7 +96,7 @@ class Watching(Serving):
                 return True
         return False
 
-    def setDrained(self, kind: Literal["tunnel", "proxy"], name: str, drained: bool) -> None:
+    def setDrained(self, kind: Kind, name: str, drained: bool) -> None:
         if kind == "proxy":
             if name not in self._settings.proxies:
                 raise KeyError(name)
@@ -103,6 +105,12 @@ class Watching(Serving):
             self._port(name).factory.admission.drained = drained
         if not self._inherits:  # else the parent has said it
             self._sayDrained(kind, name, drained)
+
+    def drained(self) -> list[tuple[Kind, str]]:
+        """Return what is drained, as kind and name."""
+        tunnels = [each for each in self.tunnels if each.factory.admission.drained]
+        proxies: list[tuple[Kind, str]] = [("proxy", name) for name in self._routes.drained]
+        return [*(("tunnel", each.tunnel.name) for each in tunnels), *proxies]
 
     def _sayDrained(self, kind: str, name: str, drained: bool) -> None:
         subject = name if kind == "tunnel" else f"proxy {name}"

@@ -18,7 +18,7 @@ from ptunnel.config import Settings
 from ptunnel.errors import reasonOf
 from ptunnel.ports.tunnel import TunnelService
 from ptunnel.timing.backoff import BackOff
-from ptunnel.workers.orders import DRAIN, READY, reloadOrder, sendSockets
+from ptunnel.workers.orders import DRAIN, READY, Frames, reloadOrder, sendSockets
 
 # Seconds until a worker that died is started again: the first and the longest, doubled in between.
 # The first applies again after a worker that lived for LIVED seconds.
@@ -34,8 +34,10 @@ class Parent(Protocol):
 
     emit: Callable[[str], None]
 
-    def spawn(self, worker: Worker, sockets: int) -> Any: ...
+    def spawn(self, worker: Worker, sockets: int) -> tuple[Any, int]: ...
     def ready(self) -> None: ...
+    def hears(self, worker: Worker, kind: str, values: Any) -> None: ...
+    def gone(self, worker: Worker) -> None: ...
     def died(self, worker: Worker, how: str) -> None: ...
     def replaces(self, worker: Worker, why: str) -> None: ...
     def kills(self, worker: Worker) -> None: ...
@@ -59,6 +61,8 @@ class Worker(ProcessProtocol):
         self._backOff = BackOff()
         self.isReady = False
         self._sockets: socket.socket | None = None  # sends it further ports
+        self._reports = -1  # its descriptor of the pipe for what it reports
+        self._frames = Frames()
         self._rest = {1: b"", 2: b""}
         self._lastWords = ""
 
@@ -66,14 +70,20 @@ class Worker(ProcessProtocol):
         self._starting = None
         self.isReady, self._lastWords = False, ""
         self._started = time.monotonic()
+        self._frames = Frames()
         try:
             self._sockets, theirs = socket.socketpair()
             self._sockets.setblocking(False)
             with theirs:
-                self._process = self._supervisor.spawn(self, theirs.fileno())
+                self._process, self._reports = self._supervisor.spawn(self, theirs.fileno())
         except OSError as e:  # too many processes, too many files
             self._closeSockets()
             self._supervisor.died(self, f"cannot be started: {reasonOf(e)}")
+
+    @property
+    def pid(self) -> int | None:
+        """That of its process; None while it has none."""
+        return None if self._process is None else self._process.pid
 
     def startLater(self) -> float:
         """Start again after the back-off. @return: its seconds."""
@@ -129,6 +139,10 @@ class Worker(ProcessProtocol):
             self._process.signalProcess("KILL")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if childFD == self._reports:
+            for kind, values in self._frames.receive(data):
+                self._supervisor.hears(self, kind, values)
+            return
         *lines, rest = (self._rest[childFD] + data).split(b"\n")
         if len(rest) > MAX_LINE:
             lines.append(rest)
@@ -151,6 +165,7 @@ class Worker(ProcessProtocol):
         self._process = None
         self._closeSockets()
         _cancel(self._killing)
+        self._supervisor.gone(self)
         for childFD, rest in self._rest.items():
             if rest:  # it died within a line
                 self.childDataReceived(childFD, b"\n")

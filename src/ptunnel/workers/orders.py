@@ -10,11 +10,13 @@ import os
 import pickle
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ptunnel.config import Settings
+from ptunnel.ledger.watched import Kind
 
-DRAIN, ABORT, RELOAD = b"d", b"a", b"r"
+DRAIN, ABORT, RELOAD, ASK = b"d", b"a", b"r", b"q"
 # What a worker prints when it accepts connections. No line of a log contains a NUL.
 READY = b"\0ready"
 
@@ -29,6 +31,14 @@ def packed(values: Any) -> bytes:
     """Return values behind their length."""
     data = pickle.dumps(values)
     return len(data).to_bytes(_LENGTH, "big") + data
+
+
+def unpacked(data: bytes) -> tuple[Any, bytes] | None:
+    """Return the values at the beginning of data, and the rest of it; None: more must come."""
+    end = _LENGTH + int.from_bytes(data[:_LENGTH], "big")
+    if len(data) < max(end, _LENGTH):
+        return None
+    return pickle.loads(data[_LENGTH:end]), data[end:]
 
 
 def readWork() -> Any:
@@ -50,6 +60,29 @@ def _exactly(size: int) -> bytes:
     return data
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a worker gets first.
+
+    @ivar settings: with its share of the limits.
+    @ivar workers: how many there are.
+    @ivar descriptors: the listening sockets of the tunnels.
+    @ivar sockets: the descriptor of a socket on which further ones come.
+    @ivar reports: that of the pipe for what it reports.
+    @ivar firstSession: the number of its first session; the next ones are `workers` apart.
+    @ivar drained: the tunnels and proxies that are drained, as kind and name.
+    """
+
+    number: int
+    workers: int
+    settings: Settings
+    descriptors: Sequence[int]
+    sockets: int
+    reports: int
+    firstSession: int
+    drained: Sequence[tuple[Kind, str]]
+
+
 class Orders:
     """Splits a stream into orders."""
 
@@ -57,19 +90,40 @@ class Orders:
         self._data = b""
 
     def receive(self, data: bytes) -> list[tuple[bytes, Any]]:
-        """@return: the orders that are complete, each with the values of a reload, or None."""
+        """@return: the orders that are complete, each with its values, or None."""
         self._data += data
         found: list[tuple[bytes, Any]] = []
         while self._data:
             order, rest = self._data[:1], self._data[1:]
             values = None
-            if order == RELOAD:
-                end = _LENGTH + int.from_bytes(rest[:_LENGTH], "big")
-                if len(rest) < max(end, _LENGTH):
+            if order in (RELOAD, ASK):
+                complete = unpacked(rest)
+                if complete is None:
                     break
-                values, rest = pickle.loads(rest[_LENGTH:end]), rest[end:]
+                values, rest = complete
             found.append((order, values))
             self._data = rest
+        return found
+
+
+def question(number: int, method: str, *arguments: Any) -> bytes:
+    """Return the order to answer with the result of a method of the service."""
+    return ASK + packed((number, method, arguments))
+
+
+class Frames:
+    """Splits a stream into values."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def receive(self, data: bytes) -> list[Any]:
+        """@return: the values that are complete."""
+        self._data += data
+        found: list[Any] = []
+        while (complete := unpacked(self._data)) is not None:
+            values, self._data = complete
+            found.append(values)
         return found
 
 

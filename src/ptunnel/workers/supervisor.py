@@ -26,7 +26,8 @@ from ptunnel.service.changes import Changes
 from ptunnel.service.process import stop, withoutCurrentFolder
 from ptunnel.service.service import GRACE, PtunnelService
 from ptunnel.workers.child import Worker
-from ptunnel.workers.orders import ABORT, packed
+from ptunnel.workers.orders import ABORT, Work, packed
+from ptunnel.workers.watching import Watching
 
 # The path is set before anything is imported.
 _BEGIN = (
@@ -80,7 +81,7 @@ def _checkShared(settings: Settings) -> None:
             )
 
 
-class Supervisor(PtunnelService):
+class Supervisor(Watching):
     """Binds the ports of all tunnels; its workers accept on them."""
 
     def __init__(
@@ -88,7 +89,7 @@ class Supervisor(PtunnelService):
     ) -> None:
         super().__init__(reactor, settings, log)
         self.emit = emit
-        self._workers = [Worker(self, number) for number in range(1, settings.workers + 1)]
+        self.workers = [Worker(self, number) for number in range(1, settings.workers + 1)]
         self._served = False  # whether any of them was ever ready
         self._failed: list[tuple[Worker, str]] = []  # deaths before that
 
@@ -96,7 +97,7 @@ class Supervisor(PtunnelService):
         super().startService()
         for tunnel in self.tunnels:
             tunnel.stopAccepting()
-        for worker in self._workers:
+        for worker in self.workers:
             worker.start()
 
     def reload(self, settings: Settings, descriptors: Sequence[int] = ()) -> Changes:
@@ -106,7 +107,7 @@ class Supervisor(PtunnelService):
         opened = [tunnel for tunnel in self.tunnels if tunnel.accepts]
         for tunnel in opened:
             tunnel.stopAccepting()
-        for worker in self._workers:
+        for worker in self.workers:
             worker.reload(self._forWorker(), opened)
         return changes
 
@@ -115,36 +116,47 @@ class Supervisor(PtunnelService):
         if self._served:
             super().announce()
 
-    def carried(self) -> str:
-        return f"{sum(w.isReady for w in self._workers)} of {len(self._workers)} workers"
-
     def stopService(self) -> Deferred[Any]:
         stopped = super().stopService()
-        ending = [worker.stop() for worker in self._workers]
+        ending = [worker.stop() for worker in self.workers]
         if self.drainTimeout is not None:
             self._killLater(self.drainTimeout)
         return DeferredList([stopped, *ending])
 
     def abort(self) -> None:
         super().abort()
-        for worker in self._workers:
+        for worker in self.workers:
             worker.tell(ABORT)
         self._killLater(0.0)
 
-    def spawn(self, worker: Worker, sockets: int) -> Any:
+    def spawn(self, worker: Worker, sockets: int) -> tuple[Any, int]:
         """Start a process for a worker.
 
         @param sockets: the descriptor on which it gets further ports.
+        @return: the process, and the descriptor on which it reports.
         """
         descriptors = [tunnel.fileno() for tunnel in self.tunnels]
-        inherited: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
+        reports = max([2, sockets, *descriptors]) + 1
+        inherited: dict[int, Any] = {0: "w", 1: "r", 2: "r", reports: "r"}
         inherited.update((fd, fd) for fd in [*descriptors, sockets])
         process = self._reactor.spawnProcess(
             worker, sys.executable, _command(), os.environ, childFDs=inherited
         )
         # Other users could read passwords in the command line or the environment.
-        process.write(packed((worker.number, self._forWorker(), descriptors, sockets)))
-        return process
+        process.write(packed(self._work(worker, descriptors, sockets, reports)))
+        return process, reports
+
+    def _work(self, worker: Worker, descriptors: Sequence[int], sockets: int, reports: int) -> Work:
+        return Work(
+            worker.number,
+            len(self.workers),
+            self._forWorker(),
+            descriptors,
+            sockets,
+            reports,
+            self._account.firstNumber(worker.number),
+            self.drained(),
+        )
 
     def _forWorker(self) -> Settings:
         """Return the settings of one worker."""
@@ -170,7 +182,7 @@ class Supervisor(PtunnelService):
             self._log.error(name, f"{how}; starting another in {delay:g} s")
             return
         self._failed.append((worker, how))
-        if len(self._failed) == len(self._workers):
+        if len(self._failed) == len(self.workers):
             self._log.error("", f"no worker can be started: {name} {how}")
             self.exitCode = 1
             self._reactor.callWhenRunning(stop, self._reactor)
@@ -187,7 +199,7 @@ class Supervisor(PtunnelService):
 
     def _killLater(self, delay: float) -> None:
         """Kill the workers that still run well after this delay."""
-        for worker in self._workers:
+        for worker in self.workers:
             worker.killLater(delay + 2 * GRACE)
 
     def _shared(self, limited: Any) -> Any:

@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import Deferred
 from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 
@@ -20,6 +22,7 @@ from ptunnel.service.process import Ending, adopt, handleSignals
 from ptunnel.service.service import PtunnelService
 from ptunnel.workers.orders import (
     ABORT,
+    ASK,
     READY,
     RELOAD,
     Orders,
@@ -27,6 +30,7 @@ from ptunnel.workers.orders import (
     readWork,
     receiveSockets,
 )
+from ptunnel.workers.reports import Reports
 
 
 class Lifeline(FileDescriptor):
@@ -39,8 +43,10 @@ class Lifeline(FileDescriptor):
         service: PtunnelService,
         log: Log,
         sockets: socket.socket,
+        reports: Reports,
     ) -> None:
         super().__init__(reactor)
+        self._reports = reports
         self._ending = ending
         self._service = service
         self._log = log
@@ -62,6 +68,9 @@ class Lifeline(FileDescriptor):
     def _obey(self, order: bytes, values: Any) -> None:
         if order == RELOAD:
             self._reload(*values)
+            return
+        if order == ASK:
+            self._reports.answer(*values)
             return
         self._ending.drain()
         if order == ABORT:
@@ -86,6 +95,10 @@ class Lifeline(FileDescriptor):
         self._ending.drain()
 
 
+def _stop(service: PtunnelService, reports: Reports) -> Deferred[None]:
+    return service.stopService().addCallback(lambda _: reports.finish())
+
+
 def _trace() -> str:
     return Failure().getTraceback()
 
@@ -94,7 +107,8 @@ def main() -> None:
     """Run a worker. It reads its work from standard input."""
     for each in signal.SIGINT, signal.SIGHUP:  # a terminal sends them to all; the parent decides
         signal.signal(each, lambda *_: None)
-    number, settings, descriptors, sockets = readWork()
+    work = readWork()
+    number, settings, descriptors = work.number, work.settings, work.descriptors
 
     from twisted.internet import reactor as installed
 
@@ -105,10 +119,15 @@ def main() -> None:
     lines = standardLines("stdout", asJSON=asJSON, worker=f"worker {number}", toJournal=toJournal)
     beginLogging(lines, settings.logLevel)
     log = Log(settings.logLevel)
+    log.newSession = count(work.firstSession, work.workers).__next__
     service = PtunnelService(reactor, settings, log, descriptors)
+    for kind, name in work.drained:
+        service.setDrained(kind, name, True)
     ending = handleSignals(reactor, service, log)
-    Lifeline(reactor, ending, service, log, socket.socket(fileno=sockets))
+    reports = Reports(reactor, work.reports, service, log.ledger)
+    Lifeline(reactor, ending, service, log, socket.socket(fileno=work.sockets), reports)
     service.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reports.begin()
+    reactor.addSystemEventTrigger("before", "shutdown", _stop, service, reports)
     reactor.callWhenRunning(print, READY.decode())
     reactor.run()

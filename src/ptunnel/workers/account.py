@@ -1,0 +1,132 @@
+"""One account of all workers: what they report, added up, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from ptunnel.ledger.figures import Query, Said, ServiceFigures, SessionList, sortedBy
+from ptunnel.ledger.ledger import Ledger
+
+# Seconds for workers to answer a question.
+PATIENCE = 1.0
+# The numbers of sessions of a worker that is started again begin so much higher.
+GENERATION = 1_000_000
+
+
+class Account:
+    """Adds up the figures of workers. What those did that have ended counts on."""
+
+    def __init__(self, clock: IReactorTime, ledger: Ledger) -> None:
+        """@param ledger: that of the parent, which keeps the lines of all."""
+        self._clock = clock
+        self._ledger = ledger
+        self._latest: dict[int, ServiceFigures] = {}
+        self._past: ServiceFigures | None = None
+        self._first: dict[int, int] = {}
+        self._questions: dict[int, _Question] = {}
+        self._asked = 0
+
+    def plus(self, own: ServiceFigures) -> ServiceFigures:
+        """Return those of the parent with those of all workers."""
+        past = [] if self._past is None else [self._past]
+        return own.plus([*past, *self._latest.values()])
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are."""
+        return sum(tunnel.sessions for each in self._latest.values() for tunnel in each.tunnels)
+
+    def firstNumber(self, worker: int) -> int:
+        """Return the number of the first session of a worker that is started.
+
+        The first of worker 3 is 3; with four workers its next ones are 7 and 11. So no two sessions
+        of the service have the same number.
+        """
+        first = self._first.get(worker)
+        self._first[worker] = first = worker if first is None else first + GENERATION
+        return first
+
+    def reported(self, worker: int, figures: ServiceFigures, said: Iterable[Said]) -> None:
+        """Note the figures of a worker, and lines that it has logged. @param worker: its number."""
+        self._latest[worker] = figures
+        for line in said:
+            self._ledger.keep(replace(line, worker=worker))
+
+    def ended(self, worker: int) -> None:
+        """Note that the process of a worker has ended."""
+        figures = self._latest.pop(worker, None)
+        if figures is not None:
+            past = figures.past()
+            self._past = past if self._past is None else past.joined(self._past)
+        for question in tuple(self._questions.values()):
+            question.missed(worker)
+
+    def ask(
+        self, workers: Iterable[int], tell: Callable[[int, int], None]
+    ) -> Deferred[Sequence[Any]]:
+        """Ask workers a question.
+
+        @param tell: called with the number of each worker and that of the question.
+        @return: fires with the answers that came within PATIENCE.
+        """
+        self._asked += 1
+        number, asked = self._asked, list(workers)
+        question = self._questions[number] = _Question(set(asked))
+        timer = self._clock.callLater(PATIENCE, question.finish)
+        for worker in asked:
+            tell(worker, number)
+        question.missed(None)
+
+        def answered(answers: Sequence[Any]) -> Sequence[Any]:
+            del self._questions[number]
+            if timer.active():
+                timer.cancel()
+            return answers
+
+        return question.done.addCallback(answered)
+
+    def answered(self, worker: int, number: int, answer: Any) -> None:
+        """Note an answer. One that comes too late is dropped."""
+        question = self._questions.get(number)
+        if question is not None:
+            question.answered(worker, answer)
+
+
+def merged(lists: Iterable[SessionList], query: Query) -> SessionList:
+    """Return the sessions of all workers that fit a query.
+
+    @param lists: theirs, from the first one that fits on.
+    """
+    found = list(lists)
+    rows = sortedBy(query, [row for each in found for row in each.sessions])
+    total = sum(each.total for each in found)
+    return SessionList(total, rows[query.offset : query.offset + query.limit])
+
+
+class _Question:
+    """@ivar done: fires with the answers."""
+
+    def __init__(self, missing: set[int]) -> None:
+        self._missing = missing
+        self._answers: list[Any] = []
+        self.done: Deferred[Sequence[Any]] = Deferred()
+
+    def answered(self, worker: int, answer: Any) -> None:
+        if worker in self._missing:
+            self._answers.append(answer)
+            self.missed(worker)
+
+    def missed(self, worker: int | None) -> None:
+        """Wait for a worker no longer. @param worker: None: for none that is not waited for."""
+        self._missing.discard(worker or 0)
+        if not self._missing:
+            self.finish()
+
+    def finish(self) -> None:
+        if not self.done.called:
+            self.done.callback(self._answers)

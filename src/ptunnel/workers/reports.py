@@ -1,0 +1,115 @@
+"""What a worker tells its parent: the figures of its service each second, and answers.
+
+They go through a pipe of their own, so that no line of the log waits behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet import fdesc
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ptunnel.ledger.figures import Said, ServiceFigures
+from ptunnel.ledger.ledger import Ledger
+from ptunnel.service.watching import Watching
+from ptunnel.workers.orders import packed
+
+# Seconds between two reports.
+INTERVAL = 1.0
+# Seconds for the last one to be read.
+PATIENCE = 1.0
+
+FIGURES, ANSWER = "figures", "answer"
+
+
+@implementer(IPushProducer)
+class Reports(FileDescriptor):
+    """Tells the parent. One that does not read is told no further figures until it does."""
+
+    def __init__(self, reactor: Any, descriptor: int, service: Watching, ledger: Ledger) -> None:
+        super().__init__(reactor)
+        fdesc.setNonBlocking(descriptor)
+        self.connected = 1
+        self._descriptor = descriptor
+        self._service = service
+        self._ledger = ledger
+        self._told: ServiceFigures | None = None
+        self._saidUntil = 0
+        self._isFull = False
+        self._finished: Deferred[None] | None = None
+        self.registerProducer(self, True)
+        self._loop = LoopingCall(self.report)
+        self._loop.clock = self._clock = reactor
+
+    def begin(self) -> None:
+        """Begin to report."""
+        self._loop.start(INTERVAL)
+
+    def report(self) -> None:
+        """Tell the figures, if they have changed."""
+        if self._isFull:
+            return
+        figures = replace(self._service.figures(), said=(), uptime=0.0)
+        said = self._newLines()
+        if said or figures != self._told:
+            self._told = figures
+            self.write(packed((FIGURES, (figures, said))))
+
+    def answer(self, question: int, method: str, arguments: Sequence[Any]) -> None:
+        """Tell the result of a method of the service. @param question: its number."""
+        self.write(packed((ANSWER, (question, getattr(self._service, method)(*arguments)))))
+
+    def finish(self) -> Deferred[None]:
+        """Tell the last figures. @return: fires when they are read, within PATIENCE."""
+        if self._loop.running:
+            self._loop.stop()
+        finished = self._finished = Deferred()
+        if self.disconnected:
+            finished.callback(None)
+            return finished
+        self.report()
+        self.unregisterProducer()
+        self.loseConnection()
+        return finished.addTimeout(PATIENCE, self._clock).addErrback(lambda _: None)
+
+    def _newLines(self) -> list[Said]:
+        """Return the lines of the log that were not told yet, as far as they are kept."""
+        ledger = self._ledger
+        count = min(ledger.saidInAll - self._saidUntil, len(ledger.said))
+        self._saidUntil = ledger.saidInAll
+        return list(ledger.said)[len(ledger.said) - count :]
+
+    # Called by the reactor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def writeSomeData(self, data: bytes) -> Any:
+        return fdesc.writeToFD(self._descriptor, data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        if self._loop.running:
+            self._loop.stop()
+        finished, self._finished = self._finished, None
+        if finished is not None and not finished.called:
+            finished.callback(None)
+
+    # Called by itself, as its own producer
+
+    def pauseProducing(self) -> None:
+        self._isFull = True
+
+    def resumeProducing(self) -> None:
+        self._isFull = False
+
+    def stopProducing(self) -> None:
+        self._isFull = True

@@ -1,0 +1,80 @@
+"""A service in workers, as those see it who look at it and steer it: all of them as one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from ptunnel.config import Settings
+from ptunnel.ledger.figures import Query, ServiceFigures, SessionList, State, WorkerFigures
+from ptunnel.ledger.watched import Kind
+from ptunnel.log import Log
+from ptunnel.service.service import PtunnelService, counted
+from ptunnel.workers.account import Account, merged
+from ptunnel.workers.child import Worker
+from ptunnel.workers.orders import question
+from ptunnel.workers.reports import ANSWER
+
+
+class Watching(PtunnelService):
+    """Gives the figures of all workers together, and lets them be steered.
+
+    @ivar workers: all of them, from number 1 on.
+    """
+
+    workers: Sequence[Worker]
+
+    def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
+        super().__init__(reactor, settings, log)
+        self._account = Account(reactor, log.ledger)
+
+    def carried(self) -> str:
+        ready = f"{sum(w.isReady for w in self.workers)} of {len(self.workers)} workers"
+        return f"{counted(self._account.sessions, 'session')} in {ready}"
+
+    @property
+    def state(self) -> State:
+        state = super().state
+        isReady = any(worker.isReady for worker in self.workers)
+        return "starting" if state == "running" and not isReady else state
+
+    def figures(self) -> ServiceFigures:
+        return self._account.plus(super().figures())
+
+    def workerFigures(self) -> Sequence[WorkerFigures]:
+        return [WorkerFigures(each.number, each.pid, each.isReady) for each in self.workers]
+
+    def listed(self, query: Query) -> Deferred[SessionList]:
+        # The first rows of all may be those of one worker.
+        each = dataclasses.replace(query, offset=0, limit=query.offset + query.limit)
+        return self._ask("listedHere", each).addCallback(merged, query)
+
+    def endSession(self, number: int) -> Deferred[bool]:
+        return self._ask("endHere", number).addCallback(any)
+
+    def setDrained(self, kind: Kind, name: str, drained: bool) -> None:
+        super().setDrained(kind, name, drained)
+        self._ask("setDrained", kind, name, drained)
+
+    def _ask(self, method: str, *arguments: Any) -> Deferred[Sequence[Any]]:
+        """Ask all workers for the result of a method of their service."""
+        workers = {worker.number: worker for worker in self.workers if worker.isReady}
+
+        def tell(worker: int, number: int) -> None:
+            workers[worker].tell(question(number, method, *arguments))
+
+        return self._account.ask(workers, tell)
+
+    def hears(self, worker: Worker, kind: str, values: Any) -> None:
+        """Note what a worker reports."""
+        if kind == ANSWER:
+            self._account.answered(worker.number, *values)
+        else:
+            self._account.reported(worker.number, *values)
+
+    def gone(self, worker: Worker) -> None:
+        """Note that the process of a worker has ended."""
+        self._account.ended(worker.number)
