@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 
 from twisted.internet.defer import Deferred, fail
@@ -153,9 +154,10 @@ class Route:
             self._fallen = False
             self._log.warning(self.name, f"no longer connecting directly: {way.name} is back")
 
-    def now(self) -> float:
-        """Return monotonic seconds."""
-        return clockOf(self._clock).seconds()
+    @cached_property
+    def now(self) -> Callable[[], float]:
+        """Returns monotonic seconds."""
+        return clockOf(self._clock).seconds
 
     def _serves(self, way: Way) -> None:
         self._outdone.pop(way, None)

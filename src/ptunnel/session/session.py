@@ -162,7 +162,8 @@ class Session(Shown, Protocol):
             abort(there)
             raise
         self.enter(INTRODUCING, introducing)
-        self._deliver()
+        if self._early:
+            self._deliver()
         introducing.addCallback(lambda _: self._join(there)).addErrback(self._failed)
 
     def _join(self, there: Any) -> None:
@@ -178,13 +179,13 @@ class Session(Shown, Protocol):
             return
         tunnel.counters.joined(self._connecting)
         tunnel.sweep.discard(self)
-        self._deliver()
+        if self._early:
+            self._deliver()
 
     def _deliver(self) -> None:
         """Give what came early to whoever receives from the client now."""
         early, self._early = self._early, b""
-        if early:
-            receiverOf(self.transport, self).dataReceived(early)
+        receiverOf(self.transport, self).dataReceived(early)
 
     def _account(self, ended: Ended) -> None:
         if self.phase is OVER:
@@ -205,8 +206,7 @@ class Session(Shown, Protocol):
             self._turnAway(None, abort)
             return
         self._since = tunnel.clock.seconds()
-        whole = self._since - self.accepted
-        account = ofFailure(reason.value, whole, self.phase is INTRODUCING)
+        account = ofFailure(reason.value, self._since - self.accepted, self.phase is INTRODUCING)
         self.say(tunnel.log.warning, account)
         self._turnAway(account.fields["cause"], endInOrder)
 
