@@ -61,7 +61,7 @@ INSIDE = {
         ("reloading", "service"),
         ("watching",),
         ("serving",),
-        ("changes", "notify", "process"),
+        ("changes", "notify", "process", "toll"),
     ),
     "status": (
         ("server",),

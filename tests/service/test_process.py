@@ -61,7 +61,7 @@ class FakeReactor:
 
 
 class FakeService:
-    drainTimeout: float | None = 30.0
+    stopTimeout: float | None = 30.0
     aborted = 0
 
     def abort(self) -> None:
@@ -251,7 +251,7 @@ class SignalsTests(SignalsCase):
         self.assertEqual((self.service.aborted, self.alarms[1:]), (1, [LAST_RESORT]))
 
     def test_withoutADrainTimeoutOnlyTheSecondOneLimitsTheStop(self) -> None:
-        self.service.drainTimeout = None
+        self.service.stopTimeout = None
         self.handle()
         self.send(15)
         self.assertEqual(self.alarms, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import socket
 import tempfile
@@ -241,6 +242,64 @@ class StoppingTests(MemoryCase):
         clients[1].lose()
         self.successResultOf(done)
 
+    def test_theLastLineCountsWhatEndedInTimeAndWhatWasCut(self) -> None:
+        self.start(drainTimeout=5.0)
+        clients = [self.client(number) for number in (0, 0, 1)]
+        done = self.service.stopService()
+        clients[0].lose()
+        clients[2].lose()
+        self.events.clear()
+        self.reactor.advance(5)
+        self.successResultOf(done)
+        self.assertEqual(lines(self.events), ["warn: stopped: 1 session was cut; 2 ended in time"])
+        self.assertEqual(self.events[0]["fields"], {"ended": 2, "cut": 1})
+
+    def test_whereNoneIsCutItIsNoWarning(self) -> None:
+        self.start()
+        client = self.client()
+        done = self.service.stopService()
+        client.lose()
+        self.successResultOf(done)
+        self.assertEqual(lines(self.events)[-1], "info: stopped: 1 session ended in time")
+
+    def test_whatIsAbortedTwiceIsCountedOnce(self) -> None:
+        self.start()
+        self.client()
+        [session] = self.service.tunnels[0].factory.sessions
+        self.patch(session, "abort", lambda: None)
+        self.service.abort()
+        done = self.service.stopService()
+        self.service.abort()
+        self.reactor.advance(GRACE)
+        self.successResultOf(done)
+        self.assertIn("stopped: 1 session was cut; 0 ended in time", lines(self.events)[-1])
+
+    def test_thoseWhoWaitInAQueueAreServedFirstUnlessItAborts(self) -> None:
+        for aborted in False, True:
+            self.start()
+            accepted = self.accepting()
+            if aborted:
+                self.service.abort()
+            self.service.stopService()
+            self.assertEqual(accepted, [] if aborted else ["a", "b"])
+
+    def accepting(self) -> list[str]:
+        """@return: gets the name of each tunnel whose queue is accepted."""
+        accepted: list[str] = []
+        for service in self.service.tunnels:
+            then = functools.partial(accepted.append, service.tunnel.name)
+            self.patch(service, "acceptQueued", then)
+        return accepted
+
+    def test_theQueueOfASocketOfSystemdIsForTheNextProcess(self) -> None:
+        self.start()
+        listen = EndpointListen("systemd:domain=INET:index=0")
+        accepted = self.accepting()
+        first = self.service.tunnels[0]
+        self.patch(first, "tunnel", dataclasses.replace(first.tunnel, listen=listen))
+        self.service.stopService()
+        self.assertEqual(accepted, ["b"])
+
     def test_aSessionGoesOnWhileItIsWaitedFor(self) -> None:
         self.start()
         client = self.client()
@@ -260,7 +319,9 @@ class StoppingTests(MemoryCase):
         self.reactor.advance(0.2)
         self.successResultOf(done)
         self.assertTrue(all(client.lost for client in clients))
-        self.assertEqual(lines(self.events), ["warn: aborting what has not ended: 2 sessions"])
+        self.assertEqual(
+            lines(self.events), ["warn: stopped: 2 sessions were cut; 0 ended in time"]
+        )
 
     def test_withoutADrainTimeoutItWaits(self) -> None:
         self.start(drainTimeout=None)
@@ -303,7 +364,9 @@ class StoppingTests(MemoryCase):
         self.assertIn("error: a: a bug: ZeroDivisionError('in here')", lines(self.events))
         self.reactor.advance(GRACE)
         self.successResultOf(done)
-        self.assertIn("1 session did not end when aborted", lines(self.events)[-1])
+        *_, stuck_, last = lines(self.events)
+        self.assertIn("1 session did not end when aborted", stuck_)
+        self.assertIn("2 sessions were cut", last)
 
     def test_whatIsAbortedBeforeTheStopGetsNoTimeToDrain(self) -> None:
         # Both signals may come in one turn of the reactor.
@@ -332,6 +395,71 @@ class StoppingTests(MemoryCase):
         self.successResultOf(done)
         self.reactor.advance(1)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+class DelayTests(MemoryCase):
+    """drain-delay: the ports stay open for a while."""
+
+    def stop(self, **settings: Any) -> Any:
+        self.make(tunnel("a", via=(DIRECT,)), drainDelay=5.0, **settings).startService()
+        self.closed: list[str] = []
+        [port] = self.service.tunnels
+        closing = port.stopListening
+        self.patch(port, "stopListening", lambda: self.closed.append("a") or closing())
+        self.events.clear()
+        return self.service.stopService()
+
+    def test_clientsAreServedUntilItIsOver(self) -> None:
+        done = self.stop()
+        self.assertTrue(self.service.stopping)
+        self.assertEqual(
+            lines(self.events), ["info: stopping: the ports stay open for 5 s (drain-delay)"]
+        )
+        self.reactor.advance(4)
+        client = self.client()
+        self.assertEqual((client.how, self.closed), ([], []))
+        self.reactor.advance(1)
+        self.assertEqual(self.closed, ["a"])
+        self.assertNoResult(done)
+        client.lose()
+        self.successResultOf(done)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_theDrainTimeoutBeginsBehindIt(self) -> None:
+        done = self.stop(drainTimeout=7.0)
+        self.assertEqual(self.service.stopTimeout, 12.0)
+        client = self.client()
+        self.reactor.pump([5.0, 6.9])
+        self.assertEqual(client.how, [])
+        self.reactor.advance(0.2)
+        self.successResultOf(done)
+        self.assertTrue(client.lost)
+
+    def test_withoutADrainTimeoutTheStopHasNoLimit(self) -> None:
+        self.stop(drainTimeout=None)
+        self.assertIsNone(self.service.stopTimeout)
+
+    def test_aSecondSignalEndsItAtOnce(self) -> None:
+        done = self.stop()
+        client = self.client()
+        self.service.abort()
+        self.assertEqual((self.closed, client.lost), (["a"], True))
+        self.successResultOf(done)
+        self.assertIn("stopped: 1 session was cut", lines(self.events)[-1])
+        self.reactor.advance(10)
+        self.assertEqual(self.closed, ["a"])
+
+    def test_twoSignalsAtOnceWaitForNothing(self) -> None:
+        self.make(tunnel("a"), drainDelay=5.0).startService()
+        self.service.abort()
+        self.successResultOf(self.service.stopService())
+
+    def test_whereNothingIsServedNothingIsWaitedFor(self) -> None:
+        self.make(tunnel("a"), drainDelay=5.0)
+        self.successResultOf(self.service.stopService())
+        self.make(tunnel("a"), drainDelay=5.0).startService()
+        self.service.exitCode = 1
+        self.successResultOf(self.service.stopService())
 
 
 class LoopbackServiceTests(TestCase):

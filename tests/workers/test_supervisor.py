@@ -249,6 +249,61 @@ class StopTests(SupervisorCase):
         two.ends(None, signal.SIGKILL)
         self.successResultOf(done)
 
+    def test_oneLineForAllOfThemSaysWhatIsWaitedForAndWhatItCost(self) -> None:
+        one, two = self.start()
+        done = self.supervisor.stopService()
+        self.events.clear()
+        one.says(b"\0waiting 3\n")
+        self.assertEqual(self.said(), [])
+        two.says(b"\0waiting 4\n")
+        self.assertEqual(self.said(), ["info: stopping: waiting for 7 sessions, for at most 30 s"])
+        one.says(b"\0stopped 1 2\n")
+        one.ends(0)
+        two.says(b"\0stopped 4 0\n")
+        two.ends(0)
+        self.successResultOf(done)
+        self.assertEqual(self.said()[1:], ["warn: stopped: 2 sessions were cut; 5 ended in time"])
+        self.assertEqual(self.emitted, [])
+
+    def test_oneThatHasEndedByThenIsNotWaitedForToSayIt(self) -> None:
+        one, two = self.start()
+        one.says(b"\0waiting 2\n")  # systemd stops all of its processes at once
+        self.supervisor.stopService()
+        two.ends(0)
+        self.assertIn("stopping: waiting for 2 sessions", self.said()[-1])
+
+    def test_whatAKilledOneHadStillToEndIsCut(self) -> None:
+        one, two = self.start()
+        done = self.supervisor.stopService()
+        one.says(b"\0waiting 3\n")
+        one.ends(None, signal.SIGKILL)
+        two.says(b"\0waiting 0\n\0stopped 0 0\n")
+        two.ends(0)
+        self.successResultOf(done)
+        self.assertEqual(self.said()[-1], "warn: stopped: 3 sessions were cut; 0 ended in time")
+
+    def test_whereThereWereNoneNothingIsSaid(self) -> None:
+        one, two = self.start()
+        done = self.supervisor.stopService()
+        self.events.clear()
+        for process in one, two:
+            process.says(b"\0waiting 0\n\0stopped 0 0\n")
+            process.ends(0)
+        self.successResultOf(done)
+        self.assertEqual(self.said(), [])
+
+    def test_oneThatSomebodyElseStopsHasALineOfItsOwn(self) -> None:
+        one, _ = self.start()
+        one.says(b"\0waiting 3\n\0stopped 1 2\n")
+        one.ends(0)
+        self.assertEqual(
+            self.said()[1:],
+            [
+                "warn: worker 1: stopped: 2 sessions were cut; 1 ended in time",
+                "error: worker 1: ended with 0; starting another in 1 s",
+            ],
+        )
+
     def test_andSoonAfterASecondSignal(self) -> None:
         one, two = self.start()
         self.supervisor.stopService()

@@ -22,7 +22,7 @@ COMMANDS = {
 
 # The options in the order in which they are shown; those of no group come last.
 _GROUPS = {
-    "What to do": ("config", "listen", "multithreaded", "drain-timeout", "status"),
+    "What to do": ("config", "listen", "multithreaded", "drain-delay", "drain-timeout", "status"),
     "Check": ("check-config", "deadline", "json"),
     "Proxies": ("proxy", "direct", "header", "hold-end"),
     "Login at a proxy": ("user", "password-file", "password-env", "password"),

@@ -135,6 +135,7 @@ class TunnelOptions(ProxyOptions):
     )
     optParameters = [
         ["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."],
+        ["drain-delay", None, None, "How long the ports stay open after a stop has begun."],
         ["drain-timeout", None, None, "How long sessions may go on after a stop; 0: for ever."],
         ["log-format", None, None, "text or json."],
     ]
@@ -170,6 +171,7 @@ class TunnelOptions(ProxyOptions):
         return dataclasses.replace(
             super().commandLine(),
             listen=self["listen"],
+            drainDelay=self["drain-delay"],
             drainTimeout=self["drain-timeout"],
             logFormat=self["log-format"],
             multithreaded=bool(self["multithreaded"]),

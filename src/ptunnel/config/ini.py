@@ -65,6 +65,7 @@ TUNNEL_KEYS: Keys = {
 SERVICE_KEYS: Keys = {
     "log-level": ("logLevel", choice("debug", "info", "notice", "warning", "error")),
     "log-format": ("logFormat", choice("text", "json")),
+    "drain-delay": ("drainDelay", parseDuration),
     "drain-timeout": ("drainTimeout", parseDuration),
     "workers": ("workers", parseWorkers),
     **_MAX_CONNECTIONS,

@@ -246,7 +246,11 @@ def _via(
 def _service(commandLine: CommandLine, file: ConfigFile) -> dict[str, Any]:
     """Return the settings of the whole service, by field."""
     service = _fields(file.service, SERVICE_KEYS)
-    options = {"drain-timeout": commandLine.drainTimeout, "log-format": commandLine.logFormat}
+    options = {
+        "drain-delay": commandLine.drainDelay,
+        "drain-timeout": commandLine.drainTimeout,
+        "log-format": commandLine.logFormat,
+    }
     for key, text in options.items():
         field, parse = SERVICE_KEYS[key]
         try:

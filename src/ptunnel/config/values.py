@@ -203,6 +203,7 @@ class Settings:
     @ivar logLevel: "debug", "info" (a line for each session), "notice" (warnings, errors and
         the listening lines), "warning", "error" or "none".
     @ivar toJournal: whether systemd's journal reads the log.
+    @ivar drainDelay: seconds for which the ports stay open in a stop; None: they do not.
     @ivar workers: how many processes share the ports.
     @ivar maxConnections: how many sessions all tunnels may have together; None: no limit.
     @ivar status: where the status server listens; None: there is none.
@@ -216,6 +217,7 @@ class Settings:
     logLevel: Level = "notice"
     logFormat: str = "text"
     toJournal: bool = False
+    drainDelay: float | None = None
     drainTimeout: float | None = 30.0
     workers: int = 1
     maxConnections: int | None = None
@@ -244,6 +246,7 @@ class CommandLine:
     @ivar headers: the values of each -H, in order.
     @ivar listen: where TUNNELs without LISTEN_HOST listen.
     @ivar passwordEnv: the variable whose value is the password.
+    @ivar drainDelay: as the key drain-delay, which it replaces.
     @ivar drainTimeout: as the key drain-timeout, which it replaces.
     @ivar logFormat: as the key log-format, which it replaces.
     @ivar multithreaded: as many workers as there are processors.
@@ -258,6 +261,7 @@ class CommandLine:
     password: Secret | None = None
     passwordFile: str | None = None
     passwordEnv: str | None = None
+    drainDelay: str | None = None
     drainTimeout: str | None = None
     logFormat: str | None = None
     listen: str = "127.0.0.1"

@@ -82,6 +82,11 @@ def _familyOf(descriptor: int) -> int:
         return skt.family
 
 
+def isFromSystemd(description: str) -> bool:
+    """Return whether an endpoint string names a socket of systemd."""
+    return re.match(r"(?:haproxy:)?systemd:", description) is not None
+
+
 def noSocket() -> str:
     """Return the reason why there is no socket for a `systemd:` string."""
     environ = _atStart()

@@ -26,7 +26,7 @@ from ptunnel.net.addresses import hostPort
 from ptunnel.net.descriptors import PROCESS
 from ptunnel.net.sockets import PortEndpoint
 from ptunnel.ports.accepting import guard
-from ptunnel.ports.inherited import Listening, noSocket
+from ptunnel.ports.inherited import Listening, isFromSystemd, noSocket
 from ptunnel.ports.proxyheader import headed, splitHeader
 from ptunnel.ports.unixport import UnixEndpoint
 from ptunnel.session.tunnel import TunnelFactory
@@ -114,6 +114,16 @@ class TunnelService(Service):
         if self.accepts and isinstance(port, tcp.Port):
             port.numberAccepts = BACKLOG
             port.doRead()
+
+    @property
+    def isLent(self) -> bool:
+        """Whether the socket is systemd's, which keeps it open for the next process."""
+        listen = self.tunnel.listen
+        return isinstance(listen, EndpointListen) and isFromSystemd(listen.description)
+
+    @property
+    def isBound(self) -> bool:
+        return self._port is not None
 
     def announce(self) -> None:
         """Log the address and the target."""

@@ -13,6 +13,7 @@ _SHOWN = 8
 _FIXED = {"workers": "workers", "logFormat": "log-format"}
 _LIVE = {
     "logLevel": "log-level",
+    "drainDelay": "drain-delay",
     "drainTimeout": "drain-timeout",
     "maxConnections": "max-connections",
 }

@@ -113,11 +113,11 @@ def nothing(number: int, frame: object) -> None:
 class Stoppable(Protocol):
     """A service that handleSignals can stop.
 
-    @ivar drainTimeout: seconds for its sessions to end; None: no limit.
+    @ivar stopTimeout: seconds that a stop takes at most, but for aborting; None: no limit.
     """
 
-    drainTimeout: float | None
-
+    @property
+    def stopTimeout(self) -> float | None: ...
     def abort(self) -> None: ...
 
 
@@ -298,7 +298,7 @@ class Ending:
         if self._stopping:
             return
         self._stopping = True
-        limit = self._service.drainTimeout
+        limit = self._service.stopTimeout
         if limit is not None:
             signal.setitimer(signal.ITIMER_REAL, limit + LAST_RESORT)
         self._reactor.callFromThread(stop, self._reactor)

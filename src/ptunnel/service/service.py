@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall
 from ptunnel.config import Settings
 from ptunnel.log import Log
 from ptunnel.service.notify import Notifier
+from ptunnel.service.toll import Toll, counted
 from ptunnel.service.watching import Watching
 
 # Seconds for aborted sessions to end. A stop waits no longer.
@@ -21,11 +22,12 @@ class PtunnelService(Watching):
     """All tunnels of some settings. Raises ConfigError for an invalid endpoint string.
 
     `privilegedStartService` binds every port. If one cannot be bound, it raises L{ListenError} and
-    leaves none bound. `reload` changes to other settings. `stopService` returns a Deferred: it
-    closes the ports, lets sessions end within the drain timeout, and aborts the rest. The Deferred
-    fires at most L{GRACE} later.
+    leaves none bound. `reload` changes to other settings. `stopService` returns a Deferred: after
+    the drain delay it closes the ports, lets sessions end within the drain timeout, and aborts the
+    rest. The Deferred fires at most L{GRACE} later.
 
-    @ivar drainTimeout: seconds for sessions to end in a stop; None: no limit.
+    @ivar drainDelay: seconds for which the ports stay open in a stop.
+    @ivar drainTimeout: seconds for sessions to end after that; None: no limit.
     @ivar exitCode: the exit code for the process.
     @ivar notifier: tells systemd of its state; None: nobody does.
     """
@@ -43,7 +45,9 @@ class PtunnelService(Watching):
         """@param descriptors: the inherited listening sockets of the tunnels, in a worker."""
         super().__init__(reactor, settings, log, descriptors)
         self._aborted = False
+        self._isOpen = True  # the ports, if they were bound
         self._stopped: Deferred[None] | None = None
+        self._toll = Toll()
         self._timer: IDelayedCall | None = None
 
     def announce(self) -> None:
@@ -65,41 +69,85 @@ class PtunnelService(Watching):
         """Return in words how many sessions there are now."""
         return counted(self._waitedFor(), "session")
 
-    def stopService(self) -> Deferred[None]:
+    @property
+    def stopTimeout(self) -> float | None:
+        """The seconds that a stop takes at most, but for aborting; None: no limit."""
+        return None if self.drainTimeout is None else self.drainDelay + self.drainTimeout
+
+    def stopService(self) -> Deferred[Any]:
         self._bound = False
         self.stopping = True
         super().stopService()
+        if self.notifier is not None:
+            self.notifier.stopping(self.stopTimeout)
+        stopped = self._stop()
+        if delay := self._delay():
+            self._sayDelay(delay)
+            self._within(delay, self._closePorts)
+        else:
+            self._closePorts()
+        return stopped.addCallback(lambda _: self._sayToll())
+
+    def _stop(self) -> Deferred[Any]:
+        """@return: fires when all has ended, after L{_closePorts}."""
+        self._stopped = Deferred()
+        return self._stopped
+
+    def _delay(self) -> float:
+        """Return the seconds for which the ports stay open."""
+        isServing = any(tunnel.isBound for tunnel in self.tunnels) and not self.exitCode
+        return self.drainDelay if isServing and not self._aborted else 0.0
+
+    def _closePorts(self) -> None:
+        """Close the ports, and let sessions end. Clients whose connection stands in the queue of a
+        port are served before: the kernel would reset them.
+        """
+        self._isOpen = False
+        if not self._aborted:
+            for tunnel in self.tunnels:
+                if not tunnel.isLent:
+                    tunnel.acceptQueued()
         closing = [tunnel.stopListening() for tunnel in self.tunnels]
         if self._aborted:
             self._abortSessions()
+        self._toll.waitFor(self._numbers())
         draining = [factory.drain() for factory in self.factories()]
-        stopped = self._stopped = Deferred()
-        limit = self.drainTimeout
-        if self.notifier is not None:
-            self.notifier.stopping(limit)
-        if waiting := self._waitedFor():
-            within = "" if limit is None else f", for at most {limit:g} s"
-            self._log.notice("", f"stopping: waiting for {counted(waiting, 'session')}{within}")
+        self._sayWaiting(self._waitedFor())
         if self._aborted:
             self._within(GRACE, self._giveUp)
-        elif limit is not None:
-            self._within(limit, self.abort)
+        elif self.drainTimeout is not None:
+            self._within(self.drainTimeout, self.abort)
         ends = [d for d in [*closing, *draining] if d is not None]
         DeferredList(ends).addCallback(lambda _: self._finished())
-        return stopped
 
     def abort(self) -> None:
         """End all sessions at once, and those of clients that still come before the stop."""
         self._aborted = True
-        self._abortSessions()
-        self._within(GRACE, self._giveUp)
+        if self._stopped is not None and self._isOpen:
+            self._closePorts()
+        else:
+            self._abortSessions()
+            self._within(GRACE, self._giveUp)
 
     def _abortSessions(self) -> None:
-        left = sum(len(factory.sessions) for factory in self.factories())
-        if left:
-            self._log.warning("", f"aborting what has not ended: {counted(left, 'session')}")
+        self._toll.cut(self._numbers())
         for factory in self.factories():
             factory.abort()
+
+    def _numbers(self) -> list[int]:
+        return [number for factory in self.factories() for number in factory.numbers()]
+
+    def _sayDelay(self, delay: float) -> None:
+        self._log.notice("", f"stopping: the ports stay open for {delay:g} s (drain-delay)")
+
+    def _sayWaiting(self, count: int) -> None:
+        limit = self.drainTimeout
+        within = "" if limit is None else f", for at most {limit:g} s"
+        if count:
+            self._log.notice("", f"stopping: waiting for {counted(count, 'session')}{within}")
+
+    def _sayToll(self) -> None:
+        self._toll.say(self._log)
 
     def _waitedFor(self) -> int:
         return sum(factory.served for factory in self.factories())
@@ -121,11 +169,6 @@ class PtunnelService(Watching):
         stopped, self._stopped = self._stopped, None
         if stopped is not None:
             stopped.callback(None)
-
-
-def counted(count: int, what: str) -> str:
-    """Return "1 session" or "2 sessions", for example."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _cancel(timer: IDelayedCall | None) -> None:

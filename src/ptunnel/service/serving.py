@@ -34,7 +34,8 @@ class Serving(MultiService):
     """All tunnels of some settings. Raises ConfigError for an invalid endpoint string.
 
     @ivar tunnels: the ports, in the order of the settings.
-    @ivar drainTimeout: seconds for sessions to end in a stop; None: no limit.
+    @ivar drainDelay: seconds for which the ports stay open in a stop.
+    @ivar drainTimeout: seconds for sessions to end after that; None: no limit.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Serving(MultiService):
         self._reactor = reactor
         self._settings = settings
         self._log = log or Log(settings.logLevel)
+        self.drainDelay = settings.drainDelay or 0.0
         self.drainTimeout = settings.drainTimeout
         self._bound = False
         self._routes = Routes(reactor, settings, self._log)
@@ -169,6 +171,7 @@ class Serving(MultiService):
         self, before: Settings, after: Settings, changes: Changes, opened: list[TunnelService]
     ) -> None:
         """Apply the keys of the whole service, and say what is new."""
+        self.drainDelay = after.drainDelay or 0.0
         self.drainTimeout = after.drainTimeout
         if after.logLevel != before.logLevel:
             self._log.setLevel(after.logLevel)

@@ -18,7 +18,15 @@ from ptunnel.config import Settings
 from ptunnel.errors import reasonOf
 from ptunnel.ports.tunnel import TunnelService
 from ptunnel.timing.backoff import BackOff
-from ptunnel.workers.orders import DRAIN, READY, Frames, reloadOrder, sendSockets
+from ptunnel.workers.orders import (
+    DRAIN,
+    READY,
+    WAITING,
+    Frames,
+    readNote,
+    reloadOrder,
+    sendSockets,
+)
 
 # Seconds until a worker that died is started again: the first and the longest, doubled in between.
 # The first applies again after a worker that lived for LIVED seconds.
@@ -38,6 +46,8 @@ class Parent(Protocol):
     def ready(self) -> None: ...
     def hears(self, worker: Worker, kind: str, values: Any) -> None: ...
     def gone(self, worker: Worker) -> None: ...
+    def reported(self) -> None: ...
+    def ended(self, worker: Worker, ended: int, cut: int) -> None: ...
     def died(self, worker: Worker, how: str) -> None: ...
     def replaces(self, worker: Worker, why: str) -> None: ...
     def kills(self, worker: Worker) -> None: ...
@@ -48,6 +58,7 @@ class Worker(ProcessProtocol):
     """One worker: its present process, and its next ones.
 
     @ivar number: from 1 on. @ivar isReady: whether its process accepts connections.
+    @ivar waiting: how many sessions it waits for in a stop; None: it has not said so yet.
     """
 
     def __init__(self, supervisor: Parent, number: int) -> None:
@@ -60,6 +71,8 @@ class Worker(ProcessProtocol):
         self._started = 0.0
         self._backOff = BackOff()
         self.isReady = False
+        self.waiting: int | None = None
+        self._toll: tuple[int, int] | None = None
         self._sockets: socket.socket | None = None  # sends it further ports
         self._reports = -1  # its descriptor of the pipe for what it reports
         self._frames = Frames()
@@ -69,6 +82,7 @@ class Worker(ProcessProtocol):
     def start(self) -> None:
         self._starting = None
         self.isReady, self._lastWords = False, ""
+        self.waiting = self._toll = None
         self._started = time.monotonic()
         self._frames = Frames()
         try:
@@ -79,6 +93,10 @@ class Worker(ProcessProtocol):
         except OSError as e:  # too many processes, too many files
             self._closeSockets()
             self._supervisor.died(self, f"cannot be started: {reasonOf(e)}")
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
 
     @property
     def pid(self) -> int | None:
@@ -153,13 +171,24 @@ class Worker(ProcessProtocol):
 
     def _said(self, childFD: int, line: bytes) -> None:
         text = line.decode("utf-8", "replace")
-        if line == READY:
-            self.isReady = True
-            self._supervisor.ready()
+        note = readNote(line)
+        if note is not None:
+            self._notes(*note)
         elif childFD == 1 or self.isReady:
             self._supervisor.emit(text)
         else:  # a traceback; its last line names the error
             self._lastWords = text
+
+    def _notes(self, kind: bytes, counts: list[int]) -> None:
+        if kind == READY:
+            self.isReady = True
+            self._supervisor.ready()
+        elif kind == WAITING:
+            [self.waiting] = counts
+            self._supervisor.reported()
+        else:
+            ended, cut = counts
+            self._toll = ended, cut
 
     def processEnded(self, reason: Failure) -> None:
         self._process = None
@@ -170,6 +199,8 @@ class Worker(ProcessProtocol):
             if rest:  # it died within a line
                 self.childDataReceived(childFD, b"\n")
         self.isReady = False
+        # One that was killed has cut what it waited for.
+        self._supervisor.ended(self, *(self._toll or (0, self.waiting or 0)))
         if self._stopped is not None:
             self._stopped.callback(None)
             return

@@ -17,8 +17,10 @@ from ptunnel.config import Settings
 from ptunnel.ledger.watched import Kind
 
 DRAIN, ABORT, RELOAD, ASK = b"d", b"a", b"r", b"q"
-# What a worker prints when it accepts connections. No line of a log contains a NUL.
-READY = b"\0ready"
+# What a worker prints: that it accepts connections; in a stop, how many sessions it waits for; and
+# at the end of one, how many have ended in time and how many were cut. No line of a log contains a
+# NUL.
+READY, WAITING, STOPPED = b"\0ready", b"\0waiting", b"\0stopped"
 
 _LENGTH = 8  # bytes of the length of what is pickled
 # Sockets in a message. The kernel takes 253 at most.
@@ -58,6 +60,19 @@ def _exactly(size: int) -> bytes:
             raise SystemExit(1)
         data += more
     return data
+
+
+def note(kind: bytes, *counts: int) -> str:
+    """Return the line that tells the parent these counts."""
+    return " ".join([kind.decode(), *map(str, counts)])
+
+
+def readNote(line: bytes) -> tuple[bytes, list[int]] | None:
+    """@return: its kind and counts; None for a line of the log."""
+    kind, *words = line.split(b" ")
+    if kind not in (READY, WAITING, STOPPED):
+        return None
+    return kind, list(map(int, words))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ptunnel.ports.tunnel import serverEndpoint
 from ptunnel.service.changes import Changes
 from ptunnel.service.process import stop, withoutCurrentFolder
 from ptunnel.service.service import GRACE, PtunnelService
+from ptunnel.service.toll import Toll
 from ptunnel.workers.child import Worker
 from ptunnel.workers.orders import ABORT, Work, packed
 from ptunnel.workers.watching import Watching
@@ -91,6 +92,7 @@ class Supervisor(Watching):
         self.emit = emit
         self.workers = [Worker(self, number) for number in range(1, settings.workers + 1)]
         self._served = False  # whether any of them was ever ready
+        self._hasSaid = False  # how many sessions a stop waits for
         self._failed: list[tuple[Worker, str]] = []  # deaths before that
 
     def startService(self) -> None:
@@ -116,12 +118,29 @@ class Supervisor(Watching):
         if self._served:
             super().announce()
 
-    def stopService(self) -> Deferred[Any]:
-        stopped = super().stopService()
+    def _stop(self) -> Deferred[Any]:
+        stopped = super()._stop()
         ending = [worker.stop() for worker in self.workers]
-        if self.drainTimeout is not None:
-            self._killLater(self.drainTimeout)
+        if self.stopTimeout is not None:
+            self._killLater(self.stopTimeout)
         return DeferredList([stopped, *ending])
+
+    def reported(self) -> None:
+        """Say how many sessions a stop waits for, once all workers have said it."""
+        waiting = [worker.waiting for worker in self.workers if worker.runs]
+        if self.stopping and not self._hasSaid and None not in waiting:
+            self._hasSaid = True
+            self._sayWaiting(sum(filter(None, waiting)))
+
+    def ended(self, worker: Worker, ended: int, cut: int) -> None:
+        """Count the sessions that a worker's end has ended or cut."""
+        if self.stopping:
+            self._toll.add(ended, cut)
+            self.reported()
+        else:
+            toll = Toll()
+            toll.add(ended, cut)
+            toll.say(self._log, f"worker {worker.number}")
 
     def abort(self) -> None:
         super().abort()

@@ -12,7 +12,8 @@ from ptunnel.config import Settings
 from ptunnel.ledger.figures import Query, ServiceFigures, SessionList, State, WorkerFigures
 from ptunnel.ledger.watched import Kind
 from ptunnel.log import Log
-from ptunnel.service.service import PtunnelService, counted
+from ptunnel.service.service import PtunnelService
+from ptunnel.service.toll import counted
 from ptunnel.workers.account import Account, merged
 from ptunnel.workers.child import Worker
 from ptunnel.workers.orders import question

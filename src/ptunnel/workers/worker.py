@@ -25,12 +25,28 @@ from ptunnel.workers.orders import (
     ASK,
     READY,
     RELOAD,
+    STOPPED,
+    WAITING,
     Orders,
     closeAll,
+    note,
     readWork,
     receiveSockets,
 )
 from ptunnel.workers.reports import Reports
+
+
+class WorkerService(PtunnelService):
+    """Serves in a worker. What happens in a stop it tells its parent, who has one line for all."""
+
+    def _sayDelay(self, delay: float) -> None:
+        pass
+
+    def _sayWaiting(self, count: int) -> None:
+        print(note(WAITING, count))
+
+    def _sayToll(self) -> None:
+        print(note(STOPPED, *self._toll.counts()))
 
 
 class Lifeline(FileDescriptor):
@@ -120,7 +136,7 @@ def main() -> None:
     beginLogging(lines, settings.logLevel)
     log = Log(settings.logLevel)
     log.newSession = count(work.firstSession, work.workers).__next__
-    service = PtunnelService(reactor, settings, log, descriptors)
+    service = WorkerService(reactor, settings, log, descriptors)
     for kind, name in work.drained:
         service.setDrained(kind, name, True)
     ending = handleSignals(reactor, service, log)
