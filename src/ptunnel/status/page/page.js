@@ -71,7 +71,8 @@ function renderStatus(status) {
   mark(byId("state"), "data-state", status.state);
   write(facts.version, status.version);
   write(facts.uptime, age(status.uptime_seconds));
-  write(facts.pid, String(status.pid));
+  write(byId("pid"), String(status.pid));
+  write(byId("since"), clock(parsed(status.started)));
   renderWorkers(status.workers);
   renderTiles(status);
   draw(byId("flow"), flow);

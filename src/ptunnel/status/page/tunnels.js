@@ -88,7 +88,7 @@ function updateProxy(fields, proxy) {
   write(fields.health, proxy.well ? "well" : "in trouble");
   mark(fields.health, "data-well", String(proxy.well));
   write(fields.trouble, proxy.trouble ?? "");
-  write(fields.scheme, proxy.scheme ?? "none");
+  write(fields.scheme, proxy.scheme ?? "–");
   write(fields.rejection, proxy.rejection ?? "");
   write(fields.connected, count(proxy.connected_total));
   updateTimes(fields, proxy.connect_seconds);
