@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint types wheel bench soak clean
+.PHONY: demo test lint types wheel bench soak screenshot clean
 
 demo: $(STAMP)
 	$(BIN)/ptunnel demo
@@ -31,6 +31,11 @@ SECONDS ?= 3600
 SEED ?=
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+# The picture of the status page in the README; it needs Chromium.
+screenshot: $(STAMP)
+	PTUNNEL_SCREENSHOT=$(CURDIR)/docs/status.png $(BIN)/python -m twisted.trial \
+		tests.integration.test_page.ScreenshotTests
 
 clean:
 	rm -rf $(VENV) build dist _trial_temp* .hypothesis .mypy_cache .ruff_cache
