@@ -157,7 +157,7 @@ INSIDE = {
     ),
     "ledger": (("watched", "ledger"), ("figures",), ("durations",)),
     "timing": (("deadlines", "backoff"), ("timing",)),
-    "log": (("log",), ("excerpts", "journal", "spool")),
+    "log": (("log",), ("layouts",), ("excerpts", "journal", "spool")),
 }
 
 # What would be downward, and is wrong all the same: each takes whatever endpoint it is given.

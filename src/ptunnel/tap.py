@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from twisted.logger import Logger
 
 from ptunnel.cli.commands.configcheck import checkConfig
 from ptunnel.cli.options import Options
 from ptunnel.cli.output import mistake
 from ptunnel.errors import ConfigError, PtunnelError
-from ptunnel.log import Log, lostLine
+from ptunnel.log import Layout, Log, lostLine
+from ptunnel.log.journal import fromJournal
 from ptunnel.log.spool import unblock
 
 if TYPE_CHECKING:
@@ -41,11 +42,12 @@ def makeService(options: Options) -> PtunnelService:
     if options.parent is not None and options.parent.get("nodaemon"):
         for name in "stdout", "stderr":  # a daemon has none, and forks, which would lose the thread
             unblock(name, lostLine)
-    log = Log(options.settings.logLevel)
+    settings = dataclasses.replace(options.settings, layout=Layout("relay"))
+    log = Log(settings.logLevel)
     for notice in options.notices:
         log.notice("", notice)
     try:
-        service = serviceFor(reactor, options.settings, log, _relay)
+        service = serviceFor(reactor, settings, log, partial(_relay, log))
     except ConfigError as e:
         mistake(str(e))
     service.notifier = Notifier(reactor, os.environ)
@@ -58,9 +60,11 @@ def makeService(options: Options) -> PtunnelService:
     return service
 
 
-def _relay(line: str) -> None:
-    """Pass a worker's line to the log of twistd."""
-    Logger("ptunnel").info("{line}", line=line)
+def _relay(log: Log, line: str) -> None:
+    """Pass a worker's line to the log of twistd, with its level."""
+    level, text = fromJournal(line)
+    write = {"warning": log.warning, "error": log.error, "critical": log.error}
+    write.get(level, log.notice)("", text)
 
 
 def _end(service: PtunnelService, stoppedBy: list[int]) -> None:

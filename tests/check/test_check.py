@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import subprocess
@@ -24,7 +23,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ptunnel.auth import Credentials, Secret
-from ptunnel.check import Check, TunnelReport, asDocument, asText, summary, wantsColour
+from ptunnel.check import Check, TunnelReport, asDocument, asText, summary
 from ptunnel.check.findings import Findings
 from ptunnel.check.report import Fault, Step, WayReport
 from ptunnel.check.steps import MAX_BANNER, StepEndpoint, shown
@@ -523,16 +522,6 @@ class TextTests(SynchronousTestCase):
         for code in "31", "33", "2", "0":
             coloured = coloured.replace(f"\x1b[{code}m", "")
         self.assertEqual(coloured, asText(report))
-
-    def test_itIsForTerminalsThatWantIt(self) -> None:
-        class Terminal(io.StringIO):
-            def isatty(self) -> bool:
-                return True
-
-        self.assertTrue(wantsColour(Terminal(), {}))
-        self.assertTrue(wantsColour(Terminal(), {"NO_COLOR": ""}))
-        self.assertFalse(wantsColour(Terminal(), {"NO_COLOR": "1"}))
-        self.assertFalse(wantsColour(io.StringIO(), {}))
 
     @given(st.binary())
     def test_anyBannerIsShownAsOneShortPrintableLine(self, banner: bytes) -> None:

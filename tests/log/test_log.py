@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import log as module
-from ptunnel.log import LEVELS, Lines, Log, beginLogging, lostLine, traceOf
+from ptunnel.log import LEVELS, Layout, Lines, Log, beginLogging, lostLine, traceOf
+from ptunnel.log.layouts import FIELDS
 from tests.support.fakes import anyText, observe, said
 
 
@@ -139,13 +140,13 @@ class TextTests(LinesTestCase):
         for worker, who in ("", ""), ("worker 1", "worker 1: "):
             stream = io.StringIO()
             for event in events:
-                Lines(stream, worker=worker, toJournal=True)(event)
+                Lines(stream, Layout("journal"), worker=worker)(event)
             said = [f"<{number}>{who}imap: a\\nb" for number in (7, 6, 5, 4, 3)]
             self.assertEqual(stream.getvalue().splitlines(), said)
 
     def test_forTheJournalEachLineOfABugHasItsPriority(self) -> None:
         stream = io.StringIO()
-        Lines(stream, toJournal=True)(self.failing())
+        Lines(stream, Layout("journal"))(self.failing())
         lines = stream.getvalue().splitlines()
         self.assertEqual(lines[0], r"<2>a\nbug")
         self.assertGreater(len(lines), 1)
@@ -153,7 +154,7 @@ class TextTests(LinesTestCase):
 
     def test_forTheJournalJSONHasItsPriorityToo(self) -> None:
         stream = io.StringIO()
-        Lines(stream, asJSON=True, toJournal=True)(self.failing())
+        Lines(stream, Layout("journal"), asJSON=True)(self.failing())
         [line] = stream.getvalue().splitlines()
         self.assertEqual(line[:3], "<2>")
         self.assertEqual(json.loads(line[3:])["message"], "a\nbug")
@@ -171,17 +172,18 @@ class TextTests(LinesTestCase):
 
 class JSONTests(LinesTestCase):
     def test_aLineIsAnObject(self) -> None:
-        line = self.write("imap", "closed", asJSON=True, client="[::1]:4000", sent=7)
+        line = self.write("imap", "closed", asJSON=True, client="[::1]:4000", lost=7)
         value = json.loads(line)
         self.assertRegex(value.pop("time"), r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}\Z")
+        self.assertEqual(set(FIELDS) - {"time"}, set(value) - {"lost"})
         self.assertEqual(
-            value,
+            {key: found for key, found in value.items() if found is not None},
             {
                 "level": "info",
                 "tunnel": "imap",
                 "message": "closed",
                 "client": "[::1]:4000",
-                "sent": 7,
+                "lost": 7,
             },
         )
 
@@ -234,7 +236,7 @@ class JSONTests(LinesTestCase):
 class LostTests(LinesTestCase):
     def test_aLineSaysHowManyWereLost(self) -> None:
         self.assertTrue(lostLine(2, "so").endswith(" warning 2 lines were lost so"))
-        self.assertEqual(lostLine(2, "so", toJournal=True), "<4>2 lines were lost so")
+        self.assertEqual(lostLine(2, "so", Layout("journal")), "<4>2 lines were lost so")
         self.assertTrue(lostLine(1, "so", worker="w").endswith(" warning w: 1 line was lost so"))
 
     def test_itIsAnObjectWhereTheOthersAre(self) -> None:

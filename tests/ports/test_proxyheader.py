@@ -196,7 +196,7 @@ class HeaderTests(SynchronousTestCase):
         self.assertEqual(transport.aborted, 1)
         self.assertEqual(
             said(self.events),
-            ["warn imap: 10.0.0.1:40000 is closed: it does not begin with a PROXY header"],
+            ["warn imap: 10.0.0.1:40000 is closed: it does not begin with a PROXY header, PR"],
         )
         self.assertNothingIsLeft()
 
@@ -208,7 +208,8 @@ class HeaderTests(SynchronousTestCase):
         self.clock.pump([1] * 2)
         self.assertEqual(transport.aborted, 1)
         self.assertEqual(
-            said(self.events), ["warn imap: 10.0.0.1:40000 is closed: no PROXY header within 10 s"]
+            said(self.events),
+            ["warn imap: 10.0.0.1:40000 is closed: no PROXY header within 10 s, cR"],
         )
         self.assertNothingIsLeft()
 
@@ -223,7 +224,7 @@ class HeaderTests(SynchronousTestCase):
         transport.lose()
         self.assertEqual(
             said(self.events),
-            ["warn imap: 10.0.0.1:40000 is closed: it ended within its PROXY header"],
+            ["warn imap: 10.0.0.1:40000 is closed: it ended within its PROXY header, CR"],
         )
         self.assertNothingIsLeft()
 
@@ -284,7 +285,7 @@ class ShortageTests(HeaderTests):
             said(self.events),
             [
                 "warn imap: 10.0.0.1:40000 is closed: no open files are left for clients that "
-                "send no PROXY header yet"
+                "send no PROXY header yet, RR"
             ],
         )
         for client in waiting:

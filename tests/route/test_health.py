@@ -26,7 +26,7 @@ from tests.support.fakes import Builder, Endpoint, RaisingEndpoint, StrictClock,
 
 GONE = Unreachable("cannot reach the proxy corp: refused")
 FELL = "warn proxy corp: cannot reach the proxy corp: refused; passed over where there is another"
-ROSE = "warn proxy corp: can be reached again"
+ROSE = "info proxy corp: can be reached again"
 
 
 class HealthTests(SynchronousTestCase):

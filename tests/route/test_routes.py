@@ -235,7 +235,7 @@ class DirectTests(RouteTestCase):
             said(self.events),
             [
                 "warn imap: connecting directly from now on: one is gone",
-                "warn imap: no longer connecting directly: one is back",
+                "info imap: no longer connecting directly: one is back",
             ],
         )
 
@@ -396,7 +396,7 @@ class RestTests(RouteTestCase):
             said(self.events),
             [
                 "warn imap: one cannot: 502; two can, and is asked first for a while",
-                "warn imap: one reaches the target again",
+                "info imap: one reaches the target again",
             ],
         )
 

@@ -22,9 +22,10 @@ from ptunnel.errors import (
     Unreachable,
 )
 from ptunnel.log import Lines
+from ptunnel.log.layouts import FIELDS
 from ptunnel.net.descriptors import Descriptors
 from ptunnel.relay.outcome import Cause, Ended
-from ptunnel.session.account import LATE, LEFT, ofEnded, ofFailure
+from ptunnel.session.account import ofDelay, ofEnded, ofFailure, ofLeaving
 from tests.session.test_tunnel import ALICE, TunnelCase
 from tests.support import schema
 
@@ -41,16 +42,21 @@ def codes() -> set[str]:
         for first in (0, 1, None)
     }
     failed = {
-        ofFailure(error, 1.0, isIntroduced).fields["code"]
+        ofFailure(error, 1.0, connecting).fields["code"]
         for error in (
             TunnelError("x"),
             ProxyTimeout("x"),
             LocalFailure("x"),
             OSError(errno.EMFILE, "x"),
         )
-        for isIntroduced in (True, False)
+        for connecting in (0.5, None)
     }
-    return ended | failed | {LEFT.fields["code"], LATE.fields["code"]}
+    left = {
+        ofLeaving(1.0, endedBy, isIntroduced).fields["code"]
+        for endedBy in "CK"
+        for isIntroduced in (False, True)
+    }
+    return ended | failed | left | {ofDelay(0.0, 1.0).fields["code"]}
 
 
 class CodeTests(SynchronousTestCase):
@@ -64,6 +70,7 @@ class CodeTests(SynchronousTestCase):
             self.assertIn(code[1], second)
 
     def test_theSchemaKnowsEach(self) -> None:
+        self.assertEqual(SCHEMA["required"], list(FIELDS))
         self.assertLessEqual(codes(), set(SCHEMA["properties"]["code"]["enum"]))
 
     def test_whoWasFirstIsWhoEndedIt(self) -> None:
@@ -84,7 +91,7 @@ class CodeTests(SynchronousTestCase):
     def test_ofSeveralWaysTheLastCounts(self) -> None:
         first = Unreachable("x", hop="a:1", cause=causes.REFUSED)
         last = ProxyTimeout("y", hop="b:2", cause=causes.SILENT)
-        fields = ofFailure(RouteFailed([first, last]), 1.0, False).fields
+        fields = ofFailure(RouteFailed([first, last]), 1.0).fields
         self.assertEqual(
             (fields["code"], fields["cause"], fields["way"]), ("sC", "silent-proxy", "b:2")
         )
@@ -100,6 +107,7 @@ class JsonTests(TunnelCase):
         self.events.clear()
         found = [json.loads(line) for line in stream.getvalue().splitlines()]
         for line in found:
+            self.assertEqual(list(line)[: len(FIELDS)], list(FIELDS))
             self.assertEqual(list(schema.faults(line, SCHEMA)), [], line)
             self.assertEqual(set(line) - set(SCHEMA["properties"]), set())
             for field in line:
@@ -112,7 +120,8 @@ class JsonTests(TunnelCase):
         target.end()
         [line] = self.lines()
         self.assertEqual((line["tunnel"], line["session"], line["code"]), ("imap", 1, "--"))
-        self.assertTrue(line["message"].endswith(", --"), line)
+        self.assertEqual((line["cause"], line["status"], line["connect_seconds"]), ("end", None, 0))
+        self.assertTrue(line["message"].endswith(", connected in 0.000 s"), line)
 
     def test_ofOneThatWasRefused(self) -> None:
         self.make()
@@ -126,6 +135,13 @@ class JsonTests(TunnelCase):
             [line[field] for field in ("client", "way", "code", "cause", "status", "seconds")],
             ["192.0.2.1:5001", "p:3128", "SC", "target-refused", 403, 0.5],
         )
+        self.assertEqual((line["bytes_sent"], line["bytes_received"]), (0, 0))
+        self.assertIsNone(line["connect_seconds"])
+
+    def test_ofOnesThatDidNotWaitOrDidNotBegin(self) -> None:
+        for account, code in (ofLeaving(1.5), "CC"), (ofDelay(0.5, 1.5), "cR"):
+            self.assertEqual((account.fields["code"], account.fields["seconds"]), (code, 1.5))
+            self.assertEqual(account.fields["bytes_sent"], 0)
 
     def test_ofAnotherFailure(self) -> None:
         self.client()
@@ -153,4 +169,5 @@ class JsonTests(TunnelCase):
         self.endpoint.fail(ZeroDivisionError("no"))
         [line] = self.lines()
         self.assertEqual((line["level"], line["tunnel"]), ("error", "imap"))
+        self.assertEqual((line["session"], line["client"]), (1, "192.0.2.1:5001"))
         self.assertIn("ZeroDivisionError", line["traceback"])

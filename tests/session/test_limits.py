@@ -134,7 +134,7 @@ class LimitsTests(SynchronousTestCase):
             self.logged(),
             [
                 "warn: imap: 192.0.2.1:3 is turned away: it has 2 connections already "
-                "(max-connections-per-client)"
+                "(max-connections-per-client), PR"
             ],
         )
         first.lose()
@@ -157,13 +157,13 @@ class LimitsTests(SynchronousTestCase):
         tunnel = self.make(allow=["10.0.0.0/8"])
         for number in range(200):
             self.assertIsNone(self.client(tunnel, at(f"192.0.2.{number}")))
-        self.assertEqual(self.logged(), ["warn: imap: 192.0.2.0:5001 is not allowed"])
+        self.assertEqual(self.logged(), ["warn: imap: 192.0.2.0:5001 is not allowed, PR"])
         self.clock.advance(EPISODE)
         for number in range(200):
             self.client(tunnel, at(f"192.0.2.{number}"))
         self.assertEqual(
             self.logged(),
-            ["warn: imap: 192.0.2.0:5001 is not allowed; 199 more since the last such line"],
+            ["warn: imap: 192.0.2.0:5001 is not allowed; 199 more since the last such line, PR"],
         )
 
     def test_aClientOpensNoMoreASecondThanItMay(self) -> None:
@@ -176,7 +176,7 @@ class LimitsTests(SynchronousTestCase):
             self.logged(),
             [
                 "warn: imap: [2001:db8::1]:3 is turned away: it opens more than 3 connections a "
-                "second (rate-limit)"
+                "second (rate-limit), PR"
             ],
         )
         self.clock.advance(0.4)
@@ -207,7 +207,7 @@ class LimitsTests(SynchronousTestCase):
             self.logged(),
             [
                 "warn: all 2 connections of all tunnels together are in use; further clients are "
-                "turned away until one ends (max-connections in [ptunnel])"
+                "turned away until one ends (max-connections in [ptunnel]), PR"
             ],
         )
         first.lose()

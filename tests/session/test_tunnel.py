@@ -82,6 +82,10 @@ class TunnelCase(SynchronousTestCase):
         self.events.clear()
         return logged
 
+    def warned(self) -> list[str]:
+        """The warnings among them."""
+        return [line for line in self.logged() if line.startswith("warn: ")]
+
 
 class ConnectingTests(TunnelCase):
     def test_notAByteOfAClientIsReadBeforeThereIsAConnection(self) -> None:
@@ -124,7 +128,9 @@ class ConnectingTests(TunnelCase):
         client.lose()
         self.assertEqual(self.endpoint.cancelled, 1)
         self.assertEqual(self.tunnel.sessions, set())
-        self.assertEqual(self.logged(), [])
+        self.assertEqual(
+            self.logged(), ["info: imap: 192.0.2.1:5001 left before it had a tunnel, CC"]
+        )
         self.clock.advance(2)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -161,7 +167,9 @@ class LeavingTests(TunnelCase):
         self.clock.advance(1)
         self.assertEqual([client.lost for client in clients], [False, True])
         self.assertEqual(self.endpoint.cancelled, 1)
-        self.assertEqual(self.logged(), ["info: imap: 192.0.2.1:5001 left before it had a tunnel"])
+        self.assertEqual(
+            self.logged(), ["info: imap: 192.0.2.1:5001 left before it had a tunnel, CC"]
+        )
 
     def test_itIsNotAskedForAtOnceNorOfOneThatIsJoinedOrTurnedAway(self) -> None:
         self.patch(module, "hasLeft", self.left.append)
@@ -191,7 +199,7 @@ class FailureTests(TunnelCase):
             self.logged(),
             [
                 "warn: imap: 192.0.2.1:5001 gets no tunnel: "
-                "cannot reach the proxy p:1: refused (is it up?)"
+                "cannot reach the proxy p:1: refused (is it up?), SC"
             ],
         )
 
@@ -203,10 +211,10 @@ class FailureTests(TunnelCase):
         self.assertEqual(
             self.logged(),
             [
-                "warn: imap: 192.0.2.1:5001 gets no tunnel: connection refused",
+                "warn: imap: 192.0.2.1:5001 gets no tunnel: connection refused, SC",
                 "warn: imap: [2001:db8::1]:7 gets no tunnel: too many open files "
                 "(the process has all the open files that it may have; raise RLIMIT_NOFILE "
-                "(LimitNOFILE, ulimit -n), or lower max-connections)",
+                "(LimitNOFILE, ulimit -n), or lower max-connections), RC",
             ],
         )
 
@@ -515,7 +523,7 @@ class MaxConnectionsTests(TunnelCase):
             self.logged(),
             [
                 "warn: imap: all 2 connections are in use; further clients are turned away "
-                "until one ends (max-connections)"
+                "until one ends (max-connections), PR"
             ],
         )
 
@@ -526,7 +534,7 @@ class MaxConnectionsTests(TunnelCase):
         first.lose()
         self.assertIsNotNone(self.client())
         self.assertIsNone(self.client())
-        self.assertEqual(len(self.logged()), 2)
+        self.assertEqual(len(self.warned()), 2)
 
     def test_atTheLimitComingAndGoingIsOneEpisode(self) -> None:
         self.make(maxConnections=20)
@@ -535,12 +543,12 @@ class MaxConnectionsTests(TunnelCase):
             self.assertIsNone(self.client())
             clients.pop().lose()
             clients.append(self.client())
-        self.assertEqual(len(self.logged()), 1)
+        self.assertEqual(len(self.warned()), 1)
         for _ in range(2):
             clients.pop().lose()
         for _ in range(3):
             clients.append(self.client())
-        self.assertEqual(len(self.logged()), 1)
+        self.assertEqual(len(self.warned()), 1)
 
     def test_withoutALimitThereIsNone(self) -> None:
         self.make()
@@ -552,7 +560,7 @@ class DescriptorTests(TunnelCase):
 
     SAID = (
         "all open files that the process may have, 16, are in use or reserved; further clients are "
-        "turned away until a session ends (RLIMIT_NOFILE: LimitNOFILE, ulimit -n)"
+        "turned away until a session ends (RLIMIT_NOFILE: LimitNOFILE, ulimit -n), RR"
     )
 
     def setUp(self) -> None:
@@ -601,12 +609,12 @@ class DescriptorTests(TunnelCase):
             self.assertIsNone(self.client())
             clients.pop().lose()
             clients.append(self.client())
-        self.assertEqual(len(self.logged()), 1)
+        self.assertEqual(len(self.warned()), 1)
         for client in clients:
             client.lose()
         for _ in range(7):
             self.client()
-        self.assertEqual(len(self.logged()), 1)
+        self.assertEqual(len(self.warned()), 1)
 
 
 class EarlyTests(TunnelCase):
@@ -663,7 +671,7 @@ class AllowTests(TunnelCase):
 
     def test_whoeverIsTurnedAwayIsNamedAndNothingIsConnected(self) -> None:
         self.assertFalse(self.allows(ALICE, "127.0.0.0/8"))
-        self.assertEqual(self.logged(), ["warn: imap: 192.0.2.1:5001 is not allowed"])
+        self.assertEqual(self.logged(), ["warn: imap: 192.0.2.1:5001 is not allowed, PR"])
         self.assertEqual(self.endpoint.attempts, [])
 
 
@@ -820,7 +828,7 @@ class PreludeTests(TunnelCase):
         client.receive(b"GET / HTTP/1.1\r\n\r\n")
         self.assertEqual(
             self.logged(),
-            ["warn: imap: 192.0.2.1:5001 gets no tunnel: the client does not speak PostgreSQL"],
+            ["warn: imap: 192.0.2.1:5001 gets no tunnel: the client does not speak PostgreSQL, SR"],
         )
         self.assertEqual((client.how, target.how), (["loseWriteConnection"], ["abortConnection"]))
         client.receive(self.STARTUP)
@@ -836,7 +844,7 @@ class PreludeTests(TunnelCase):
             self.logged(),
             [
                 "warn: imap: 192.0.2.1:5001 gets no tunnel: "
-                "the target closed the connection before it answered"
+                "the target closed the connection before it answered, SR"
             ],
         )
         self.assertEqual(client.how, ["loseWriteConnection"])
@@ -849,7 +857,8 @@ class PreludeTests(TunnelCase):
             client.receive(said)
             client.lose()
             self.assertEqual(target.how, ["abortConnection"])
-            self.assertEqual(self.logged(), [])
+            [line] = self.logged()
+            self.assertTrue(line.endswith(" left before it had a tunnel, CR"), line)
             self.assertNothingIsLeft()
 
     def test_aPreludeThatRaisesIsABug(self) -> None:

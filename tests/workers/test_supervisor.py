@@ -207,10 +207,16 @@ class ReadyTests(SupervisorCase):
         one, two = self.start()
         one.ready()
         one.says(b"a li")
-        one.says(b"a warning of its own\n", 2)
         two.says(b"another\n")
         one.says(b"ne\n")
-        self.assertEqual(self.emitted, ["a warning of its own", "another", "a line"])
+        self.assertEqual(self.emitted, ["another", "a line"])
+
+    def test_whatOneWritesToStandardErrorIsAnErrorOfIt(self) -> None:
+        one, _ = self.start()
+        one.ready()
+        one.says(b"a line of a library\n", 2)
+        self.assertEqual(self.emitted, [])
+        self.assertEqual(self.said()[-1], "error: worker 1: a line of a library")
 
 
 class StopTests(SupervisorCase):

@@ -27,14 +27,13 @@ from ptunnel.check.report import (
     asText,
     bug,
     summary,
-    wantsColour,
 )
 from ptunnel.check.walk import Walk
 from ptunnel.config import Settings, Tunnel
 from ptunnel.log import Log
 from ptunnel.route.routes import Routes
 
-__all__ = ["Check", "TunnelReport", "asDocument", "asText", "summary", "wantsColour"]
+__all__ = ["Check", "TunnelReport", "asDocument", "asText", "summary"]
 
 # How many ways are tried at a time: enough that one which hangs delays no others, and few enough
 # for the descriptors of a process and the limits of a proxy.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any
 
 from ptunnel.text import printable
 
@@ -131,11 +131,6 @@ class TunnelReport:
 def duration(seconds: float) -> str:
     """Return a duration for people: `3 ms`, `2.5 s`."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def wantsColour(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Return whether a stream is a terminal that may be coloured (https://no-color.org)."""
-    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def asText(report: TunnelReport, colour: bool = False) -> str:

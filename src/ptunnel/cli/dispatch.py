@@ -20,8 +20,7 @@ from ptunnel.cli.output import mistake, say
 from ptunnel.cli.terminal import orderlyEnd
 from ptunnel.config import Settings, show
 from ptunnel.errors import ConfigError, ListenError
-from ptunnel.log import Log, beginLogging, lostLine, standardLines
-from ptunnel.log.journal import isJournal
+from ptunnel.log import Log, beginLogging, layoutOf, lostLine, standardLines
 from ptunnel.log.spool import unblock
 
 SHELLS = ("bash", "zsh", "fish")
@@ -62,7 +61,6 @@ def run(words: Sequence[str]) -> int:
     early = holdHangUp()
     options = Options()
     options.parseOptions(words)
-    settings = options.settings
 
     from twisted.internet import reactor as installed  # after the options are checked
 
@@ -74,8 +72,9 @@ def run(words: Sequence[str]) -> int:
     if options["check-config"]:
         return checkConfig(reactor, options)
     adopt(reactor)
-    settings = dataclasses.replace(settings, toJournal=isJournal(sys.stdout, os.environ))
-    beginLogging(standardLines("stdout", asJSON=settings.logFormat == "json"), settings.logLevel)
+    settings = dataclasses.replace(options.settings, layout=layoutOf(sys.stdout, os.environ))
+    asJSON = settings.logFormat == "json"
+    beginLogging(standardLines("stdout", settings.layout, asJSON=asJSON), settings.logLevel)
     log = Log(settings.logLevel)
     for notice in options.notices:
         log.notice("", notice)
@@ -136,7 +135,8 @@ def check(words: Sequence[str]) -> int:
 
 def _logged(settings: Settings, notices: Iterable[str] = ()) -> Log:
     """Start logging to standard error, first these notices and the warnings of the settings."""
-    beginLogging(standardLines("stderr"), settings.logLevel)
+    layout = layoutOf(sys.stderr, os.environ, isCommand=True)
+    beginLogging(standardLines("stderr", layout), settings.logLevel)
     log = Log(settings.logLevel)
     for notice in notices:
         log.notice("", notice)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ptunnel.auth import AuthMethod, Secret
-from ptunnel.log import Level
+from ptunnel.log import FILE, Layout, Level
 from ptunnel.net.addresses import Network, hostPort
 from ptunnel.tls import TlsSettings
 
@@ -202,7 +202,7 @@ class Settings:
     @ivar proxies: by name, every proxy that a tunnel's `via` names, and those they go `through`.
     @ivar logLevel: "debug", "info" (a line for each session), "notice" (warnings, errors and
         the listening lines), "warning", "error" or "none".
-    @ivar toJournal: whether systemd's journal reads the log.
+    @ivar layout: how lines of the log look, as the reader of this process's output wants them.
     @ivar drainDelay: seconds for which the ports stay open in a stop; None: they do not.
     @ivar workers: how many processes share the ports.
     @ivar maxConnections: how many sessions all tunnels may have together; None: no limit.
@@ -216,7 +216,7 @@ class Settings:
     proxies: Mapping[str, Proxy]
     logLevel: Level = "notice"
     logFormat: str = "text"
-    toJournal: bool = False
+    layout: Layout = FILE
     drainDelay: float | None = None
     drainTimeout: float | None = 30.0
     workers: int = 1

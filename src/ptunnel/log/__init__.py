@@ -6,20 +6,16 @@ and here instead of in an observer, so that it applies under twistd too.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import time
 from functools import partial
 from itertools import count
-from typing import Any, Literal, TextIO, cast, get_args
+from typing import Any, Literal, TextIO, get_args
 
 from twisted.logger import (
     ILogObserver,
     LogEvent,
     Logger,
     LogLevel,
-    formatEvent,
     globalLogBeginner,
     globalLogPublisher,
 )
@@ -27,18 +23,31 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ptunnel.ledger.ledger import Ledger
-from ptunnel.log.journal import forJournal, isJournal
+from ptunnel.log.layouts import FILE, NAMESPACE, Formatter, Layout, layoutOf, lostLine, wantsColour
 from ptunnel.log.spool import unblock
-from ptunnel.text import printable
 from ptunnel.twisted_private import isLogUnheard
+
+__all__ = [
+    "FILE",
+    "LEVELS",
+    "Layout",
+    "Level",
+    "Lines",
+    "Log",
+    "Trace",
+    "beginLogging",
+    "layoutOf",
+    "lostLine",
+    "standardLines",
+    "traceOf",
+    "wantsColour",
+]
 
 Level = Literal["debug", "info", "notice", "warning", "error", "none"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 """From the most verbose on. Sessions are "info", listening lines "notice"."""
 
 _NOTICE = LEVELS.index("notice")
-
-_NAMESPACE = "ptunnel"
 
 # twisted.logger has no notice; a listening line is "info" there.
 _TWISTED = {
@@ -70,7 +79,7 @@ class Log:
 
     def __init__(self, level: Level = "info") -> None:
         self.ledger = Ledger()
-        self._logger = Logger(namespace=_NAMESPACE, observer=_publish)
+        self._logger = Logger(namespace=NAMESPACE, observer=_publish)
         self.newSession = count(1).__next__
         self.setLevel(level)
 
@@ -97,30 +106,39 @@ class Log:
     def notice(self, subject: str, text: str, **fields: Any) -> None:
         self._emit("notice", subject, text, fields)
 
+    def announce(self, subject: str, text: str, brief: str) -> None:
+        """Emit a notice. @param brief: the text for a terminal."""
+        self._emit("notice", subject, text, {}, brief)
+
     def warning(self, subject: str, text: str, **fields: Any) -> None:
         self._emit("warning", subject, text, fields)
 
     def error(self, subject: str, text: str, **fields: Any) -> None:
         self._emit("error", subject, text, fields)
 
-    def bug(self, subject: str, reason: Failure) -> None:
+    def bug(self, subject: str, reason: Failure, **fields: Any) -> None:
         """Say that an exception came that nobody expects, with its traceback."""
-        self.error(subject, f"a bug: {reason.value!r}", traceback=reason.getTraceback())
+        trace = reason.getTraceback()
+        self.error(subject, f"a bug: {reason.value!r}", traceback=trace, **fields)
 
-    def _emit(self, level: Level, subject: str, text: str, fields: dict[str, Any]) -> None:
+    def _emit(
+        self, level: Level, subject: str, text: str, fields: dict[str, Any], brief: str = ""
+    ) -> None:
         """@param subject: the tunnel or proxy of the line; "" for the service.
-        @param text: the line, without the subject.
+        @param text: the line, without the subject and the termination code.
         @param fields: the same for machines, in the JSON format.
         """
         rank = LEVELS.index(level)
         if rank >= _NOTICE:
             self.ledger.note(level, subject, text, fields)
         if rank >= self._threshold:
+            words = "{subject}: {text}" if subject else "{text}"
             self._logger.emit(
                 _TWISTED[level],
-                "{subject}: {text}" if subject else "{text}",
+                f"{words}, {{fields[code]}}" if "code" in fields else words,
                 subject=subject,
                 text=text,
+                brief=brief or text,
                 fields=fields,
                 ptunnel_level=level,
             )
@@ -157,48 +175,23 @@ class Lines:
     """Writes events to a stream, each as one line, as text or as JSON."""
 
     def __init__(
-        self, stream: TextIO, *, asJSON: bool = False, worker: str = "", toJournal: bool = False
+        self, stream: TextIO, layout: Layout = FILE, *, asJSON: bool = False, worker: str = ""
     ) -> None:
-        """
-        @param worker: the name of the process; "" if there is only one.
-        @param toJournal: whether systemd's journal reads the stream.
-        """
+        """@param worker: the name of the process; "" if there is only one."""
         self._stream = stream
-        self._format = partial(_line, asJSON=asJSON, worker=worker, toJournal=toJournal)
+        self._format = Formatter(layout, asJSON=asJSON, worker=worker)
 
     def __call__(self, event: LogEvent) -> None:
         self._stream.write(self._format(event) + "\n")
 
 
-def standardLines(
-    name: str, *, asJSON: bool = False, worker: str = "", toJournal: bool | None = None
-) -> Lines:
+def standardLines(name: str, layout: Layout, *, asJSON: bool = False, worker: str = "") -> Lines:
     """Return Lines on a standard stream, which from now on blocks no writer.
 
     @param name: "stdout" or "stderr".
-    @param toJournal: None: found out from the stream.
     """
-    if toJournal is None:
-        toJournal = isJournal(getattr(sys, name), os.environ)
-    lost = partial(lostLine, asJSON=asJSON, worker=worker, toJournal=toJournal)
-    return Lines(unblock(name, lost), asJSON=asJSON, worker=worker, toJournal=toJournal)
-
-
-def lostLine(
-    count: int, why: str, *, asJSON: bool = False, worker: str = "", toJournal: bool = False
-) -> str:
-    """Return the line about lines that were lost."""
-    lines = "1 line was" if count == 1 else f"{count} lines were"
-    event = {
-        "log_namespace": _NAMESPACE,
-        "log_level": LogLevel.warn,
-        "log_time": time.time(),
-        "log_format": "{text}",
-        "subject": "",
-        "text": f"{lines} lost {why}",
-        "fields": {"lost": count},
-    }
-    return _line(event, asJSON=asJSON, worker=worker, toJournal=toJournal)
+    lost = partial(lostLine, layout=layout, asJSON=asJSON, worker=worker)
+    return Lines(unblock(name, lost), layout, asJSON=asJSON, worker=worker)
 
 
 def beginLogging(lines: Lines, level: Level) -> None:
@@ -209,51 +202,8 @@ def beginLogging(lines: Lines, level: Level) -> None:
 
     @implementer(ILogObserver)
     def observer(event: LogEvent) -> None:
-        if event.get("log_namespace") == _NAMESPACE or event["log_level"] >= LogLevel.warn:
+        if event.get("log_namespace") == NAMESPACE or event["log_level"] >= LogLevel.warn:
             lines(event)
 
     observers = [] if level == "none" else [observer]
     globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
-
-
-def _level(event: LogEvent) -> str:
-    return cast(str, event.get("log_level", LogLevel.info).name).replace("warn", "warning")
-
-
-def _time(event: LogEvent) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(event["log_time"]))
-
-
-def _line(event: LogEvent, *, asJSON: bool, worker: str, toJournal: bool) -> str:
-    if asJSON:
-        line = _asJSON(event, worker)
-    elif toJournal:  # which has the time and the level beside the text
-        line = _text(event, worker)
-    else:
-        line = f"{_time(event)} {_level(event):7} {_text(event, worker)}"
-    return forJournal(event.get("ptunnel_level", _level(event)), line) if toJournal else line
-
-
-def _text(event: LogEvent, worker: str) -> str:
-    text = printable(formatEvent(event))
-    failure = event.get("log_failure")
-    if failure is not None:  # a bug: the traceback helps to find it
-        text = f"{text}\n{failure.getTraceback()}"
-    return f"{worker}: {text}" if worker else text
-
-
-def _asJSON(event: LogEvent, worker: str) -> str:
-    line = {"time": _time(event), "level": _level(event)}
-    if worker:
-        line["worker"] = worker
-    if event.get("log_namespace") == _NAMESPACE:
-        line |= {"tunnel": event["subject"], "message": event["text"]}
-        line = line | event["fields"] | line  # the fields come last, and replace none of the others
-    else:
-        line["message"] = formatEvent(event)
-    if event.get("log_failure") is not None:
-        line["traceback"] = event["log_failure"].getTraceback()
-    try:
-        return json.dumps(line, default=str, allow_nan=False)
-    except (TypeError, ValueError):  # a value that JSON cannot express
-        return json.dumps({key: str(value) for key, value in line.items()})

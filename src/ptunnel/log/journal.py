@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ _PRIORITIES = {
     "info": 6,
     "debug": 7,
 }
+
+
+_LEVELS = {str(number): level for level, number in _PRIORITIES.items()}
 
 
 def isJournal(stream: Any, environ: Mapping[str, str]) -> bool:
@@ -40,3 +44,9 @@ def forJournal(level: str, text: str) -> str:
     """
     prefix = f"<{_PRIORITIES[level]}>"
     return "\n".join(prefix + line for line in text.split("\n"))
+
+
+def fromJournal(line: str) -> tuple[str, str]:
+    """Return the level and the text of a line that L{forJournal} has made; "info" without one."""
+    found = re.match(r"<([2-7])>", line)
+    return (_LEVELS[found[1]], line[found.end() :]) if found else ("info", line)

@@ -33,7 +33,7 @@ from ptunnel.net.addresses import clientName, isWithin
 from ptunnel.net.descriptors import Descriptors
 from ptunnel.net.transports import abort, receiverOf, setReceiver
 from ptunnel.route.clientheader import SIGNATURE
-from ptunnel.session.episodes import Episode
+from ptunnel.session.episodes import REFUSED, Episode
 from ptunnel.timing.deadlines import Sweep, clockOf
 
 # Seconds until the header must have come. A balancer sends it at once.
@@ -142,12 +142,15 @@ class _Headers(Factory):
     def doStop(self) -> None:
         self.inner.doStop()
 
-    def warn(self, client: IAddress | None, why: str) -> None:
-        """@param why: one of few texts; each is said once a minute at most."""
+    def warn(self, client: IAddress | None, why: str, code: str) -> None:
+        """
+        @param why: one of few texts; each is said once a minute at most.
+        @param code: the termination code.
+        """
         if why not in self._episodes:
             self._episodes[why] = self._episode(self.sweep.clock.seconds)
         who = clientName(client)
-        self._episodes[why].say(f"{who} is closed: {why}", client=who)
+        self._episodes[why].say(f"{who} is closed: {why}", client=who, code=code)
 
     def _trusts(self, client: IAddress | None) -> bool:
         if not self._trusted:
@@ -170,7 +173,7 @@ class _Header(Protocol):
         descriptors.used += 1
         self._waits = True
         if not descriptors.has(1):
-            self._close("no open files are left for clients that send no PROXY header yet")
+            self._close("no open files are left for clients that send no PROXY header yet", "RR")
             return
         self._due = sweep.clock.seconds() + HEADER_WAIT
         sweep.add(self)
@@ -181,7 +184,7 @@ class _Header(Protocol):
         try:
             found = parseHeader(self._data)
         except ValueError as e:
-            self._close(str(e))
+            self._close(str(e), REFUSED)
             return
         if found is not None:
             source, length = found
@@ -189,17 +192,17 @@ class _Header(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._waits and self._data:
-            self._factory.warn(self._client, "it ended within its PROXY header")
+            self._factory.warn(self._client, "it ended within its PROXY header", "CR")
         self._stopWaiting()
 
     def check(self, now: float) -> None:
         """Close the client if its header is late. Called by the Sweep."""
         if now >= self._due:
-            self._close(f"no PROXY header within {HEADER_WAIT:g} s")
+            self._close(f"no PROXY header within {HEADER_WAIT:g} s", "cR")
 
-    def _close(self, why: str) -> None:
+    def _close(self, why: str, code: str) -> None:
         self._stopWaiting()
-        self._factory.warn(self._client, why)
+        self._factory.warn(self._client, why, code)
         abort(self.transport)
 
     def _stopWaiting(self) -> None:

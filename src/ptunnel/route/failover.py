@@ -152,7 +152,7 @@ class Route:
             self._log.warning(self.name, f"connecting directly from now on: {why}")
         elif self._fallen and not way.direct:
             self._fallen = False
-            self._log.warning(self.name, f"no longer connecting directly: {way.name} is back")
+            self._log.notice(self.name, f"no longer connecting directly: {way.name} is back")
 
     @cached_property
     def now(self) -> Callable[[], float]:
@@ -163,7 +163,7 @@ class Route:
         self._outdone.pop(way, None)
         if way in self._resting:
             del self._resting[way]
-            self._log.warning(self.name, f"{way.name} reaches the target again")
+            self._log.notice(self.name, f"{way.name} reaches the target again")
 
     def _couldNot(self, way: Way, error: TunnelError, better: Way) -> None:
         self._outdone[way] = count = self._outdone.get(way, 0) + 1

@@ -85,7 +85,7 @@ class Health:
             self.trouble = None
             self._backOff.reset()
             if self._said:
-                self._log.warning(f"proxy {self._name}", "can be reached again")
+                self._log.notice(f"proxy {self._name}", "can be reached again")
 
     def _ill(self, trouble: TunnelError) -> None:
         self.trouble = trouble

@@ -84,7 +84,7 @@ def changesOf(before: Settings, after: Settings) -> Changes:
 
 def possible(before: Settings, after: Settings) -> Settings:
     """Return the new settings, with the old values of what cannot change in a running service."""
-    kept = {field: getattr(before, field) for field in (*_FIXED, "toJournal")}
+    kept = {field: getattr(before, field) for field in (*_FIXED, "layout")}
     return replace(after, **kept)
 
 

@@ -44,17 +44,14 @@ _CODES: dict[Cause, tuple[str, str, str]] = {
 
 
 class Account(NamedTuple):
-    """@ivar text: the line, without the name of the session."""
+    """@ivar text: the line, without the name of the session and the termination code."""
 
     text: str
     fields: dict[str, Any]
 
 
-LEFT = Account("left before it had a tunnel", {"code": "CC"})
-LATE = Account(
-    f"is closed: its session did not begin within {PRELUDE_WAIT:g} s",
-    {"code": "cR", "cause": "late"},
-)
+LATE = "late"
+_UNUSED = {"bytes_sent": 0, "bytes_received": 0}
 
 
 def ofEnded(ended: Ended, connecting: float, whole: float, holdEnd: bool) -> Account:
@@ -70,7 +67,7 @@ def ofEnded(ended: Ended, connecting: float, whole: float, holdEnd: bool) -> Acc
     code = _CODES[ended.cause][2 if ended.first is None else ended.first]
     text = (
         f"{how} after {whole:.3f} s: {ended.sent} bytes out, {ended.received} in, "
-        f"connected in {connecting:.3f} s, {code}"
+        f"connected in {connecting:.3f} s"
     )
     return Account(
         text,
@@ -85,21 +82,46 @@ def ofEnded(ended: Ended, connecting: float, whole: float, holdEnd: bool) -> Acc
     )
 
 
-def ofFailure(error: BaseException | None, whole: float, isIntroduced: bool) -> Account:
+def ofLeaving(whole: float, endedBy: str = "C", isIntroduced: bool = False) -> Account:
+    """Return the account of a session that ended before it had a tunnel.
+
+    @param endedBy: "C": the client did not wait. "K": it was ended from here.
+    @param isIntroduced: whether the target was reached, and its protocol's first messages are not.
+    """
+    how = "left" if endedBy == "C" else "is ended from here"
+    code = endedBy + ("R" if isIntroduced else "C")
+    fields = {"code": code, "seconds": round(whole, 3), **_UNUSED}
+    return Account(f"{how} before it had a tunnel", fields)
+
+
+def ofDelay(connecting: float, whole: float) -> Account:
+    """Return the account of a client that did not begin, in a protocol with STARTTLS."""
+    times = {"seconds": round(whole, 3), "connect_seconds": round(connecting, 3)}
+    text = f"is closed: its session did not begin within {PRELUDE_WAIT:g} s"
+    return Account(text, {"code": "cR", "cause": LATE, **times, **_UNUSED})
+
+
+def ofFailure(
+    error: BaseException | None, whole: float, connecting: float | None = None
+) -> Account:
     """Return the account of a session that gets no tunnel.
 
     @param whole: seconds from the client's arrival.
-    @param isIntroduced: whether the target was reached, and its protocol's first messages are not.
+    @param connecting: seconds from there to the connection, behind which the first messages of
+        the target's protocol have failed; None: there was no connection.
     """
     last = error.failures[-1] if isinstance(error, RouteFailed) and error.failures else error
     cause = getattr(last, "cause", None)
     fields = {
-        "code": _whose(last) + ("R" if isIntroduced else "C"),
+        "code": _whose(last) + ("C" if connecting is None else "R"),
         "cause": None if cause is None else cause.id,
         "status": getattr(last, "status", None),
-        "way": getattr(last, "hop", None) or None,
         "seconds": round(whole, 3),
+        "connect_seconds": None if connecting is None else round(connecting, 3),
+        **_UNUSED,
     }
+    if hop := getattr(last, "hop", ""):
+        fields["way"] = hop
     return Account(f"gets no tunnel: {reasonOf(error)}{_remedy(error)}", fields)
 
 

@@ -26,7 +26,7 @@ from ptunnel.relay.outcome import Ended
 from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
 from ptunnel.relay.timeouts import LINGER
-from ptunnel.session.account import LATE, LEFT, ofEnded, ofFailure
+from ptunnel.session.account import LATE, ofDelay, ofEnded, ofFailure
 from ptunnel.session.introduce import PRELUDE_WAIT, Prelude, introduce
 from ptunnel.session.leaving import hasLeft
 from ptunnel.session.shown import Shown
@@ -129,13 +129,14 @@ class Session(Shown, Protocol):
         if self.splice is not None:
             self.splice.abort()
         else:
+            self.endedBy = "K"
             abort(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.splice is None:  # else that gives account
             pending = self._pending
             if self.phase in (CONNECTING, INTRODUCING):
-                self.tunnel.counters.left += 1
+                self.left(self.phase is INTRODUCING)
             self._end()
             if pending is not None:
                 pending.cancel()
@@ -202,11 +203,12 @@ class Session(Shown, Protocol):
             return
         tunnel = self.tunnel
         if not reason.check(ConnectError, ConnectingCancelledError, OSError):
-            tunnel.log.bug(tunnel.name, reason)
+            self.bug(reason)
             self._turnAway(None, abort)
             return
         self._since = tunnel.clock.seconds()
-        account = ofFailure(reason.value, self._since - self.accepted, self.phase is INTRODUCING)
+        connecting = self._connecting if self.phase is INTRODUCING else None
+        account = ofFailure(reason.value, self._since - self.accepted, connecting)
         self.say(tunnel.log.warning, account)
         self._turnAway(account.fields["cause"], endInOrder)
 
@@ -225,10 +227,9 @@ class Session(Shown, Protocol):
         if self.phase is TURNED_AWAY and waits >= LINGER:
             abort(self.transport)
         elif self.phase is INTRODUCING and waits >= PRELUDE_WAIT:
-            self.say(self.tunnel.log.warning, LATE)
-            self._turnAway(LATE.fields["cause"], abort)
+            self.say(self.tunnel.log.warning, ofDelay(self._connecting, now - self.accepted))
+            self._turnAway(LATE, abort)
         elif self.phase is CONNECTING and waits >= PATIENCE:
             probe(self.transport, self.tunnel.terms.keepAlive)
             if hasLeft(self.transport):
-                self.say(self.tunnel.log.info, LEFT)
                 abort(self.transport)

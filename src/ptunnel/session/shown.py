@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
+from twisted.python.failure import Failure
 
 from ptunnel.log import Trace
 from ptunnel.net.addresses import clientName
 from ptunnel.net.phases import Phased
 from ptunnel.relay.splice import Splice
-from ptunnel.session.account import Account
+from ptunnel.session.account import Account, ofLeaving
 
 
 class Shown(Phased):
@@ -32,6 +33,8 @@ class Shown(Phased):
     splice: Splice | None
     _trace: Trace | None
 
+    endedBy = "C"  # the first character of its termination code, if it ends without a tunnel
+
     @property
     def moved(self) -> tuple[int, int]:
         """How many bytes went to the target, and came from there, so far."""
@@ -42,6 +45,19 @@ class Shown(Phased):
         """Write a line about it. @param log: a method of a Log."""
         who = {"session": self.number, "client": clientName(self.client), "way": self.way}
         log(self.tunnel.name, f"{self.subject()} {account.text}", **who | account.fields)
+
+    def left(self, isIntroduced: bool) -> None:
+        """Count it as one whose client is gone before it has a tunnel, and write its line."""
+        tunnel = self.tunnel
+        tunnel.counters.left += 1
+        if tunnel.log.sessions:
+            whole = tunnel.clock.seconds() - self.accepted
+            self.say(tunnel.log.info, ofLeaving(whole, self.endedBy, isIntroduced))
+
+    def bug(self, reason: Failure) -> None:
+        """Write the line of an exception that nobody expects."""
+        who = {"session": self.number, "client": clientName(self.client)}
+        self.tunnel.log.bug(self.tunnel.name, reason, **who)
 
     def subject(self) -> str:
         """Return the client as log lines name it: behind the session's number if it is traced."""

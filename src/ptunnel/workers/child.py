@@ -49,8 +49,7 @@ class Parent(Protocol):
     def reported(self) -> None: ...
     def ended(self, worker: Worker, ended: int, cut: int) -> None: ...
     def died(self, worker: Worker, how: str) -> None: ...
-    def replaces(self, worker: Worker, why: str) -> None: ...
-    def kills(self, worker: Worker) -> None: ...
+    def complain(self, worker: Worker, what: str) -> None: ...
     def later(self, delay: float, start: Callable[[], None]) -> IDelayedCall: ...
 
 
@@ -131,7 +130,8 @@ class Worker(ProcessProtocol):
         try:
             sendSockets(self._sockets, [tunnel.fileno() for tunnel in opened])
         except OSError as e:
-            self._supervisor.replaces(self, reasonOf(e))
+            what = "cannot be given the new settings, and will be replaced"
+            self._supervisor.complain(self, f"{what}: {reasonOf(e)}")
             self.tell(DRAIN)
         else:
             self.tell(reloadOrder(settings, len(opened)))
@@ -152,7 +152,7 @@ class Worker(ProcessProtocol):
             self._killing = self._supervisor.later(delay, self._kill)
 
     def _kill(self) -> None:
-        self._supervisor.kills(self)
+        self._supervisor.complain(self, "it does not end, and is killed")
         with contextlib.suppress(ProcessExitedAlready):
             self._process.signalProcess("KILL")
 
@@ -174,8 +174,10 @@ class Worker(ProcessProtocol):
         note = readNote(line)
         if note is not None:
             self._notes(*note)
-        elif childFD == 1 or self.isReady:
+        elif childFD == 1:
             self._supervisor.emit(text)
+        elif self.isReady:
+            self._supervisor.complain(self, text)
         else:  # a traceback; its last line names the error
             self._lastWords = text
 

@@ -206,12 +206,8 @@ class Supervisor(Watching):
             self.exitCode = 1
             self._reactor.callWhenRunning(stop, self._reactor)
 
-    def replaces(self, worker: Worker, why: str) -> None:
-        what = f"cannot be given the new settings, and will be replaced: {why}"
+    def complain(self, worker: Worker, what: str) -> None:
         self._log.error(f"worker {worker.number}", what)
-
-    def kills(self, worker: Worker) -> None:
-        self._log.error(f"worker {worker.number}", "it does not end, and is killed")
 
     def later(self, delay: float, start: Callable[[], None]) -> IDelayedCall:
         return cast(IDelayedCall, self._reactor.callLater(delay, start))

@@ -130,9 +130,9 @@ def main() -> None:
 
     reactor: Any = installed
     adopt(reactor)
-    asJSON, toJournal = settings.logFormat == "json", settings.toJournal
+    asJSON, layout = settings.logFormat == "json", settings.layout
     unblock("stderr", lostLine)
-    lines = standardLines("stdout", asJSON=asJSON, worker=f"worker {number}", toJournal=toJournal)
+    lines = standardLines("stdout", layout, asJSON=asJSON, worker=f"worker {number}")
     beginLogging(lines, settings.logLevel)
     log = Log(settings.logLevel)
     log.newSession = count(work.firstSession, work.workers).__next__

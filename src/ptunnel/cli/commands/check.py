@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ptunnel.check import Check, TunnelReport, asDocument, asText, summary, wantsColour
+from ptunnel.check import Check, TunnelReport, asDocument, asText, summary
 from ptunnel.cli.options import CheckOptions
 from ptunnel.cli.output import output
 from ptunnel.errors import reasonOf
-from ptunnel.log import Log
+from ptunnel.log import Log, wantsColour
 from ptunnel.service.process import endBySignals, stop
 
 

@@ -6,6 +6,7 @@ The steps are in demo/tour; here are the options, the order of events and the pr
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import textwrap
@@ -22,7 +23,7 @@ from ptunnel.cli.output import mistake
 from ptunnel.demo.littleproxy import LOOPBACK
 from ptunnel.demo.tour import CREDENTIALS, Step, Tour
 from ptunnel.errors import reasonOf
-from ptunnel.log import Lines, Log, beginLogging
+from ptunnel.log import Lines, Log, beginLogging, layoutOf
 
 SIZE = 256 * 1024 * 1024
 # Seconds for all steps together. They usually take five; a busy machine needs more.
@@ -131,7 +132,7 @@ async def lead(tour: Tour, reactor: Any, log: Log | None) -> bool:
         say(commands(tour))
         # Logging starts here, so that no lines about the tour's own sessions stand between its
         # steps. Before, only critical events of Twisted go to standard error.
-        beginLogging(Lines(sys.stdout), "info")
+        beginLogging(Lines(sys.stdout, layoutOf(sys.stdout, os.environ)), "info")
         log.setLevel("info")
         with contextlib.suppress(CancelledError):
             await Deferred()
