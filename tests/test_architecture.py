@@ -74,7 +74,8 @@ INSIDE = {
     "ports": (
         ("tunnel",),
         ("inherited",),
-        ("accepting", "proxyheader", "unixport"),
+        ("unixport",),
+        ("accepting", "handed", "proxyheader"),
         ("ports",),
     ),
     "session": (

@@ -79,6 +79,17 @@ def silence(tls: Any) -> None:
     tls._aborted = tls.disconnecting = True
 
 
+# Ports
+
+
+def keepOpen(port: Any) -> None:
+    """Let a port close its descriptor only, and not shut its socket down, which others may share.
+
+    After a rename other processes that share it accept no more.
+    """
+    port._shouldShutdown = False
+
+
 # Endpoints
 
 

@@ -12,7 +12,8 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from zope.interface import directlyProvides, providedBy
 
-from ptunnel.ports.unixport import UnixPort, Unusable, listenUnix
+from ptunnel.ports.handed import HandedSocket
+from ptunnel.ports.unixport import UnixPort, Unusable, adoptUnix, listenUnix
 
 _NO_SOCKET = "systemd has passed no such socket"
 _DOMAINS = {socket.AF_INET: "INET", socket.AF_INET6: "INET6", socket.AF_UNIX: "UNIX"}
@@ -25,9 +26,13 @@ class Listening:
     before they are used. Everything else is the reactor's.
     """
 
-    def __init__(self, reactor: Any, description: str) -> None:
-        """@param description: the endpoint string."""
+    def __init__(self, reactor: Any, description: str, handed: HandedSocket | None = None) -> None:
+        """
+        @param description: the endpoint string.
+        @param handed: a socket that listens there already.
+        """
         self._reactor = reactor
+        self._handed = handed
         self._hasMode = re.search(r":mode=", description) is not None
         directlyProvides(self, *providedBy(reactor))
 
@@ -43,7 +48,40 @@ class Listening:
         wantPID: bool = False,
     ) -> IListeningPort:
         path = os.path.abspath(os.fsdecode(address))
-        return listenUnix(self._reactor, path, factory, mode if self._hasMode else 0o600, backlog)
+        mode = mode if self._hasMode else 0o600
+        if self._handed is not None:
+            return adoptUnix(self._reactor, path, factory, mode, self._handed)
+        return listenUnix(self._reactor, path, factory, mode, backlog)
+
+    def listenTCP(
+        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        if self._handed is not None:
+            return self._adopt(factory, self._handed)
+        listening: IListeningPort = self._reactor.listenTCP(port, factory, backlog, interface)
+        return listening
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: IProtocolFactory,
+        contextFactory: Any,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> IListeningPort:
+        if self._handed is not None:
+            from twisted.protocols.tls import TLSMemoryBIOFactory  # rarely needed
+
+            encrypted: Any = TLSMemoryBIOFactory(contextFactory, False, factory)
+            return self._adopt(encrypted, self._handed)
+        more = contextFactory, backlog, interface
+        listening: IListeningPort = self._reactor.listenSSL(port, factory, *more)
+        return listening
+
+    def _adopt(self, factory: IProtocolFactory, handed: HandedSocket) -> IListeningPort:
+        port = self.adoptStreamPort(handed.descriptor, socket.AF_INET, factory)
+        os.close(handed.descriptor)  # the port has a duplicate
+        return port
 
     def adoptStreamPort(
         self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     serverFromString,
@@ -26,6 +28,7 @@ from ptunnel.net.addresses import hostPort
 from ptunnel.net.descriptors import PROCESS
 from ptunnel.net.sockets import PortEndpoint
 from ptunnel.ports.accepting import guard
+from ptunnel.ports.handed import HandedSocket, descriptorsOf, give
 from ptunnel.ports.inherited import Listening, isFromSystemd, noSocket
 from ptunnel.ports.proxyheader import headed, splitHeader
 from ptunnel.ports.unixport import UnixEndpoint
@@ -66,17 +69,18 @@ class TunnelService(Service):
         reactor: Any,
         tunnel: Tunnel,
         log: Log,
-        descriptor: int | None = None,
+        handed: HandedSocket | None = None,
     ) -> None:
         """
-        @param descriptor: an inherited socket that listens already.
+        @param handed: a socket that listens already.
         @raise ConfigError: for an invalid endpoint string.
         """
         self.tunnel = tunnel
         self._reactor = reactor
         self._door = _Door()
         self.accepts = True
-        self._endpoint = serverEndpoint(reactor, tunnel, descriptor)
+        self._endpoint = serverEndpoint(reactor, tunnel, handed)
+        self._isGiven = False
         self._log = log
         self._port: Any = None
 
@@ -116,10 +120,22 @@ class TunnelService(Service):
             port.doRead()
 
     @property
-    def isLent(self) -> bool:
-        """Whether the socket is systemd's, which keeps it open for the next process."""
+    def isKept(self) -> bool:
+        """Whether the socket stays open elsewhere: at another process, which it was given to, or
+        at systemd.
+        """
         listen = self.tunnel.listen
-        return isinstance(listen, EndpointListen) and isFromSystemd(listen.description)
+        isLent = isinstance(listen, EndpointListen) and isFromSystemd(listen.description)
+        return isLent or self._isGiven
+
+    def descriptors(self) -> list[int]:
+        """Return those that another process needs to go on with the port; none if it cannot."""
+        return list(descriptorsOf(self._port))
+
+    def give(self) -> None:
+        """Leave the socket to another process, which has its descriptors; it is closed next."""
+        self._isGiven = True
+        give(self._port)
 
     @property
     def isBound(self) -> bool:
@@ -174,22 +190,33 @@ class TunnelService(Service):
         )
 
 
-def serverEndpoint(reactor: Any, tunnel: Tunnel, descriptor: int | None) -> IStreamServerEndpoint:
-    """@raise ConfigError: for an invalid endpoint string."""
+def serverEndpoint(
+    reactor: Any, tunnel: Tunnel, handed: HandedSocket | None = None
+) -> IStreamServerEndpoint:
+    """
+    @param handed: a socket that listens already.
+    @raise ConfigError: for an invalid endpoint string.
+    """
     listen = tunnel.listen
     if isinstance(listen, EndpointListen):
         _, description = splitHeader(listen.description)
         try:
-            listening = Listening(reactor, description)
+            listening = Listening(reactor, description, handed)
+            if handed is not None and isFromSystemd(description):
+                return AdoptedStreamServerEndpoint(listening, handed.descriptor, socket.AF_INET)
             return cast(IStreamServerEndpoint, serverFromString(listening, description))
         except Exception as e:  # from any parser, perhaps one of another package
             raise ConfigError(
                 f'{tunnel.place} listen: "{listen.description}": {_misread(listen, e)}'
             ) from None
     if isinstance(listen, UnixListen):
-        return UnixEndpoint(reactor, listen.path, listen.mode, BACKLOG)
+        return UnixEndpoint(reactor, listen.path, listen.mode, BACKLOG, handed)
+    descriptor = None if handed is None else handed.descriptor
     if epoll.applies(reactor):
         return PortEndpoint(reactor, listen.port, BACKLOG, listen.host, descriptor)
+    if descriptor is not None:
+        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+        return AdoptedStreamServerEndpoint(reactor, descriptor, family)
     kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
     return kind(reactor, listen.port, BACKLOG, listen.host)
 

@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import stat
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet import tcp, unix
@@ -17,6 +18,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel.ports.handed import HandedSocket
 from ptunnel.twisted_private import reserveDescriptor
 
 # The suffix of the name of a socket's lock.
@@ -32,6 +34,9 @@ class UnixPort(unix.Port):
 
     Unlike Twisted's, it changes no mode and removes only its own files.
     """
+
+    # Another process may share it.
+    _shouldShutdown = False
 
     def __init__(
         self,
@@ -54,6 +59,30 @@ class UnixPort(unix.Port):
         self.numberAccepts = 100
         self.startReading()
 
+    @property
+    def lock(self) -> int | None:
+        """The descriptor that holds the lock of its file; None: the file is not its own."""
+        return None if self._files is None else self._files.lock
+
+    def give(self) -> None:
+        """Leave the file and its lock to another process that has the socket."""
+        files, self._files = self._files, None
+        if files is not None:
+            os.close(files.lock)
+
+    def own(self, path: str, lock: int, mode: int) -> None:
+        """Take care of the file and its lock, which another process has left."""
+        try:
+            files = _Files(path, lock)
+            os.chmod(path, mode)
+        except OSError:  # somebody has removed it
+            os.close(lock)
+            return
+        if self.connected:
+            self._files = files
+        else:  # it was closed meanwhile
+            files.remove()
+
     def connectionLost(self, reason: Failure) -> None:
         files, self._files = self._files, None
         if files is not None:
@@ -68,23 +97,32 @@ class _Files:
         """@param lock: the descriptor that holds the lock."""
         self._path = path
         self._socket = os.lstat(path)
-        self._lock = lock
+        self.lock = lock
 
     def remove(self) -> None:
         """Remove both, unless others have taken their places, and release the lock."""
         _remove(self._path, self._socket)
-        _release(self._path, self._lock)
+        _release(self._path, self.lock)
 
 
 @implementer(IStreamServerEndpoint)
 class UnixEndpoint:
     """Listens at a path of the file system."""
 
-    def __init__(self, reactor: Any, path: str, mode: int, backlog: int) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        path: str,
+        mode: int,
+        backlog: int,
+        handed: HandedSocket | None = None,
+    ) -> None:
         """
         @param path: absolute.
         @param mode: the permission bits of the socket's file, whatever the umask.
+        @param handed: a socket that listens there already.
         """
+        self._handed = handed
         self._reactor = reactor
         self._path = path
         self._mode = mode
@@ -92,6 +130,9 @@ class UnixEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """@return: fails with CannotListenError."""
+        if self._handed is not None:
+            how = self._reactor, self._path, protocolFactory, self._mode, self._handed
+            return execute(adoptUnix, *how)
         return execute(
             listenUnix, self._reactor, self._path, protocolFactory, self._mode, self._backlog
         )
@@ -113,6 +154,17 @@ def listenUnix(
         raise CannotListenError(None, path, e) from None
     port = UnixPort(skt, factory, reactor, files)
     port.startListening()
+    return port
+
+
+def adoptUnix(
+    reactor: Any, path: str, factory: IProtocolFactory, mode: int, handed: HandedSocket
+) -> UnixPort:
+    """Listen with a socket of another process, whose file becomes ours when it is released."""
+    port = UnixPort(socket.socket(fileno=handed.descriptor), factory, reactor)
+    port.startListening()
+    if handed.lock is not None:
+        handed.released = partial(port.own, path, handed.lock, mode)
     return port
 
 

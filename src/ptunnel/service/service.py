@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from ptunnel.config import Settings
 from ptunnel.log import Log
+from ptunnel.ports.handed import Handed
 from ptunnel.service.notify import Notifier
 from ptunnel.service.toll import Toll, counted
 from ptunnel.service.watching import Watching
@@ -40,10 +41,10 @@ class PtunnelService(Watching):
         reactor: Any,
         settings: Settings,
         log: Log | None = None,
-        descriptors: Sequence[int] = (),
+        handed: Handed | None = None,
     ) -> None:
-        """@param descriptors: the inherited listening sockets of the tunnels, in a worker."""
-        super().__init__(reactor, settings, log, descriptors)
+        """@param handed: sockets that listen already."""
+        super().__init__(reactor, settings, log, handed)
         self._aborted = False
         self._isOpen = True  # the ports, if they were bound
         self._stopped: Deferred[None] | None = None
@@ -105,7 +106,7 @@ class PtunnelService(Watching):
         self._isOpen = False
         if not self._aborted:
             for tunnel in self.tunnels:
-                if not tunnel.isLent:
+                if not tunnel.isKept:
                     tunnel.acceptQueued()
         closing = [tunnel.stopListening() for tunnel in self.tunnels]
         if self._aborted:

@@ -14,6 +14,7 @@ from ptunnel.config import DIRECT, Listen, Settings, TcpListen, Tunnel
 from ptunnel.errors import ListenError, PtunnelError
 from ptunnel.log import Log
 from ptunnel.net.descriptors import PROCESS, raiseLimit
+from ptunnel.ports.handed import Handed, HandedSocket, keyOf
 from ptunnel.ports.tunnel import TunnelService
 from ptunnel.route.routes import Routes
 from ptunnel.service.changes import Changes, changesOf, isSame, portOf, possible
@@ -33,20 +34,23 @@ class StillClosing(ListenError):
 class Serving(MultiService):
     """All tunnels of some settings. Raises ConfigError for an invalid endpoint string.
 
+    @ivar isWorker: whether it serves in a worker, whose parent has bound the ports.
+    @ivar handed: sockets that another process has handed over at the start.
     @ivar tunnels: the ports, in the order of the settings.
     @ivar drainDelay: seconds for which the ports stay open in a stop.
     @ivar drainTimeout: seconds for sessions to end after that; None: no limit.
     """
+
+    isWorker = False
 
     def __init__(
         self,
         reactor: Any,
         settings: Settings,
         log: Log | None = None,
-        descriptors: Sequence[int] = (),
+        handed: Handed | None = None,
     ) -> None:
         super().__init__()
-        self._inherits = bool(descriptors)
         self._reactor = reactor
         self._settings = settings
         self._log = log or Log(settings.logLevel)
@@ -59,8 +63,9 @@ class Serving(MultiService):
         _, self._total = _limited(None, settings.maxConnections, self._log)
         self.tunnels: list[TunnelService] = []
         raiseLimit()
-        for tunnel, descriptor in zip_longest(settings.tunnels, descriptors):
-            service = TunnelService(reactor, tunnel, self._log, descriptor)
+        self.handed = handed or Handed()
+        for tunnel in settings.tunnels:
+            service = TunnelService(reactor, tunnel, self._log, self.handed.take(keyOf(tunnel)))
             service.serve(tunnel, self._factory(tunnel))
             service.setServiceParent(self)
             self.tunnels.append(service)
@@ -82,7 +87,7 @@ class Serving(MultiService):
         if not self._bound:
             self.privilegedStartService()
         super().startService()
-        if self._inherits:
+        if self.isWorker:
             return  # the parent, which bound the ports, has logged all this
         for warning in self._settings.warnings:
             self._log.warning("", warning)
@@ -175,7 +180,7 @@ class Serving(MultiService):
         self.drainTimeout = after.drainTimeout
         if after.logLevel != before.logLevel:
             self._log.setLevel(after.logLevel)
-        if self._inherits:
+        if self.isWorker:
             return
         for warning in [*map(_needsRestart, changes.restart), *after.warnings]:
             if warning not in before.warnings:
@@ -228,7 +233,10 @@ def _open(
 ) -> list[TunnelService]:
     """Bind further ports: all, or none."""
     pairs = zip_longest(tunnels, descriptors)
-    opened = [TunnelService(reactor, tunnel, log, descriptor) for tunnel, descriptor in pairs]
+    opened = [
+        TunnelService(reactor, tunnel, log, None if fd is None else HandedSocket(fd))
+        for tunnel, fd in pairs
+    ]
     _bind(opened)
     return opened
 

@@ -24,6 +24,7 @@ from ptunnel.ledger.figures import (
 from ptunnel.ledger.watched import Kind
 from ptunnel.log import Log
 from ptunnel.net.descriptors import PROCESS
+from ptunnel.ports.handed import Handed
 from ptunnel.ports.tunnel import TunnelService
 from ptunnel.service.serving import Serving
 from ptunnel.session.listing import Listing, isConnecting
@@ -44,9 +45,9 @@ class Watching(Serving):
         reactor: Any,
         settings: Settings,
         log: Log | None = None,
-        descriptors: Sequence[int] = (),
+        handed: Handed | None = None,
     ) -> None:
-        super().__init__(reactor, settings, log, descriptors)
+        super().__init__(reactor, settings, log, handed)
         self._started, self._begun = time.time(), reactor.seconds()
         self._listing = Listing()
 
@@ -103,7 +104,7 @@ class Watching(Serving):
             self._routes.setDrained(name, drained)
         else:
             self._port(name).factory.admission.drained = drained
-        if not self._inherits:  # else the parent has said it
+        if not self.isWorker:  # else the parent has said it
             self._sayDrained(kind, name, drained)
 
     def drained(self) -> list[tuple[Kind, str]]:

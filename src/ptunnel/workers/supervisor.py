@@ -21,6 +21,7 @@ from ptunnel.config import EndpointListen, Settings, TcpListen
 from ptunnel.errors import ConfigError
 from ptunnel.log import Log
 from ptunnel.net import epoll
+from ptunnel.ports.handed import Handed
 from ptunnel.ports.tunnel import serverEndpoint
 from ptunnel.service.changes import Changes
 from ptunnel.service.process import stop, withoutCurrentFolder
@@ -38,18 +39,23 @@ _BEGIN = (
 
 
 def serviceFor(
-    reactor: Any, settings: Settings, log: Log, emit: Callable[[str], None]
+    reactor: Any,
+    settings: Settings,
+    log: Log,
+    emit: Callable[[str], None],
+    handed: Handed | None = None,
 ) -> PtunnelService:
     """Return the service of some settings, in this process or in workers.
 
     @param emit: called with each line that a worker logs.
+    @param handed: sockets that listen already.
     @raise ConfigError: for tunnels whose ports cannot be shared.
     """
     if settings.workers == 1:
-        return PtunnelService(reactor, settings, log)
+        return PtunnelService(reactor, settings, log, handed)
     _checkLinux(reactor)
     _checkShared(settings)
-    return Supervisor(reactor, settings, log, emit)
+    return Supervisor(reactor, settings, log, emit, handed)
 
 
 def checkService(reactor: Any, settings: Settings) -> None:
@@ -64,7 +70,7 @@ def checkService(reactor: Any, settings: Settings) -> None:
     for tunnel in settings.tunnels:
         listen = tunnel.listen
         if isinstance(listen, EndpointListen) and "systemd:" not in listen.description:
-            serverEndpoint(reactor, tunnel, None)
+            serverEndpoint(reactor, tunnel)
 
 
 def _checkLinux(reactor: Any) -> None:
@@ -86,9 +92,14 @@ class Supervisor(Watching):
     """Binds the ports of all tunnels; its workers accept on them."""
 
     def __init__(
-        self, reactor: Any, settings: Settings, log: Log, emit: Callable[[str], None]
+        self,
+        reactor: Any,
+        settings: Settings,
+        log: Log,
+        emit: Callable[[str], None],
+        handed: Handed | None = None,
     ) -> None:
-        super().__init__(reactor, settings, log)
+        super().__init__(reactor, settings, log, handed)
         self.emit = emit
         self.workers = [Worker(self, number) for number in range(1, settings.workers + 1)]
         self._served = False  # whether any of them was ever ready

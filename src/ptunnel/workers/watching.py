@@ -12,6 +12,7 @@ from ptunnel.config import Settings
 from ptunnel.ledger.figures import Query, ServiceFigures, SessionList, State, WorkerFigures
 from ptunnel.ledger.watched import Kind
 from ptunnel.log import Log
+from ptunnel.ports.handed import Handed
 from ptunnel.service.service import PtunnelService
 from ptunnel.service.toll import counted
 from ptunnel.workers.account import Account, merged
@@ -28,8 +29,10 @@ class Watching(PtunnelService):
 
     workers: Sequence[Worker]
 
-    def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
-        super().__init__(reactor, settings, log)
+    def __init__(
+        self, reactor: Any, settings: Settings, log: Log, handed: Handed | None = None
+    ) -> None:
+        super().__init__(reactor, settings, log, handed)
         self._account = Account(reactor, log.ledger)
 
     def carried(self) -> str:

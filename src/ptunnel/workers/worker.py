@@ -18,6 +18,7 @@ from ptunnel.config import Settings
 from ptunnel.errors import PtunnelError, reasonOf
 from ptunnel.log import Log, beginLogging, lostLine, standardLines
 from ptunnel.log.spool import unblock
+from ptunnel.ports.handed import Handed, HandedSocket, keyOf
 from ptunnel.service.process import Ending, adopt, handleSignals
 from ptunnel.service.service import PtunnelService
 from ptunnel.workers.orders import (
@@ -38,6 +39,8 @@ from ptunnel.workers.reports import Reports
 
 class WorkerService(PtunnelService):
     """Serves in a worker. What happens in a stop it tells its parent, who has one line for all."""
+
+    isWorker = True
 
     def _sayDelay(self, delay: float) -> None:
         pass
@@ -136,7 +139,9 @@ def main() -> None:
     beginLogging(lines, settings.logLevel)
     log = Log(settings.logLevel)
     log.newSession = count(work.firstSession, work.workers).__next__
-    service = WorkerService(reactor, settings, log, descriptors)
+    sockets = map(HandedSocket, descriptors)
+    handed = Handed(dict(zip(map(keyOf, settings.tunnels), sockets, strict=True)))
+    service = WorkerService(reactor, settings, log, handed)
     for kind, name in work.drained:
         service.setDrained(kind, name, True)
     ending = handleSignals(reactor, service, log)
