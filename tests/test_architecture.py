@@ -156,7 +156,13 @@ INSIDE = {
         ),
         ("net",),
     ),
-    "ledger": (("watched", "ledger"), ("figures",), ("durations",)),
+    "ledger": (
+        ("watched",),
+        ("counters",),
+        ("figures", "stopwatch"),
+        ("durations", "said"),
+        ("ledger",),
+    ),
     "timing": (("deadlines", "backoff"), ("timing",)),
     "log": (("log",), ("layouts",), ("excerpts", "journal", "spool")),
 }

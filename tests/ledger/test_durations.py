@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.ledger.durations import BOUNDS, Durations, Stopwatch
+from ptunnel.ledger import BOUNDS
+from ptunnel.ledger.durations import Durations
+from ptunnel.ledger.stopwatch import Stopwatch
 
 SECONDS = st.lists(st.floats(0, 100, allow_nan=False), max_size=50)
 

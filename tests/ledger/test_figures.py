@@ -6,8 +6,10 @@ import pickle
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.ledger.durations import Stopwatch
-from ptunnel.ledger.figures import MOST_SAID, ProxyFigures, Said, ServiceFigures, TunnelFigures
+from ptunnel.ledger import MOST_SAID
+from ptunnel.ledger.figures import ProxyFigures, ServiceFigures, TunnelFigures
+from ptunnel.ledger.said import Said
+from ptunnel.ledger.stopwatch import Stopwatch
 
 
 def service(**figures: object) -> ServiceFigures:

@@ -12,13 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.ledger.durations import BOUNDS, Stopwatch
+from ptunnel.ledger import BOUNDS
 from ptunnel.ledger.figures import (
     ProxyFigures,
     ServiceFigures,
     TunnelFigures,
     WorkerFigures,
 )
+from ptunnel.ledger.stopwatch import Stopwatch
 from tests.integration.programs import required
 from tests.test_docs import ROOT, code, tables
 

@@ -15,13 +15,13 @@ from ptunnel.ledger.durations import Durations
 from ptunnel.ledger.figures import (
     ProxyFigures,
     Query,
-    Said,
     ServiceFigures,
     SessionFigures,
     SessionList,
     TunnelFigures,
     WorkerFigures,
 )
+from ptunnel.ledger.said import Said
 from ptunnel.ledger.watched import Reloaded
 
 SCRIPT = "<script>alert(1)</script>"

@@ -11,12 +11,12 @@ from twisted.internet.defer import Deferred
 from ptunnel.ledger.figures import (
     ProxyFigures,
     Query,
-    Said,
     ServiceFigures,
     SessionFigures,
     SessionList,
     TunnelFigures,
 )
+from ptunnel.ledger.said import Said
 from ptunnel.workers.account import GENERATION, PATIENCE
 from ptunnel.workers.orders import ASK, Orders, Work, packed, unpacked
 from ptunnel.workers.reports import ANSWER, FIGURES

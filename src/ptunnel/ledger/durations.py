@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""The upper bounds of the buckets, in seconds. A last bucket has all that is longer."""
+from ptunnel.ledger import BOUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +47,3 @@ class Durations:
 
 
 NONE = Durations()
-
-
-class Stopwatch:
-    """Collects durations."""
-
-    __slots__ = ("_counts", "_seconds")
-
-    def __init__(self) -> None:
-        self._counts = [0] * (len(BOUNDS) + 1)
-        self._seconds = 0.0
-
-    def add(self, seconds: float) -> None:
-        self._counts[bisect_left(BOUNDS, seconds)] += 1
-        self._seconds += seconds
-
-    def durations(self) -> Durations:
-        """Return those so far."""
-        return Durations(tuple(self._counts), self._seconds)

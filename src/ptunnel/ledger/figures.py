@@ -6,28 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ptunnel.ledger import MOST_SAID
 from ptunnel.ledger.durations import NONE, Durations
-
-MOST_SAID = 200
-"""How many of the last lines of the log are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A line of the log, of level notice or above.
-
-    @ivar time: seconds since 1970.
-    @ivar subject: its tunnel or proxy; "" for the service.
-    @ivar fields: the same for machines, as in the JSON log (docs/logs.md).
-    @ivar worker: the number of the worker that said it; None without workers.
-    """
-
-    time: float
-    level: str
-    subject: str
-    text: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    worker: int | None = None
+from ptunnel.ledger.said import Said
 
 
 @dataclass(frozen=True, slots=True)

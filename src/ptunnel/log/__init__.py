@@ -22,7 +22,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel.ledger.ledger import Ledger
+from ptunnel.ledger.counters import Ledger
 from ptunnel.log.layouts import FILE, NAMESPACE, Formatter, Layout, layoutOf, lostLine, wantsColour
 from ptunnel.log.spool import unblock
 from ptunnel.twisted_private import isLogUnheard

@@ -28,7 +28,7 @@ from ptunnel.errors import (
     cannotReach,
     reasonOf,
 )
-from ptunnel.ledger.ledger import WayCounters
+from ptunnel.ledger.counters import WayCounters
 from ptunnel.log import Log, traceOf
 from ptunnel.net.arrived import Arrived
 from ptunnel.route.health import Health

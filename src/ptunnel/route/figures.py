@@ -6,8 +6,8 @@ from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from ptunnel.config import DIRECT, Proxy, Settings
+from ptunnel.ledger.counters import Ledger
 from ptunnel.ledger.figures import ProxyFigures
-from ptunnel.ledger.ledger import Ledger
 from ptunnel.login.login import Login
 from ptunnel.net.addresses import hostPort
 from ptunnel.route.health import Health

@@ -6,21 +6,22 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
 from ptunnel.connect.endpoint import ConnectEndpoint
-from ptunnel.ledger.figures import ProxyFigures
 from ptunnel.log import Log
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.route.failover import Route, Way
-from ptunnel.route.figures import proxyFigures
 from ptunnel.route.health import PROBE_TIMEOUT, Health
 from ptunnel.route.kept import Kept
 from ptunnel.tls import TlsContext
+
+if TYPE_CHECKING:
+    from ptunnel.ledger.figures import ProxyFigures
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
 """Wraps each endpoint of a way, beginning with the one that connects first. Called with
@@ -101,6 +102,8 @@ class Routes:
 
     def figures(self) -> list[ProxyFigures]:
         """Return those of all proxies, and of the direct way where a tunnel has it."""
+        from ptunnel.route.figures import proxyFigures  # `connect` shows none
+
         known = self._healths, self._kept.logins, self.drained
         return proxyFigures(self._settings, self._log.ledger, *known)
 

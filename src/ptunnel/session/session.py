@@ -17,7 +17,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from ptunnel.ledger.ledger import TunnelCounters
+from ptunnel.ledger.counters import TunnelCounters
 from ptunnel.log import Log, Trace
 from ptunnel.net.addresses import clientName
 from ptunnel.net.arrived import Arrived

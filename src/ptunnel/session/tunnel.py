@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEnd
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.python.failure import Failure
 
-from ptunnel.ledger.ledger import TunnelCounters
+from ptunnel.ledger.counters import TunnelCounters
 from ptunnel.log import Log
 from ptunnel.net.addresses import Network
 from ptunnel.net.descriptors import SESSION, Descriptors

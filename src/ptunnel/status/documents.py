@@ -8,13 +8,13 @@ from typing import Any
 from ptunnel.ledger.durations import Durations
 from ptunnel.ledger.figures import (
     ProxyFigures,
-    Said,
     ServiceFigures,
     SessionFigures,
     SessionList,
     TunnelFigures,
     WorkerFigures,
 )
+from ptunnel.ledger.said import Said
 
 
 def statusDocument(figures: ServiceFigures, *, maySteer: bool) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from prometheus_client.core import (
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
-from ptunnel.ledger.durations import BOUNDS, Durations
+from ptunnel.ledger import BOUNDS
+from ptunnel.ledger.durations import Durations
 from ptunnel.ledger.figures import ServiceFigures
 
 # Newer versions of prometheus-client call the same format by a newer number.

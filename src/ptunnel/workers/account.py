@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from ptunnel.ledger.figures import Query, Said, ServiceFigures, SessionList, sortedBy
-from ptunnel.ledger.ledger import Ledger
+from ptunnel.ledger.counters import Ledger
+from ptunnel.ledger.figures import Query, ServiceFigures, SessionList, sortedBy
+from ptunnel.ledger.said import Said
 
 # Seconds for workers to answer a question.
 PATIENCE = 1.0
@@ -55,7 +55,7 @@ class Account:
         """Note the figures of a worker, and lines that it has logged. @param worker: its number."""
         self._latest[worker] = figures
         for line in said:
-            self._ledger.keep(replace(line, worker=worker))
+            self._ledger.keep(line._replace(worker=worker))
 
     def ended(self, worker: int) -> None:
         """Note that the process of a worker has ended."""

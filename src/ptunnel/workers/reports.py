@@ -17,8 +17,9 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel.ledger.figures import Said, ServiceFigures
-from ptunnel.ledger.ledger import Ledger
+from ptunnel.ledger.counters import Ledger
+from ptunnel.ledger.figures import ServiceFigures
+from ptunnel.ledger.said import Said
 from ptunnel.service.watching import Watching
 from ptunnel.workers.orders import packed
 

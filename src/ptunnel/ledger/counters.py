@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ptunnel.ledger.durations import Stopwatch
-from ptunnel.ledger.figures import MOST_SAID, ProxyFigures, Said, TunnelFigures
+from ptunnel.ledger import MOST_SAID
+from ptunnel.ledger.said import Said
+from ptunnel.ledger.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from ptunnel.ledger.figures import ProxyFigures, TunnelFigures
 
 UNKNOWN = "unknown"
 """Stands for the cause of a failure that has none."""
@@ -55,6 +59,8 @@ class TunnelCounters:
 
     def figures(self, name: str) -> TunnelFigures:
         """Return what was counted."""
+        from ptunnel.ledger.figures import TunnelFigures  # `connect`, which starts often, has none
+
         return TunnelFigures(
             name,
             accepted=self.accepted,
@@ -102,6 +108,8 @@ class WayCounters:
 
     def figures(self, name: str) -> ProxyFigures:
         """Return what was counted."""
+        from ptunnel.ledger.figures import ProxyFigures
+
         return ProxyFigures(
             name,
             trouble=self.trouble,

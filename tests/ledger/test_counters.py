@@ -1,11 +1,11 @@
-"""`ptunnel.ledger.ledger`: what is counted, and which lines are kept."""
+"""`ptunnel.ledger.counters`: what is counted, and which lines are kept."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.ledger.figures import MOST_SAID
-from ptunnel.ledger.ledger import UNKNOWN, Ledger
+from ptunnel.ledger import MOST_SAID
+from ptunnel.ledger.counters import UNKNOWN, Ledger
 from ptunnel.log import Log
 from tests.support.loopback import captureLog
 
