@@ -59,6 +59,7 @@ INSIDE = {
     ),
     "service": (
         ("reloading", "service"),
+        ("shown",),
         ("watching",),
         ("serving",),
         ("changes", "notify", "process", "toll"),
@@ -67,8 +68,8 @@ INSIDE = {
         ("server",),
         ("site",),
         ("api", "channel", "streams"),
-        ("access", "documents", "metrics", "pages", "queries"),
-        ("answers", "tokens"),
+        ("access", "documents", "metrics", "pages"),
+        ("answers",),
         ("status",),
     ),
     "ports": (

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.config import Settings
 from ptunnel.errors import ConfigError, ListenError
+from ptunnel.ledger.watched import Reloaded
 from ptunnel.log import Log
 from ptunnel.service.changes import Changes
 from ptunnel.service.reloading import MOST, PAUSE, Reloading
@@ -27,11 +28,16 @@ class ReloadingTests(SynchronousTestCase):
         self.refusal: Exception | None = None
         self.clock = Clock()
         self.told: list[str] = []
-        this: Any = self
-        self.notifier = this
+        self.notifier: Any = self.Notifier(self.told)
+        self.reloading: Any = None
+        self.outcomes: list[Reloaded] = []
 
-    def reloading(self) -> None:
-        self.told.append("reloading")
+    class Notifier:
+        def __init__(self, told: list[str]) -> None:
+            self._told = told
+
+        def reloading(self) -> None:
+            self._told.append("reloading")
 
     def tellReady(self) -> None:
         self.told.append("ready")
@@ -53,13 +59,15 @@ class ReloadingTests(SynchronousTestCase):
 
     def run_(self, file: str | None = "/etc/t.ini") -> Reloading:
         reloading = Reloading(self.clock, self, self.read, file, Log())
-        reloading()
+        self.assertIs(self.reloading, reloading)
+        reloading().addCallback(self.outcomes.append)
         return reloading
 
     def test_theServiceGetsWhatWasReadAndTheLineSaysWhatChanged(self) -> None:
         self.run_()
         self.assertEqual(self.given, [SETTINGS])
         self.assertEqual(lines(self.events), ["info: reloaded: /etc/t.ini: 1 added (a)"])
+        self.assertEqual(self.outcomes, [Reloaded(True, "reloaded: /etc/t.ini: 1 added (a)")])
 
     def test_withoutAFileTheLineSaysWhatIsReadAnew(self) -> None:
         self.run_(None)
@@ -70,6 +78,8 @@ class ReloadingTests(SynchronousTestCase):
         self.misread = ConfigError("/etc/t.ini: [tunnel a] listen: a port is missing")
         self.run_()
         self.assertEqual((self.given, lines(self.events)), ([], [f"{OLD}{self.misread}"]))
+        [outcome] = self.outcomes
+        self.assertEqual((outcome.done, f"error: {outcome.text}"), (False, f"{OLD}{self.misread}"))
 
     def test_neitherDoesAPortThatCannotBeBound(self) -> None:
         self.refusal = ListenError("[tunnel a] cannot listen on 127.0.0.1:1: taken")
@@ -80,13 +90,14 @@ class ReloadingTests(SynchronousTestCase):
         self.refusal = StillClosing("taken")
         reloading = self.run_()
         self.clock.advance(PAUSE)
-        reloading()  # another one replaces it
+        reloading().addCallback(self.outcomes.append)  # another one replaces it
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.assertEqual((len(self.given), lines(self.events)), (3, []))
         self.refusal = None
         self.clock.advance(PAUSE)
         self.assertEqual(lines(self.events), ["info: reloaded: /etc/t.ini: 1 added (a)"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual([outcome.done for outcome in self.outcomes], [True, True])
 
     def test_butNotForEver(self) -> None:
         self.refusal = StillClosing("taken")
@@ -100,3 +111,4 @@ class ReloadingTests(SynchronousTestCase):
         self.run_()
         [line] = lines(self.events)
         self.assertIn("not reloaded: a bug: KeyError('x')", line)
+        self.assertEqual(self.outcomes, [Reloaded(False, "not reloaded: a bug: KeyError('x')")])

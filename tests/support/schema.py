@@ -64,6 +64,8 @@ def _inObject(value: dict[str, Any], schema: dict[str, Any], root: Any, at: str)
             yield from faults(item, properties[name], root, f"{at}.{name}")
         elif schema.get("additionalProperties") is False:
             yield f"{at}: {name} is not known"
+        else:
+            yield from faults(item, schema.get("additionalProperties", {}), root, f"{at}.{name}")
 
 
 def _isA(value: Any, name: str) -> bool:

@@ -11,11 +11,10 @@ from twisted.internet.task import Clock
 from ptunnel.ledger.watched import Watched
 from ptunnel.log import Log
 from ptunnel.net.descriptors import Descriptors
-from ptunnel.status.access import Access
+from ptunnel.status.access import Access, Token
 from ptunnel.status.api import Api, Reload
 from ptunnel.status.site import Site
 from ptunnel.status.streams import Streams
-from ptunnel.status.tokens import Token
 from tests.support.loopback import MemoryTCP
 from tests.support.watched import FakeWatched
 

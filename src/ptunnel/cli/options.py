@@ -138,6 +138,12 @@ class TunnelOptions(ProxyOptions):
         ["drain-delay", None, None, "How long the ports stay open after a stop has begun."],
         ["drain-timeout", None, None, "How long sessions may go on after a stop; 0: for ever."],
         ["log-format", None, None, "text or json."],
+        [
+            "status",
+            None,
+            None,
+            "Where the status page, metrics and health are: port, host:port or unix:/path; or off.",
+        ],
     ]
     optFlags = [
         ["multithreaded", "m", "As many worker processes as there are processors."],
@@ -174,6 +180,7 @@ class TunnelOptions(ProxyOptions):
             drainDelay=self["drain-delay"],
             drainTimeout=self["drain-timeout"],
             logFormat=self["log-format"],
+            status=self["status"],
             multithreaded=bool(self["multithreaded"]),
             tunnels=tuple(self.words),
         )

@@ -48,6 +48,8 @@ _TCP_ENDPOINTS = {"tcp", "tcp4", "tcp6"}
 
 _TARGET = "host:port, for example imap.gmail.com:993"
 _PROXY = "host:port, http://host:port or https://host:port, for example proxy.example.com:3128"
+_STATUS = "port, host:port, [v6]:port, unix:/path or off, for example 127.0.0.1:8620"
+_STATUS_HOSTS = "names, separated by commas, for example status.example.com"
 _LISTEN = "port, host:port, [v6]:port, unix:/path, a Twisted endpoint string or auto"
 _TUNNEL = "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets"
 
@@ -254,6 +256,29 @@ def parseListen(text: str) -> Listen:
             raise ConfigError("an endpoint string must hold no control characters")
         return EndpointListen(text)
     return TcpListen(*_hostPort(text, _LISTEN, low=0))
+
+
+def parseStatus(text: str) -> TcpListen | UnixListen | None:
+    """Parse where the status server listens, as L{parseListen} without endpoint strings.
+
+    @return: None for `off`.
+    """
+    return None if text == "off" else _parseStatus(text)
+
+
+@addressing
+def _parseStatus(text: str) -> TcpListen | UnixListen:
+    if re.fullmatch("[0-9]+", text):
+        return TcpListen("127.0.0.1", _port(text, low=0))
+    if text.startswith("unix:"):
+        return parseUnix(text)
+    return TcpListen(*_hostPort(text, _STATUS, low=0))
+
+
+@addressing
+def parseStatusHosts(text: str) -> tuple[str, ...]:
+    """Names or addresses, separated by commas; a port behind one is ignored."""
+    return tuple(_hostPort(each.strip(), _STATUS_HOSTS, default=80)[0] for each in text.split(","))
 
 
 def parseUnix(text: str) -> UnixListen:

@@ -8,11 +8,18 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ptunnel.config.addresses import parseListen, parseNetworks, parseTarget, parseTrusted
-from ptunnel.config.files import readText
+from ptunnel.config.addresses import (
+    parseListen,
+    parseNetworks,
+    parseStatus,
+    parseStatusHosts,
+    parseTarget,
+    parseTrusted,
+)
+from ptunnel.config.files import passwordFile, readText
 from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
 from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
-from ptunnel.config.values import DIRECT, Listen, Proxy
+from ptunnel.config.values import DIRECT, Listen, Proxy, TokenFile
 from ptunnel.config.words import (
     Keys,
     choice,
@@ -68,6 +75,9 @@ SERVICE_KEYS: Keys = {
     "drain-delay": ("drainDelay", parseDuration),
     "drain-timeout": ("drainTimeout", parseDuration),
     "workers": ("workers", parseWorkers),
+    "status": ("status", parseStatus),
+    "status-token-file": ("statusToken", str),
+    "status-hosts": ("statusHosts", parseStatusHosts),
     **_MAX_CONNECTIONS,
 }
 _SECTIONS: dict[str, Keys] = {
@@ -134,7 +144,7 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
         _checkSection(where, kind, name)
         values = _values(where, kind, written)
         if kind == "ptunnel":
-            service = tunnelValues(where, values, folder)
+            service = _service(where, values, folder, environ)
         elif kind == "proxy":
             section = Section(where, name, values, folder, environ, warnings)
             proxies[name] = _proxy(section, isOpen)
@@ -145,6 +155,20 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
     for draft in tunnels:
         _checkVia(draft.where, draft.values, proxies)
     return ConfigFile(service, proxies, tuple(tunnels), tuple(warnings))
+
+
+def _service(
+    where: str, values: dict[str, Any], folder: str, environ: Mapping[str, str]
+) -> Mapping[str, Any]:
+    name = values.get("statusToken")
+    if name is not None:
+        place = f"{where} status-token-file"
+        try:
+            path = passwordFile(name, folder, environ).path
+        except ConfigError as e:
+            raise ConfigError(f"{place}: {show(name)}: {e}") from None
+        values["statusToken"] = TokenFile(path, place)
+    return tunnelValues(where, values, folder)
 
 
 def _proxy(section: Section, isOpen: bool) -> Proxy:

@@ -105,6 +105,23 @@ def listensOf(drafts: Sequence[Draft]) -> tuple[Listen, ...]:
     return listens
 
 
+def checkStatus(where: str, status: Listen | None, tunnels: Iterable[Tunnel]) -> None:
+    """@raise ConfigError: if a tunnel listens where the status server is to."""
+    for tunnel in tunnels:
+        isFree = isinstance(status, TcpListen) and not status.port  # any free port
+        if status is not None and not isFree and str(tunnel.listen) == str(status):
+            what = f"{show(str(status))} is taken by {tunnel.place}"
+            raise ConfigError(f"{where}: {what}; give it an address of its own")
+
+
+def openStatus(where: str, status: Listen | None) -> str:
+    """Return the warning about a token that other machines may read on its way; or ""."""
+    if status is None or not _isBeyondLoopback(status):
+        return ""
+    what = f"a token goes to {show(str(status))} without TLS, and others may read it on its way"
+    return f"{where}: {what}; listen on 127.0.0.1 or a Unix socket (docs/status.md)"
+
+
 def ownListen(listens: Iterable[Listen], host: str, port: int) -> TcpListen | None:
     """Return the one of these to which a connection from this machine would lead; None: to none, as
     far as is known without the DNS. Of a listener on every address only the loopback addresses are

@@ -35,7 +35,7 @@ from ptunnel.config.ini import (
     Draft,
     readConfigFile,
 )
-from ptunnel.config.listens import checkLoops, listensOf, openListen
+from ptunnel.config.listens import checkLoops, checkStatus, listensOf, openListen, openStatus
 from ptunnel.config.tls import tunnelTls, withoutTls
 from ptunnel.config.values import (
     DIRECT,
@@ -191,7 +191,12 @@ def _settings(
         for draft, tunnel in zip(drafts, tunnels, strict=True)
         if (warning := openListen(tunnel, proxies))
     )
-    return Settings(tunnels, proxies, warnings=tuple(warnings), **_service(commandLine, file))
+    service = _service(commandLine, file)
+    status, place = service.get("status"), _statusPlace(commandLine)
+    checkStatus(place, status, tunnels)
+    if service.get("statusToken") and (warning := openStatus(place, status)):
+        warnings.append(warning)
+    return Settings(tunnels, proxies, warnings=tuple(warnings), **service)
 
 
 def _proxies(
@@ -250,6 +255,7 @@ def _service(commandLine: CommandLine, file: ConfigFile) -> dict[str, Any]:
         "drain-delay": commandLine.drainDelay,
         "drain-timeout": commandLine.drainTimeout,
         "log-format": commandLine.logFormat,
+        "status": commandLine.status,
     }
     for key, text in options.items():
         field, parse = SERVICE_KEYS[key]
@@ -263,6 +269,13 @@ def _service(commandLine: CommandLine, file: ConfigFile) -> dict[str, Any]:
     if commandLine.multithreaded:
         service["workers"] = os.cpu_count() or 1
     return service
+
+
+def _statusPlace(commandLine: CommandLine) -> str:
+    """Return the place of the status address in error messages."""
+    if commandLine.status is not None:
+        return "--status"
+    return f"{printable(str(commandLine.configFile))}: [ptunnel] status"
 
 
 def _tunnel(

@@ -249,6 +249,7 @@ class CommandLine:
     @ivar drainDelay: as the key drain-delay, which it replaces.
     @ivar drainTimeout: as the key drain-timeout, which it replaces.
     @ivar logFormat: as the key log-format, which it replaces.
+    @ivar status: as the key status, which it replaces.
     @ivar multithreaded: as many workers as there are processors.
     @ivar verbosity: -1 for -q, 1 for -v, 2 for -vv.
     @ivar tunnels: the TUNNEL arguments.
@@ -264,6 +265,7 @@ class CommandLine:
     drainDelay: str | None = None
     drainTimeout: str | None = None
     logFormat: str | None = None
+    status: str | None = None
     listen: str = "127.0.0.1"
     direct: bool = False
     holdEnd: bool = False

@@ -16,6 +16,9 @@ _LIVE = {
     "drainDelay": "drain-delay",
     "drainTimeout": "drain-timeout",
     "maxConnections": "max-connections",
+    "status": "status",
+    "statusToken": "status-token-file",
+    "statusHosts": "status-hosts",
 }
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from ptunnel.config import Settings
 from ptunnel.errors import PtunnelError
+from ptunnel.ledger.watched import Reloaded
 from ptunnel.log import Log
 from ptunnel.service.changes import Changes
 from ptunnel.service.notify import Notifier
@@ -23,6 +25,7 @@ class Reloadable(Protocol):
     """The part of a PtunnelService that is needed here."""
 
     notifier: Notifier | None
+    reloading: Callable[[], Deferred[Reloaded]] | None
 
     def reload(self, settings: Settings) -> Changes: ...
     def tellReady(self) -> None: ...
@@ -34,7 +37,9 @@ MOST = 20
 
 
 class Reloading:
-    """Call it to reload. It raises nothing."""
+    """Call it to reload. It raises nothing, and returns a Deferred, which fires with what came of
+    it; if it is called again before, with what came of that.
+    """
 
     def __init__(
         self,
@@ -50,17 +55,22 @@ class Reloading:
         """
         self._clock = clock
         self._service = service
+        service.reloading = self  # for the status address
         self._read = read
         self._file = file
         self._log = log
         self._again: IDelayedCall | None = None
+        self._asked: list[Deferred[Reloaded]] = []
 
-    def __call__(self) -> None:
+    def __call__(self) -> Deferred[Reloaded]:
+        outcome: Deferred[Reloaded] = Deferred()
+        self._asked.append(outcome)
         if self._again is not None and self._again.active():
             self._again.cancel()
         if self._service.notifier is not None:
             self._service.notifier.reloading()
         self._try(MOST)
+        return outcome
 
     def _try(self, left: int) -> None:
         """@param left: how many further times to wait for a port."""
@@ -74,16 +84,16 @@ class Reloading:
         except PtunnelError as e:
             self._refuse(e)
         except Exception as e:
-            trace = Failure().getTraceback()
-            self._log.error("", f"not reloaded: a bug: {e!r}", traceback=trace)
-            self._service.tellReady()
+            what = f"not reloaded: a bug: {e!r}"
+            self._log.error("", what, traceback=Failure().getTraceback())
+            self._over(Reloaded(False, what))
         else:
             self._say(changes)
 
     def _refuse(self, error: PtunnelError) -> None:
         what = f"not reloaded: nothing has changed, the old settings stay: {error}"
         self._log.error("", what)
-        self._service.tellReady()
+        self._over(Reloaded(False, what))
 
     def _say(self, changes: Changes) -> None:
         if self._file is None:
@@ -91,4 +101,10 @@ class Reloading:
         else:
             what = f"{printable(self._file)}: {changes}"
         self._log.notice("", f"reloaded: {what}")
+        self._over(Reloaded(True, f"reloaded: {what}"))
+
+    def _over(self, outcome: Reloaded) -> None:
         self._service.tellReady()
+        asked, self._asked = self._asked, []
+        for each in asked:
+            each.callback(outcome)

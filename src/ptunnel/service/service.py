@@ -12,14 +12,14 @@ from ptunnel.config import Settings
 from ptunnel.log import Log
 from ptunnel.ports.handed import Handed
 from ptunnel.service.notify import Notifier
+from ptunnel.service.shown import Shown
 from ptunnel.service.toll import Toll, counted
-from ptunnel.service.watching import Watching
 
 # Seconds for aborted sessions to end. A stop waits no longer.
 GRACE = 1.0
 
 
-class PtunnelService(Watching):
+class PtunnelService(Shown):
     """All tunnels of some settings. Raises ConfigError for an invalid endpoint string.
 
     `privilegedStartService` binds every port. If one cannot be bound, it raises L{ListenError} and
@@ -27,8 +27,6 @@ class PtunnelService(Watching):
     the drain delay it closes the ports, lets sessions end within the drain timeout, and aborts the
     rest. The Deferred fires at most L{GRACE} later.
 
-    @ivar drainDelay: seconds for which the ports stay open in a stop.
-    @ivar drainTimeout: seconds for sessions to end after that; None: no limit.
     @ivar exitCode: the exit code for the process.
     @ivar notifier: tells systemd of its state; None: nobody does.
     """
@@ -87,7 +85,8 @@ class PtunnelService(Watching):
             self._within(delay, self._closePorts)
         else:
             self._closePorts()
-        return stopped.addCallback(lambda _: self._sayToll())
+        stopped.addCallback(lambda _: self._sayToll())
+        return stopped.addBoth(lambda _: self.closeStatus())  # what is drained shows until then
 
     def _stop(self) -> Deferred[Any]:
         """@return: fires when all has ended, after L{_closePorts}."""

@@ -139,9 +139,7 @@ class Serving(MultiService):
         return changes
 
     def _forget(self, after: Settings) -> None:
-        """Forget former sessions and ports that are closed by now, and the counters of what is gone
-        with new settings.
-        """
+        """Forget former sessions, ports that are closed by now, and counters of what is gone."""
         names = (tunnel.name for tunnel in after.tunnels)
         self._log.ledger.keepOnly(names, [*after.proxies, DIRECT])
         now = self._reactor.seconds()
@@ -155,8 +153,7 @@ class Serving(MultiService):
             return error
         if self._closed.get(portOf(failed[0]), 0.0) > self._reactor.seconds():
             return StillClosing(str(error))
-        own = [service.tunnel for service in self.tunnels]
-        return ListenError(f"{error}{_heldBy(own, failed[0])}")
+        return ListenError(f"{error}{heldBy(self._settings, failed[0].listen)}")
 
     def _replace(self, service: TunnelService, tunnel: Tunnel) -> None:
         """Let new clients of a port be served by other settings."""
@@ -252,13 +249,14 @@ def _bind(services: Sequence[TunnelService]) -> None:
             failures[0].raiseException()
 
 
-def _heldBy(own: Sequence[Tunnel], wanted: Tunnel) -> str:
+def heldBy(settings: Settings, wanted: Listen) -> str:
     """Return the hint for an address that one of our own ports overlaps; or ""."""
-    listen = wanted.listen
-    for tunnel in own:
-        held = tunnel.listen
-        if not isinstance(listen, TcpListen) or not isinstance(held, TcpListen):
+    own = [(f"[tunnel {tunnel.name}]", tunnel.listen) for tunnel in settings.tunnels]
+    if settings.status is not None:
+        own.append(("[ptunnel] status", settings.status))
+    for place, held in own:
+        if not isinstance(wanted, TcpListen) or not isinstance(held, TcpListen):
             continue
-        if held.port == listen.port:
-            return f" (by [tunnel {tunnel.name}], on {held}: only a restart can exchange them)"
+        if held.port == wanted.port:
+            return f" (by {place}, on {held}: only a restart can exchange them)"
     return ""

@@ -3,13 +3,11 @@
 server      its port: bound, moved, closed
 site        its connections, how many, and their requests
 channel     one connection, with its limits in time and size
-access      which requests are served, and which may steer
-tokens      the token file
 api         paths and methods
-queries     the parameters of a list of sessions
+access      which requests are served, and which may steer, with which token
 documents   figures as JSON
 streams     server-sent events
 pages       the files of the page, in the folder page
-metrics     /metrics
+metrics     the figures for Prometheus
 answers     what a request is, and what it is answered
 """

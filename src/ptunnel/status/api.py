@@ -12,10 +12,9 @@ from ptunnel.ledger.figures import SessionList
 from ptunnel.ledger.watched import Reloaded, Watched
 from ptunnel.log import Log
 from ptunnel.status.access import Access
-from ptunnel.status.answers import TEXT, Answer, Asked, Stream, asJSON, problem, refuse
+from ptunnel.status.answers import TEXT, Answer, Asked, Stream, asJSON, problem, queryOf, refuse
 from ptunnel.status.documents import sessionsDocument, statusDocument
 from ptunnel.status.pages import readPages
-from ptunnel.status.queries import queryOf
 from ptunnel.text import printable
 
 if TYPE_CHECKING:

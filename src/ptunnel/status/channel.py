@@ -43,8 +43,8 @@ class Phase(Enum):
     OVER = "over"
 
 
-class Channel(HTTPChannel, Phased):
-    """Reads requests, one after the other.
+class Timed(Phased):
+    """What a connection waits for, and for how long; and its end.
 
     @ivar factory: the L{ptunnel.status.site.Site}.
     @ivar since: when its phase began.
@@ -53,25 +53,13 @@ class Channel(HTTPChannel, Phased):
     factory: Any
     transport: Any
     _networkProducer: Any
-    MAX_LENGTH = MAX_LINE
-    # The parser's own limits come after ours.
-    totalHeadersSize = 2 * MAX_HEAD
-    maxHeaders = MAX_HEAD
-    timeOut = None  # the phases have theirs
-
     phase = Phase.WAITING
     since = 0.0
     _timer: IDelayedCall | None = None
     _left = 0  # bytes of the answer that were unsent at the last look
-    _head = 0  # bytes of the present head
 
     def subject(self) -> str:
         return clientName(self.transport.getPeer())
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self.factory.joined(self)
-        self.enter(Phase.WAITING)
 
     def enter(self, phase: Phase) -> None:  # type: ignore[override]
         if self.phase is Phase.OVER:
@@ -85,11 +73,6 @@ class Channel(HTTPChannel, Phased):
         limits = {Phase.WAITING: IDLE, Phase.READING: REQUEST, Phase.CLOSING: LINGER}
         if phase in limits:
             self._timer = clock.callLater(limits[phase], self._late)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.enter(Phase.OVER)
-        super().connectionLost(reason)
-        self.factory.left(self)
 
     def refuse(self, answer: Answer) -> None:
         """Answer in place of a request, and close."""
@@ -141,6 +124,31 @@ class Channel(HTTPChannel, Phased):
             self.close()
         else:
             self.abort()
+
+
+class Channel(HTTPChannel, Timed):
+    """Reads requests, one after the other."""
+
+    factory: Any
+    transport: Any
+    MAX_LENGTH = MAX_LINE
+    # The parser's own limits come after ours.
+    totalHeadersSize = 2 * MAX_HEAD
+    maxHeaders = MAX_HEAD
+    timeOut = None  # the phases have theirs
+
+    _networkProducer: Any
+    _head = 0  # bytes of the present head
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.factory.joined(self)
+        self.enter(Phase.WAITING)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.enter(Phase.OVER)
+        super().connectionLost(reason)
+        self.factory.left(self)
 
     # What the parser calls
 

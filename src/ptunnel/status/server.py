@@ -19,11 +19,10 @@ from ptunnel.net.addresses import hostPort
 from ptunnel.net.descriptors import PROCESS
 from ptunnel.ports.accepting import guard
 from ptunnel.ports.unixport import UnixEndpoint
-from ptunnel.status.access import Access
+from ptunnel.status.access import Access, Token
 from ptunnel.status.api import Api, Reload
 from ptunnel.status.site import Site
 from ptunnel.status.streams import Streams
-from ptunnel.status.tokens import Token
 
 BACKLOG = 128
 
@@ -63,19 +62,28 @@ class StatusServer:
         port = None if wanted is None else _bind(self._reactor, wanted, self._site)
         return Change(self, wanted, access, port)
 
-    def become(self, change: Change) -> None:
-        """Serve as a change wants it. It cannot fail."""
+    def become(self, change: Change) -> TcpListen | UnixListen | None:
+        """Serve as a change wants it. It cannot fail.
+
+        @return: the address whose port is being closed; None: none is.
+        """
         before, port = self._listen, self._port
+        moves = port is not change.port
         self._listen, self._port, self._api.access = change.listen, change.port, change.access
-        if port is not None and port is not self._port:
+        if port is not None and moves:
             self._shut(port)
             self._streams.closeAll()
             self._site.closeIdle()
         if isinstance(before, UnixListen) and isinstance(change.listen, UnixListen):
             self._changeMode(before, change.listen)
-        if self._port is not None and port is not self._port:
+        if self._port is not None and moves:
             guard(self._port, self._log, NAME, self._reactor)
             PROCESS.used += 1
+        return before if moves else None
+
+    def announce(self) -> None:
+        """Log the address, if there is one."""
+        if self._port is not None:
             self._log.notice("", f"status on {self.url}")
 
     def _changeMode(self, before: UnixListen, after: UnixListen) -> None:
@@ -107,7 +115,10 @@ class StatusServer:
 
 
 class Change:
-    """Other settings of a status server, bound and ready: one of its methods is to be called."""
+    """Other settings of a status server, bound and ready: one of its methods is to be called.
+
+    @ivar opens: whether the port is another one than before.
+    """
 
     def __init__(
         self,
@@ -121,14 +132,15 @@ class Change:
         self.listen = listen
         self.access = access
         self.port = port
+        self.opens = port is not None and port is not server._port
 
-    def commit(self) -> None:
-        """Serve so from now on."""
-        self._server.become(self)
+    def commit(self) -> TcpListen | UnixListen | None:
+        """Serve so from now on. @return: the address whose port is being closed; None: none is."""
+        return self._server.become(self)
 
     def abandon(self) -> None:
         """Undo what was prepared."""
-        if self.port is not None and self.port is not self._server._port:
+        if self.opens:
             self.port.stopListening()
 
 

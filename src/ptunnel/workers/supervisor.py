@@ -26,6 +26,7 @@ from ptunnel.ports.tunnel import serverEndpoint
 from ptunnel.service.changes import Changes
 from ptunnel.service.process import stop, withoutCurrentFolder
 from ptunnel.service.service import GRACE, PtunnelService
+from ptunnel.service.shown import checkToken
 from ptunnel.service.toll import Toll
 from ptunnel.workers.child import Worker
 from ptunnel.workers.orders import ABORT, Work, packed
@@ -49,8 +50,9 @@ def serviceFor(
 
     @param emit: called with each line that a worker logs.
     @param handed: sockets that listen already.
-    @raise ConfigError: for tunnels whose ports cannot be shared.
+    @raise ConfigError: for tunnels whose ports cannot be shared, or a token that cannot be used.
     """
+    checkToken(settings)
     if settings.workers == 1:
         return PtunnelService(reactor, settings, log, handed)
     _checkLinux(reactor)
@@ -64,6 +66,7 @@ def checkService(reactor: Any, settings: Settings) -> None:
 
     @raise ConfigError: for the first mistake.
     """
+    checkToken(settings)
     if settings.workers > 1:
         _checkLinux(reactor)
         _checkShared(settings)
@@ -192,7 +195,7 @@ class Supervisor(Watching):
         """Return the settings of one worker."""
         tunnels = tuple(map(self._shared, self._settings.tunnels))
         settings: Settings = self._shared(self._settings)
-        return dataclasses.replace(settings, workers=1, tunnels=tunnels)
+        return dataclasses.replace(settings, workers=1, tunnels=tunnels, status=None)
 
     def ready(self) -> None:
         """Note that a worker is ready."""
