@@ -41,6 +41,9 @@ class ContainerfileTests(SynchronousTestCase):
         for name in "pyproject.toml", "README.md", "src":
             self.assertIn(name, copied)
 
+    def test_itHasWhatTheStatusAddressNeeds(self) -> None:
+        self.assertRegex(CONTAINERFILE.read_text("utf-8"), r"/src\[(\w+,)*metrics(,\w+)*\]")
+
     def test_itRunsWithoutPrivilegesAndKnowsItsConfig(self) -> None:
         self.assertEqual(self.lines("USER"), ["65532:65532"])
         self.assertEqual(self.lines("ENV"), [f"PTUNNEL_CONFIG={CONFIG}"])
@@ -107,6 +110,18 @@ class ManifestTests(SynchronousTestCase):
             seconds = (parseDuration(preStop["exec"]["command"][-1]) or 0) + drain
             self.assertGreater(pod["terminationGracePeriodSeconds"], seconds + 5)
 
+    def test_theProbesAskTheStatusAddress(self) -> None:
+        for container, _, documents in self.containers():
+            status = self.settings(container, documents).status
+            self.assertEqual(status.host, "0.0.0.0")
+            ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+            paths = []
+            for name in "startupProbe", "readinessProbe", "livenessProbe":
+                asked = container[name]["httpGet"]
+                self.assertEqual(ports[asked["port"]], status.port)
+                paths.append(asked["path"])
+            self.assertEqual(paths, ["/readyz", "/readyz", "/healthz"])
+
     def test_theyRunWithoutPrivileges(self) -> None:
         for container, pod, _ in self.containers():
             context = pod.get("securityContext", {}) | container["securityContext"]
@@ -139,6 +154,9 @@ class ManifestTests(SynchronousTestCase):
         import yaml
 
         monitor, scaler = self.documents(AUTOSCALING)
+        [container, *_] = next(self.containers())
+        scraped = {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]}
+        self.assertLessEqual(scraped, {port["name"] for port in container["ports"]})
         [deployment] = [d for d in self.documents(DEPLOYMENT) if d["kind"] == "Deployment"]
         self.assertEqual(
             monitor["spec"]["selector"]["matchLabels"],
