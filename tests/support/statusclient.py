@@ -40,7 +40,7 @@ class Connection(MemoryTCP):
         """Send a request, with its header fields. @param line: such as "GET /"."""
         names = [] if host is None else [f"Host: {host}"]
         head = "\r\n".join([f"{line} HTTP/1.1", *names, *fields, "", ""])
-        return self.send(head.encode())
+        return self.send(head.encode("latin-1"))
 
     def send(self, data: bytes) -> Said:
         """@return: what has been answered to it."""
@@ -95,7 +95,7 @@ class StatusServed:
         log = Log("debug")
         self.api = Api(self.watched, reload or getattr(self.watched, "reload", None), log)
         file = Token("/no/such/file", lambda: token, log) if token is not None else None
-        self.api.access = Access(hosts, file, log)
+        self.api.access = Access(hosts, file, log, self.clock)
         self.streams = Streams(self.clock, self.watched, log)
         self.site = Site(self.clock, self.api, self.streams, log, self.descriptors)
 

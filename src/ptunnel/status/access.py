@@ -12,6 +12,8 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable
 
+from twisted.internet.interfaces import IReactorTime
+
 from ptunnel.errors import ConfigError
 from ptunnel.filestamp import stampOf
 from ptunnel.log import Log
@@ -74,7 +76,9 @@ class Token:
 class Access:
     """Decides by the settings of one moment."""
 
-    def __init__(self, hosts: Iterable[str], token: Token | None, log: Log) -> None:
+    def __init__(
+        self, hosts: Iterable[str], token: Token | None, log: Log, clock: IReactorTime
+    ) -> None:
         """
         @param hosts: names under which the address is reached, beside its own and the loopback's.
         @param token: None: over TCP nobody may steer.
@@ -82,6 +86,8 @@ class Access:
         self._hosts = {*map(canonical, hosts), *LOOPBACK}
         self._token = token
         self._log = log
+        self._clock = clock
+        self._quietUntil = 0.0
 
     def check(self, asked: Asked) -> None:
         """@raise Refused: if a request is not to be served at all."""
@@ -139,8 +145,14 @@ class Access:
         if given is None:
             refuse(401, "a token is needed: Authorization: Bearer TOKEN", **challenge)
         if not self._token.fits(given):
-            self._log.warning("", f"status: a request of {asked.client} had a wrong token")
+            self._sayWrong(asked.client)
             refuse(401, "this is not the token", **challenge)
+
+    def _sayWrong(self, client: str) -> None:
+        now = self._clock.seconds()
+        if now >= self._quietUntil:
+            self._quietUntil = now + EPISODE
+            self._log.warning("", f"status: a request of {client} had a wrong token")
 
 
 def canonical(host: str) -> str:

@@ -86,7 +86,11 @@ class Refused(Exception):
 
 def asJSON(value: Any) -> bytes:
     """Return a value as one line of JSON. What JSON does not know becomes text."""
-    return json.dumps(value, default=str, separators=(",", ":")).encode("ascii") + b"\n"
+    try:
+        text = json.dumps(value, default=str, allow_nan=False, separators=(",", ":"))
+    except ValueError:  # an infinite number
+        return asJSON(json.loads(json.dumps(value, default=str), parse_constant=str))
+    return text.encode("ascii") + b"\n"
 
 
 def problem(code: int, text: str, **headers: str) -> Answer:

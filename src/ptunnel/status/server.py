@@ -56,7 +56,7 @@ class StatusServer:
         token = None
         if (file := settings.statusToken) is not None and wanted is not None:
             token = Token(file.path, lambda: readToken(file, os.environ), self._log)
-        access = Access(settings.statusHosts, token, self._log)
+        access = Access(settings.statusHosts, token, self._log, self._reactor)
         if wanted is not None and self._listen is not None and _isSame(self._listen, wanted):
             return Change(self, wanted, access, self._port)
         port = None if wanted is None else _bind(self._reactor, wanted, self._site)

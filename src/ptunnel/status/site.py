@@ -63,7 +63,7 @@ class Site(Factory):
         self._streams = streams
         self._log = log
         self._descriptors = descriptors
-        self._channels: set[Channel] = set()
+        self._channels: dict[Channel, None] = {}  # the oldest first
 
     # Connections
 
@@ -93,12 +93,12 @@ class Site(Factory):
 
     def joined(self, channel: Channel) -> None:
         """Count a connection."""
-        self._channels.add(channel)
+        self._channels[channel] = None
         self._descriptors.used += 1
 
     def left(self, channel: Channel) -> None:
         """Count no longer a connection."""
-        self._channels.discard(channel)
+        self._channels.pop(channel, None)
         self._descriptors.used -= 1
 
     def closeIdle(self) -> None:
