@@ -140,7 +140,7 @@ _SERVICE = (
     _Row(
         GaugeMetricFamily,
         "ptunnel_open_fds",
-        "File descriptors in use, of the process or of the fullest worker.",
+        "File descriptors of sessions, ports and pipes, of the process or of the fullest worker.",
         lambda service: service.descriptors,
     ),
     _Row(
