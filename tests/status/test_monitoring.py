@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel.net.descriptors import SESSION, SPARE, Descriptors
 from tests.integration.programs import required
 from tests.status.test_metrics import LACKS, everything, samples
 from tests.test_docs import ROOT, anchors, code, tables
@@ -20,6 +21,7 @@ ALERTS = ROOT / "conf" / "prometheus" / "alerts.yml"
 ALERT_TESTS = Path(__file__).with_name("alerts.test.yml")
 ADAPTER = ROOT / "conf" / "prometheus" / "adapter.yml"
 DASHBOARD = ROOT / "conf" / "grafana" / "ptunnel.json"
+UNIT = ROOT / "conf" / "ptunnel.service"
 NO_YAML = None if importlib.util.find_spec("yaml") else "PyYAML is not installed"
 # Those that a scrape adds, and that of a bucket.
 ADDED = {"job", "instance", "le"}
@@ -177,3 +179,24 @@ class DashboardTests(MonitoringTestCase):
             taken |= cells
         ids = [panel["id"] for panel in self.dashboard["panels"]]
         self.assertEqual(len(ids), len(set(ids)))
+
+
+class ScalingPageTests(SynchronousTestCase):
+    """docs/scaling.md: what follows from limits in the code and in the unit."""
+
+    def test_theSessionsThatDescriptorsAllow(self) -> None:
+        [limit] = re.findall(r"(?m)^LimitNOFILE=(\d+)$", UNIT.read_text("utf-8"))
+        descriptors = Descriptors(int(limit))
+        sessions = 0
+        while descriptors.has(SESSION):
+            descriptors.used += SESSION
+            sessions += 1
+        text = (ROOT / "docs" / "scaling.md").read_text("utf-8")
+        self.assertIn(f"`LimitNOFILE={limit}`: {sessions:,} |", text)
+
+    def test_theReserveIsTheOneOfTheCode(self) -> None:
+        for path in ALERTS, DASHBOARD:
+            found = set(re.findall(r"ptunnel_max_fds(?:{[^}]*})? - (\d+)", path.read_text("utf-8")))
+            self.assertEqual(found, {str(SPARE)})
+        for name in "scaling.md", "metrics.md":
+            self.assertIn(f" {SPARE} ", (ROOT / "docs" / name).read_text("utf-8"))
