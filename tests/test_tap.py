@@ -259,6 +259,10 @@ class MistakeTests(OptionsCase):
         for word in "--frobnicate", "-z":
             self.assertIn(word.lstrip("-"), self.mistake("-p", "p:1", word, TUNNEL))
 
+    def test_aTypoInALongOption(self) -> None:
+        self.assertTrue(self.mistake("--porxy", "p:1").endswith("; did you mean --proxy?"))
+        self.assertTrue(self.mistake("--quite").endswith("; did you mean --quiet?"))
+
     def test_anOptionWithoutItsValue(self) -> None:
         self.assertIn("proxy", self.mistake(TUNNEL, "--proxy"))
         self.assertIn("-p", self.mistake(TUNNEL, "-p"))

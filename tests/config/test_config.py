@@ -132,7 +132,7 @@ class TunnelTests(SettingsTestCase):
 
     def test_noTunnelIsNothingToDo(self) -> None:
         message = (
-            "nothing to do: give a TUNNEL, [LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, "
+            "nothing to do: give a TUNNEL, such as 9993:imap.gmail.com:993 (see ptunnel --help), "
             "or a config file that has a [tunnel NAME]"
         )
         self.assertWrong(message, direct=True)

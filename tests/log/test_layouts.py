@@ -97,10 +97,24 @@ class TerminalTests(FormatterCase):
             line = self.line(layout, "warning", "imap", "gets no tunnel", code="SC")
             self.assertTrue(line.endswith(f"imap: gets no tunnel{end}"), line)
 
-    def test_whatIsSaidTwiceIsSaidOnce(self) -> None:
-        words = "announce", "a:1", "listening on b, to a:1", "listening on b"
-        self.assertTrue(self.line(TERMINAL, *words).endswith(" a:1: listening on b"))
-        self.assertTrue(self.line(Layout(), *words).endswith(" a:1: listening on b, to a:1"))
+    def test_anAddressThatTheTextNamesIsSaidOnce(self) -> None:
+        for subject, text in (
+            ("a.example:1", "listening on 127.0.0.1:9, to a.example:1 via p:2"),
+            ("proxy p:2", "the proxy p:2 cannot be reached"),
+            ("[::1]:1", "refuses [::1]:1"),
+        ):
+            line = self.line(TERMINAL, "notice", subject, text)
+            self.assertRegex(line, rf"\A\d\d:\d\d:\d\d {re.escape(text)}\Z")
+            self.assertIn(f"{subject}: {text}", self.line(Layout(), "notice", subject, text))
+
+    def test_aNameStaysAndSoDoesWhatNamesAnother(self) -> None:
+        for level, subject, text in (
+            ("notice", "imap", "to imap.example:1"),
+            ("notice", "a.example:1", "to a.example:11"),
+            ("notice", "a.example:1", "to b.a.example:1"),
+            ("debug", "a.example:1", "#1 > CONNECT a.example:1 HTTP/1.1"),
+        ):
+            self.assertIn(f" {subject}: {text}", self.line(TERMINAL, level, subject, text))
 
     def test_noLineIsCut(self) -> None:
         text = 5000 * "long "

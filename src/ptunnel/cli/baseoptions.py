@@ -53,7 +53,7 @@ class BaseOptions(usage.Options):
         try:
             found, arguments = getopt.gnu_getopt(list(words), self.shortOpt, self.longOpt)
         except getopt.GetoptError as e:
-            raise usage.UsageError(f"{e}; see ptunnel --help") from None
+            raise usage.UsageError(f"{e}; {self._advice(e.opt)}") from None
         ordered = []
         for option, value in found:
             if option.startswith("--"):
@@ -63,6 +63,14 @@ class BaseOptions(usage.Options):
                 takesValue = f"{option[1]}:" in self.shortOpt
                 ordered += [option, value] if takesValue else [option]
         return [*ordered, "--", *arguments]
+
+    def _advice(self, option: str) -> str:
+        """Return what to do about an option that there is not."""
+        import difflib  # slow to import, and for errors only
+
+        known = [name.rstrip("=") for name in self.longOpt]
+        close = difflib.get_close_matches(option, known, n=1) if option not in known else []
+        return f"did you mean --{close[0]}?" if close else "see ptunnel --help"
 
     def getSynopsis(self) -> str:
         if self.parent is None:

@@ -53,7 +53,7 @@ from ptunnel.net.addresses import hostPort
 from ptunnel.text import printable
 
 NOTHING_TO_DO = (
-    "nothing to do: give a TUNNEL, [LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, "
+    "nothing to do: give a TUNNEL, such as 9993:imap.gmail.com:993 (see ptunnel --help), "
     "or a config file that has a [tunnel NAME]"
 )
 _NO_PROXY = (

@@ -106,10 +106,6 @@ class Log:
     def notice(self, subject: str, text: str, **fields: Any) -> None:
         self._emit("notice", subject, text, fields)
 
-    def announce(self, subject: str, text: str, brief: str) -> None:
-        """Emit a notice. @param brief: the text for a terminal."""
-        self._emit("notice", subject, text, {}, brief)
-
     def warning(self, subject: str, text: str, **fields: Any) -> None:
         self._emit("warning", subject, text, fields)
 
@@ -121,9 +117,7 @@ class Log:
         trace = reason.getTraceback()
         self.error(subject, f"a bug: {reason.value!r}", traceback=trace, **fields)
 
-    def _emit(
-        self, level: Level, subject: str, text: str, fields: dict[str, Any], brief: str = ""
-    ) -> None:
+    def _emit(self, level: Level, subject: str, text: str, fields: dict[str, Any]) -> None:
         """@param subject: the tunnel or proxy of the line; "" for the service.
         @param text: the line, without the subject and the termination code.
         @param fields: the same for machines, in the JSON format.
@@ -138,7 +132,6 @@ class Log:
                 f"{words}, {{fields[code]}}" if "code" in fields else words,
                 subject=subject,
                 text=text,
-                brief=brief or text,
                 fields=fields,
                 ptunnel_level=level,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TextIO, cast
@@ -39,9 +40,10 @@ class Layout(NamedTuple):
     """What the reader of a stream wants to see.
 
     @ivar kind: "file": time stamps with the zone, and the level of each line. "terminal": short
-        times, the level of warnings and errors, and no termination codes. "command": the same for
-        a command that ends soon, with its name in place of the time. "journal": the level as a
-        prefix, and no time. "relay": for the log of twistd; as "journal", and never JSON.
+        times, the level of warnings and errors, no termination codes, no address twice.
+        "command": the same for a command that ends soon, with its name in place of the time.
+        "journal": the level as a prefix, and no time. "relay": for the log of twistd; as
+        "journal", and never JSON.
     @ivar colour: whether the level is coloured, on a terminal.
     """
 
@@ -148,14 +150,21 @@ def _time(event: LogEvent) -> str:
 
 def _words(event: LogEvent, *, isBrief: bool = False) -> str:
     if isBrief and event.get("log_namespace") == NAMESPACE:
-        text: str = event.get("brief") or event["text"]
-        said = printable(f"{event['subject']}: {text}" if event["subject"] else text)
+        subject, text = event["subject"], event["text"]
+        isNamed = not subject or (_level(event) != "debug" and _names(text, subject))
+        said = printable(text if isNamed else f"{subject}: {text}")
     else:
         said = printable(formatEvent(event))
     failure = event.get("log_failure")
     if failure is not None:  # a bug: the traceback helps to find it
         said = f"{said}\n{failure.getTraceback()}"
     return said
+
+
+def _names(text: str, subject: str) -> bool:
+    """Return whether a text names a tunnel or proxy that has its address for a name."""
+    address = subject.removeprefix("proxy ")
+    return ":" in address and bool(re.search(rf"(?<![\w.-]){re.escape(address)}(?!\d)", text))
 
 
 def _asJSON(event: LogEvent, worker: str) -> str:

@@ -145,9 +145,7 @@ class TunnelService(Service):
         """Log the address and the target."""
         tunnel = self.tunnel
         via = ", ".join("no proxy" if name == DIRECT else name for name in tunnel.via)
-        text = f"listening on {self.where}, to {tunnel.target} via {via}"
-        brief = f"listening on {self.where}, via {via}" if tunnel.name == tunnel.target else text
-        self._log.announce(tunnel.name, text, brief)
+        self._log.notice(tunnel.name, f"listening on {self.where}, to {tunnel.target} via {via}")
 
     @property
     def where(self) -> str:
