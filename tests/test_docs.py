@@ -20,6 +20,7 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel.cli import terminal
 from ptunnel.cli.options import CheckOptions, ConnectOptions, HostsOptions
 from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
 from ptunnel.connect import handshake
@@ -40,7 +41,9 @@ ERRORS = ROOT / "docs" / "errors.md"
 SECURITY = ROOT / "docs" / "security.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+OTHER_TOOLS = ROOT / "docs" / "other-tools.md"
 SAMPLE = ROOT / "conf" / "tunnels.ini"
+INDEX = ROOT / "docs" / "README.md"
 MANUAL = [README, *sorted((ROOT / "docs").glob("*.md"))]
 LEGS = ("leg", "producers", "socketleg", "kernel", "tlsleg")
 PATIENCE = 20.0
@@ -124,6 +127,7 @@ class CommandLineTests(SynchronousTestCase):
         if program == "twistd":
             del words[: words.index("ptunnel") + 1]
         self.patch(os, "environ", environ)
+        self.patch(terminal, "askPassword", lambda prompt: "secret")
         said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -148,10 +152,13 @@ class CommandLineTests(SynchronousTestCase):
                 for line in re.sub(r"(?m)^\$ ", "", block.replace("\\\n", "")).splitlines():
                     if re.match(r"(\w+=\S+ )*(\S*/)?ptunnel |twistd .*\bptunnel ", line):
                         yield line
+                    if ours := re.match(r"podman run .* (ptunnel .*)", line):
+                        yield ours[1]
                     if inner := re.search(r'ProxyCommand="([^"]*)"', line):
                         yield inner[1]
-        for *_, ours in tables(README, "## Coming from another tool"):
-            yield from (span for span in code(ours) if span.startswith("ptunnel "))
+        for page in README, OTHER_TOOLS:
+            for _, ours in re.findall(r"(?m)^\| ([^|]*) \| ([^|]*)", page.read_text("utf-8")):
+                yield from (span for span in code(ours) if re.match(r"ptunnel .*:", span))
         yield from re.findall(r"^ +ProxyCommand (.*)$", README.read_text("utf-8"), re.MULTILINE)
 
     def test_everyCommandParses(self) -> None:
@@ -164,19 +171,20 @@ class CommandLineTests(SynchronousTestCase):
         options = Options()
         long = {f"--{name.rstrip('=')}" for name in options.longOpt}
         short = {f"-{letter}" for letter in options.shortOpt.replace(":", "")}
-        for page, heading in (README, "## Options"), (CONFIG, "## Command line"):
-            cells = [row[0] for row in tables(page, heading)[1:]]
-            words = [word.split()[0] for cell in cells for word in code(cell)]
-            self.assertEqual(sorted(words), sorted(long | short), page.name)
+        cells = [row[0] for row in tables(CONFIG, "## Command line")[1:]]
+        words = [word.split()[0] for cell in cells for word in code(cell)]
+        self.assertEqual(sorted(words), sorted(long | short))
 
     def test_whatConnectDoesNotTakeIsSaid(self) -> None:
-        [line] = re.findall(r"^`connect` takes all but (.*)\.$", README.read_text("utf-8"), re.M)
-        connect, run = ConnectOptions(), Options()
-        missing = set(run.longOpt) - set(connect.longOpt)
-        short = {f"-{letter}" for letter in set(run.shortOpt) - set(connect.shortOpt)}
-        named = set(code(line))
-        self.assertLessEqual(short, named)
-        self.assertEqual(len(named), len(missing))
+        missing = {f"--{name.rstrip('=')}" for name in Options().longOpt}
+        missing -= {f"--{name.rstrip('=')}" for name in ConnectOptions().longOpt}
+        named = {
+            word
+            for row in tables(CONFIG, "## Command line")[1:]
+            if re.search(r"(?i)not for `connect`|twistd only", row[1])
+            for word in code(row[0])
+        }
+        self.assertEqual({word for word in named if word.startswith("--")}, missing)
 
 
 class LinkTests(SynchronousTestCase):
@@ -189,6 +197,11 @@ class LinkTests(SynchronousTestCase):
                     self.assertTrue(target.exists(), f"{page.name}: {link}")
                     if anchor:
                         self.assertIn(anchor, anchors(target), f"{page.name}: {link}")
+
+    def test_theIndexHasEachPage(self) -> None:
+        linked = re.findall(r"\]\(([\w-]+\.md)", INDEX.read_text("utf-8"))
+        pages = {page.name for page in MANUAL if page not in (README, INDEX)}
+        self.assertEqual(set(linked) | {INDEX.name}, pages | {INDEX.name})
 
 
 def anchors(page: Path) -> list[str]:
@@ -430,7 +443,7 @@ class EmbeddingTests(SynchronousTestCase):
     def test_theExampleCarriesBytesBothWays(self) -> None:
         [program] = blocks(README, "python")
         with contextlib.closing(TinyProxy()) as proxy:
-            for name, value in ("proxyAddress", proxy.address), ("localPorts", (0, 0)):
+            for name, value in ("proxyAddress", proxy.address), ("localPort", 0):
                 program, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value!r}", program)
                 self.assertEqual(count, 1)
             path = Path(self.mktemp())
@@ -447,16 +460,13 @@ class EmbeddingTests(SynchronousTestCase):
             timer.start()
             self.addCleanup(timer.cancel)
             assert running.stdout is not None
-            said = [running.stdout.readline() for _ in range(2)]
-            ports = [re.findall(r"^listening on (\d+)$", line) for line in said]
-            for found in ports:
-                self.assertEqual(len(found), 1, said)
-                self.converse(int(found[0]))
-            self.assertEqual(running.stdout.readline(), "5 bytes out, 15 in: end\n")
-            self.assertEqual(len(proxy.requests), 2)
-            for request in proxy.requests:
-                self.assertTrue(request.startswith(b"CONNECT imap.example.com:143 HTTP/1.1\r\n"))
-                self.assertIn(b"\r\nProxy-Authorization: Basic YWxpY2U6c2VjcmV0\r\n", request)
+            said = running.stdout.readline()
+            found = re.fullmatch(r"listening on (\d+)\n", said)
+            assert found is not None, said
+            self.converse(int(found[1]))
+            [request] = proxy.requests
+            self.assertTrue(request.startswith(b"CONNECT imap.example.com:143 HTTP/1.1\r\n"))
+            self.assertIn(b"\r\nProxy-Authorization: Basic YWxpY2U6c2VjcmV0\r\n", request)
 
     def converse(self, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:

@@ -257,6 +257,27 @@ class JoinTests(ExampleTestCase):
         self.assertEqual(program.output, "5 bytes one way, 3 the other: end\n")
 
 
+class DoorTests(ExampleTestCase):
+    @inlineCallbacks
+    def test_eachClientIsJoinedByHand(self) -> Any:
+        proxy, port = self.proxy()
+        words = LOOPBACK, port, LOOPBACK, self.serve(Echo)
+        program = self.start("door.py", *words)
+        [local] = yield program.says(r"^127\.0\.0\.1:(\d+) leads to ")
+        yield self.assertCarries(local)
+        [sent] = yield program.says(r"^(\d+) bytes out, \d+ in: end$")
+        self.assertEqual((sent, proxy.connects), ("5", 1))
+
+    @inlineCallbacks
+    def test_withoutATunnelItsClientIsReset(self) -> Any:
+        _, port = self.proxy(ports=())
+        program = self.start("door.py", LOOPBACK, port, LOOPBACK, self.serve(Echo))
+        [local] = yield program.says(r"^127\.0\.0\.1:(\d+) leads to ")
+        peer = yield self.connect(int(local))
+        yield peer.isLost()
+        yield program.says(r"^(no tunnel): the proxy ")
+
+
 class EndpointStringTests(ExampleTestCase):
     @inlineCallbacks
     def test_theStringLeadsThroughTheProxy(self) -> Any:

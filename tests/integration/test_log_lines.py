@@ -22,15 +22,16 @@ from tests.support import schema
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/log.schema.json").read_text("utf-8"))
 ENVIRON = {k: v for k, v in NO_PROXY_SETTINGS.items() if k not in ("NO_COLOR", "JOURNAL_STREAM")}
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
 
 
 def answer(client: socket.socket) -> None:
-    """As a proxy that allows CONNECT to 443 only, and is the target itself."""
+    """As a proxy that allows CONNECT to 443 and 993 only, and is the target itself."""
     request = b""
     while b"\r\n\r\n" not in request:
         request += client.recv(4096)
-    if b":443 " not in request:
+    if b":443 " not in request and b":993 " not in request:
         client.sendall(REFUSAL)
         return
     client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -90,12 +91,14 @@ class Screen:
         os.close(self.master)
 
 
-class TerminalTests(LinesCase):
+class ScreenCase(LinesCase):
     def screen(self, *words: str, **environ: str) -> Screen:
         screen = Screen(*words, environ={**ENVIRON, "TERM": "xterm", **environ})
         self.addCleanup(screen.end)
         return screen
 
+
+class TerminalTests(ScreenCase):
     def shown(self, **environ: str) -> list[str]:
         """The lines of a start and of both sessions."""
         screen = self.screen("--config", self.config(), **environ)
@@ -134,6 +137,28 @@ class WorkersTerminalTests(TerminalTests):
     """What workers write goes through their parent, whose terminal it is."""
 
     workers = 2
+
+
+class ReadmeTests(ScreenCase):
+    """What README shows is what a terminal shows, but for times, ports and numbers."""
+
+    def test_itsFourLinesAreReal(self) -> None:
+        found = re.search(r"(?m)^```console\n\$ ptunnel (.*)\n((?:.*\n)+?)```$", README)
+        assert found is not None
+        words, shown = found.groups()
+        proxy = f"{HOST}:{self.peer(answer).port}"
+        words = re.sub(r"\b\d+:(?=[a-z.]+:\d+)", "0:", words.replace("proxy:3128", proxy))
+        screen = self.screen(*words.split(), NO_COLOR="1")
+        self.visit(screen.shows("listening on", 2))
+        text = screen.shows(r"(?m)(gets no tunnel|closed by).*$\n", 2)
+        self.assertEqual(self.plain(text.replace(proxy, "proxy:3128")), self.plain(shown))
+
+    def plain(self, text: str) -> list[str]:
+        text = re.sub(r"(?m)^\d\d:\d\d:\d\d ", "TIME ", text)
+        text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
+        text = re.sub(r"\d+\.\d{3} s", "SECONDS s", text)
+        text = re.sub(r"\d+ bytes out, \d+ in", "BYTES", text)
+        return text.splitlines()
 
 
 class CommandTests(LinesCase):

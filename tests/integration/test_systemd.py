@@ -154,13 +154,14 @@ def command(words: list[str]) -> str:
     return done.stdout
 
 
-def readmesCommands() -> tuple[str, str]:
-    """The commands of README's part about a service: those before systemd's, and from there on."""
-    part = (ROOT / "README.md").read_text("utf-8").partition("### A service")[2]
-    shown = re.search(r"```sh\n(.*?)```", part, re.DOTALL)
-    assert shown is not None
-    before, systemctl, after = shown[1].partition("systemctl")
-    return before, systemctl + after
+def readmesCommands() -> tuple[str, str, list[str]]:
+    """The commands of README's part about a service: those before systemd's, from there on, and
+    those after a change of the config file, one by one.
+    """
+    part = (ROOT / "README.md").read_text("utf-8").partition("## As a service")[2]
+    first, second = re.findall(r"```sh\n(.*?)```", part, re.DOTALL)[:2]
+    before, systemctl, after = first.partition("systemctl")
+    return before, systemctl + after, second.splitlines()
 
 
 @functools.cache
@@ -244,6 +245,46 @@ class ReadmeTests(SystemdCase):
         self.assertIn('Status: "2 tunnels listening, ', said["status"])
         self.assertIn("Result=success\n", said["stop"])
         self.assertIn("ExecMainStatus=0\n", said["stop"])
+
+    def test_itsWordsForAChange(self) -> None:
+        check, reload, status, warnings = readmesCommands()[2]
+        tunnel = "[tunnel b]\\nlisten = 9995\\ntarget = b.example:1\\n"
+        said = self.boot(
+            readmesCommands()[1],
+            f"printf '{tunnel}' >> /etc/ptunnel/tunnels.ini",
+            "echo = check",
+            check,
+            "echo = reload",
+            reload,
+            "until python3 /root/client.py 9995 2>/dev/null; do sleep .1; done",
+            "echo = carry",
+            proxied("200 OK", port=9995),
+            "echo = refuse",
+            proxied("403 No"),
+            "echo = status",
+            status,
+            "echo = warnings",
+            "journalctl --sync",
+            warnings,
+            "echo = end",
+        )
+        self.assertIn("/etc/ptunnel/tunnels.ini: no mistake: 3 tunnels, ", said["check"])
+        self.assertTrue(said["reload"].endswith("got b''\n"), said["reload"])
+        self.assertEqual(said["carry"], "got b'hello'\n")
+        self.assertEqual(said["refuse"], "got b''\n")
+        self.assertRegex(
+            said["status"],
+            r'Active: active \(running\)(.*\n)+ +Status: "3 tunnels '
+            r'listening, \d sessions?"',
+        )
+        lines = [line for line in said["warnings"].splitlines() if not line.startswith("-- ")]
+        for line in lines:
+            # The journal's own time, host and program; then the words, and no time of their own.
+            found = re.fullmatch(r"\w{3} \d\d \d\d:\d\d:\d\d \S+ ptunnel\[\d+\]: (.*)", line)
+            assert found is not None, line
+            self.assertRegex(found[1], r"\A(imap|b): 127\.0\.0\.1:\d+ gets no tunnel: .*, SC\Z")
+            self.assertNotRegex(found[1], r"\d\d:\d\d:\d\d|<\d>")
+        self.assertTrue(any("403 No" in line for line in lines), lines)
 
 
 class UnitTests(SystemdCase):
