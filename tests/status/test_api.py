@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
+from unittest import skipIf
 from unittest.mock import patch
 
 from twisted.internet.defer import Deferred
@@ -73,6 +75,7 @@ class LookTests(SynchronousTestCase):
         said = served.ask("GET /readyz")
         self.assertEqual((said.code, said.body), (503, b"no worker is ready\n"))
 
+    @skipIf(find_spec("prometheus_client") is None, "prometheus-client is not installed")
     def test_theMetricsAreInTheFormatThatIsAskedFor(self) -> None:
         said = self.served.ask("GET /metrics")
         self.assertTrue(said.headers["content-type"].startswith("text/plain; version=0.0.4"))

@@ -161,7 +161,7 @@ class Channel(HTTPChannel, Timed):
             super().dataReceived(data)
         except Exception:  # of the parser: what it cannot read
             self.factory.misread(self, Failure())
-            self._respondToBadRequestAndDisconnect()
+            self.misunderstood()
 
     def lineReceived(self, line: bytes) -> None:
         if self.phase in (Phase.CLOSING, Phase.OVER):
@@ -217,4 +217,8 @@ class Channel(HTTPChannel, Timed):
         self.close()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
+        self.misunderstood()
+
+    def misunderstood(self) -> None:
+        """Answer what is not HTTP."""
         self.refuse(problem(400, "this is not a valid request of HTTP/1.1"))

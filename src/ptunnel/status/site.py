@@ -119,7 +119,8 @@ class Site(Factory):
 
     def misread(self, channel: Channel, reason: Failure) -> None:
         """Note that a request was such that the parser failed."""
-        self._log.debug("", f"status: not HTTP from {channel.subject()}: {reason.value!r}")
+        what = f"status: the parser failed with what {channel.subject()} sent: {reason.value!r}"
+        self._log.debug("", what)
 
     def process(self, request: Request) -> None:
         """Answer a request."""
@@ -174,6 +175,9 @@ class Request(HttpRequest):
     onGone: Callable[[], None] | None = None
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if version not in (b"HTTP/1.1", b"HTTP/1.0"):  # older parsers take any
+            self.channel.misunderstood()
+            return
         self.requestHeaders.removeHeader(b"content-type")  # its body is not to be parsed
         super().requestReceived(command, path, version)
 
