@@ -25,6 +25,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogBeginner, LogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import HTTPChannel
 
 from ptunnel import twisted_private as private
 
@@ -155,6 +156,14 @@ class InheritedTests(SynchronousTestCase):
         self.assertIsNone(tcp.Connection.TLS or None)
         self.assertTrue(callable(tcp.Port._fromListeningDescriptor))
         self.assertTrue(hasattr(unix.Port, "connectionLost"))
+
+    def test_ofTheHTTPServer(self) -> None:
+        channel: Any = HTTPChannel()
+        self.assertTrue(callable(channel._respondToBadRequestAndDisconnect))
+        channel.factory = None
+        channel.makeConnection(StringTransport())
+        self.assertIsNotNone(channel._networkProducer)
+        channel.connectionLost(None)
 
     def test_ofStandardInputAndOutput(self) -> None:
         inside, outside = os.pipe()

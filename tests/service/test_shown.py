@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -36,8 +36,9 @@ class Port:
     def getHost(self) -> Any:
         return IPv4Address("TCP", HERE, self.number)
 
-    def stopListening(self) -> None:
+    def stopListening(self) -> Deferred[None]:
         self._reactor.listening.remove(self)
+        return succeed(None)
 
 
 class PortReactor(MemoryReactorClock):

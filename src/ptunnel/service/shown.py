@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from ptunnel.config import Settings, readToken
 from ptunnel.errors import ListenError
@@ -82,10 +82,9 @@ class Shown(Watching):
                 raise StillClosing(str(e)) from None
             raise ListenError(f"{e}{heldBy(self._settings, settings.status)}") from None
 
-    def closeStatus(self) -> None:
-        """Close the status address, whatever its clients do."""
-        if self._shown is not None:
-            self._shown.close()
+    def closeStatus(self) -> Deferred[Any]:
+        """Close the status address, whatever its clients do. @return: fires when it is closed."""
+        return succeed(None) if self._shown is None else self._shown.close()
 
 
 def checkToken(settings: Settings) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
@@ -101,17 +101,19 @@ class StatusServer:
         here = self._port.getHost()
         return f"http://{hostPort(here.host, here.port)}/"
 
-    def close(self) -> None:
-        """Close the port and all connections, without waiting for a client."""
+    def close(self) -> Deferred[Any]:
+        """Close the port and all connections.
+
+        @return: fires when the port is closed; it does not wait for any client.
+        """
         port, self._port, self._listen = self._port, None, None
-        if port is not None:
-            self._shut(port)
         self._streams.closeAll()
         self._site.closeAll()
+        return maybeDeferred(self._shut, port) if port is not None else succeed(None)
 
-    def _shut(self, port: Any) -> None:
+    def _shut(self, port: Any) -> Deferred[Any] | None:
         PROCESS.used -= 1
-        port.stopListening()
+        return cast("Deferred[Any] | None", port.stopListening())
 
 
 class Change:
