@@ -36,11 +36,15 @@ INSIDE = {
     "cli": (
         ("cli",),
         ("dispatch",),
-        ("check", "completion", "configcheck", "connect", "demo"),
-        ("options",),
+        ("check", "completion", "configcheck", "connect", "demo", "reload", "top"),
+        ("frames",),
+        ("sessions", "status"),
+        ("options", "remoteoptions", "screen"),
+        ("client", "document", "quantities", "tables"),
+        ("place",),
         ("baseoptions",),
         ("argv", "grouped", "hosts", "output", "stdio", "terminal"),
-        ("commands",),
+        ("commands", "remote"),
     ),
     "demo": (("tour",), ("littleproxy", "peers"), ("demo",)),
     "check": (

@@ -22,6 +22,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.cli import terminal
 from ptunnel.cli.options import CheckOptions, ConnectOptions, HostsOptions
+from ptunnel.cli.remote.remoteoptions import (
+    ReloadOptions,
+    SessionsOptions,
+    StatusOptions,
+    TopOptions,
+)
 from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
 from ptunnel.connect import handshake
 from ptunnel.connect.handshake import Handshake
@@ -46,6 +52,9 @@ SAMPLE = ROOT / "conf" / "tunnels.ini"
 INDEX = ROOT / "docs" / "README.md"
 MANUAL = [README, *sorted((ROOT / "docs").glob("*.md"))]
 LEGS = ("leg", "producers", "socketleg", "kernel", "tlsleg")
+REMOTE = {
+    kind.command: kind for kind in (StatusOptions, TopOptions, SessionsOptions, ReloadOptions)
+}
 PATIENCE = 20.0
 CHALLENGE = (
     b"HTTP/1.1 407 Who are you\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n"
@@ -143,6 +152,8 @@ class CommandLineTests(SynchronousTestCase):
         elif program == "ptunnel" and words[0] in ("check", "hosts"):
             kind = CheckOptions if words[0] == "check" else HostsOptions
             kind().parseOptions(words[1:])
+        elif program == "ptunnel" and words[0] in REMOTE:
+            REMOTE[words[0]]().parseOptions([*words[1:], "--status", "8620"])
         else:
             Options().parseOptions(words[1:] if words[0] == "run" else words)
 

@@ -31,6 +31,7 @@ from ptunnel.relay.outcome import Ended
 from tests.support.loopback import MemoryTCP, captureLog, freePort, lines, takenPort, useReactor
 
 TUNNEL = "9993:192.0.2.9:993"
+NAMES = ("run", "connect", "check", "hosts", "status", "top", "sessions", "reload", "demo")
 
 
 class FakeReactor(MemoryReactorClock):
@@ -111,14 +112,14 @@ class DispatchTests(CommandCase):
 
             self.patch(dispatch, name, command)
 
-        for name in "run", "connect", "check", "hosts", "demo":
+        for name in NAMES:
             replace(name)
         self.assertEqual(dispatch.main(words), 7)
         [call] = calls
         return call
 
     def test_aFirstWordThatIsACommandIsThatCommand(self) -> None:
-        for name in "run", "connect", "check", "hosts", "demo":
+        for name in NAMES:
             self.assertEqual(self.called(name, "-v", "x"), (name, ["-v", "x"]))
 
     def test_anyOtherFirstWordMeansRun(self) -> None:
@@ -177,6 +178,10 @@ class DispatchTests(CommandCase):
             (["check", "-h"], "Usage: ptunnel check [options] [TUNNEL ...]"),
             (["hosts", "-h"], "Usage: ptunnel hosts [options] [TUNNEL ...]"),
             (["demo", "-h"], "Usage: ptunnel demo"),
+            (["status", "-h"], "Usage: ptunnel status [options]"),
+            (["top", "-h"], "Usage: ptunnel top [options]"),
+            (["help", "sessions"], "Usage: ptunnel sessions [options]"),
+            (["reload", "-h"], "Usage: ptunnel reload [options]"),
             (["help"], "Usage: ptunnel [options] [TUNNEL ...]"),
             (["help", "run"], "Usage: ptunnel [options] [TUNNEL ...]"),
             (["help", "help"], "Usage: ptunnel [options] [TUNNEL ...]"),
@@ -199,6 +204,9 @@ class DispatchTests(CommandCase):
             (["hlep"], "help"),
             (["help", "dmeo"], "demo"),
             (["Version"], "version"),
+            (["stauts"], "status"),
+            (["session"], "sessions"),
+            (["relaod"], "reload"),
         ):
             self.err.truncate(0)
             self.err.seek(0)

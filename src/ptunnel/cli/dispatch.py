@@ -1,11 +1,12 @@
-"""The `ptunnel` command: run, connect, check, hosts, demo."""
+"""The `ptunnel` command: its first word, and what that does."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ptunnel.cli.commands.configcheck import checkConfig
@@ -19,8 +20,8 @@ from ptunnel.cli.options import (
 from ptunnel.cli.output import mistake, say
 from ptunnel.cli.terminal import orderlyEnd
 from ptunnel.config import Settings, show
-from ptunnel.errors import ConfigError, ListenError
-from ptunnel.log import Log, beginLogging, layoutOf, lostLine, standardLines
+from ptunnel.errors import ConfigError, ListenError, PtunnelError
+from ptunnel.log import Log, beginLogging, layoutOf, lostLine, standardLines, wantsColour
 from ptunnel.log.spool import unblock
 
 SHELLS = ("bash", "zsh", "fish")
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "connect": connect,
         "check": check,
         "hosts": hosts,
+        "status": status,
+        "top": top,
+        "sessions": sessions,
+        "reload": reload,
         "demo": demo,
         "completion": completion,
         "help": help_,
@@ -159,6 +164,71 @@ def hosts(words: Sequence[str]) -> int:
     return 0
 
 
+def status(words: Sequence[str]) -> int:
+    """Print the figures of the running service."""
+    from ptunnel.cli.remote.remoteoptions import StatusOptions
+    from ptunnel.cli.remote.status import status
+
+    options = StatusOptions()
+    options.parseOptions(words)
+    return _asked(lambda: status(options, _width(), _colour()), quiet=bool(options["quiet"]))
+
+
+def top(words: Sequence[str]) -> int:
+    """Show the figures of the running service, live."""
+    from ptunnel.cli.remote.remoteoptions import TopOptions
+    from ptunnel.cli.remote.top import top
+
+    options = TopOptions()
+    options.parseOptions(words)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+        what = "top needs a terminal with a screen; `ptunnel status` prints the same once"
+        print(f"ptunnel: {what}", file=sys.stderr)
+        return 1
+    return _asked(lambda: top(options.client(), _colour()))
+
+
+def sessions(words: Sequence[str]) -> int:
+    """List the sessions of the running service, or end one."""
+    from ptunnel.cli.remote.remoteoptions import SessionsOptions
+    from ptunnel.cli.remote.sessions import sessions
+
+    options = SessionsOptions()
+    options.parseOptions(words)
+    return _asked(lambda: sessions(options, _width()))
+
+
+def reload(words: Sequence[str]) -> int:
+    """Let the running service read its config file again."""
+    from ptunnel.cli.remote.reload import reload
+    from ptunnel.cli.remote.remoteoptions import ReloadOptions
+
+    options = ReloadOptions()
+    options.parseOptions(words)
+    return _asked(lambda: reload(options))
+
+
+def _asked(ask: Callable[[], int], quiet: bool = False) -> int:
+    """@return: the exit code: that of `ask`; 1 if it fails, with a line unless that is unwanted."""
+    try:
+        return ask()
+    except ConfigError as e:
+        mistake(str(e))
+    except PtunnelError as e:
+        if not quiet:
+            print(f"ptunnel: {e}", file=sys.stderr)
+        return 1
+
+
+def _width() -> int | None:
+    """Return the width of the terminal on standard output; None where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _colour() -> bool:
+    return wantsColour(sys.stdout, os.environ)
+
+
 def demo(words: Sequence[str]) -> int:
     """Run a self-contained tour."""
     from ptunnel.cli.commands.demo import main
@@ -169,6 +239,12 @@ def demo(words: Sequence[str]) -> int:
 def completion(words: Sequence[str]) -> int:
     """Print the completion for a shell."""
     from ptunnel.cli.commands.completion import script
+    from ptunnel.cli.remote.remoteoptions import (
+        ReloadOptions,
+        SessionsOptions,
+        StatusOptions,
+        TopOptions,
+    )
 
     if len(words) != 1 or words[0] not in SHELLS:
         mistake(
@@ -179,6 +255,10 @@ def completion(words: Sequence[str]) -> int:
         "connect": ConnectOptions,
         "check": CheckOptions,
         "hosts": HostsOptions,
+        "status": StatusOptions,
+        "top": TopOptions,
+        "sessions": SessionsOptions,
+        "reload": ReloadOptions,
     }
     say(script(words[0], {name: kind() for name, kind in kinds.items()}).rstrip())
     return 0

@@ -14,6 +14,10 @@ COMMANDS = {
     "connect": "standard input and output through the proxy, as for ssh's ProxyCommand",
     "check": "try every proxy and tunnel, hop by hop, and say what is wrong",
     "hosts": "print lines for /etc/hosts",
+    "status": "the figures of the running service",
+    "top": "the same, live",
+    "sessions": "the sessions of the running service; --end ends one",
+    "reload": "the running service reads its config file again",
     "demo": "a tour that needs no proxy and no network",
     "completion": "completion bash, zsh or fish: print the shell's completion",
     "help": "help COMMAND: the options of a command",
@@ -22,10 +26,13 @@ COMMANDS = {
 
 # The options in the order in which they are shown; those of no group come last.
 _GROUPS = {
-    "What to do": ("config", "listen", "multithreaded", "drain-delay", "drain-timeout", "status"),
-    "Check": ("check-config", "deadline", "json"),
+    "What to do": ("config", "listen", "multithreaded", "drain-delay", "drain-timeout"),
+    "The status address": ("status", "token-file"),
+    "Check": ("check-config", "deadline"),
+    "Which sessions": ("end", "tunnel", "filter", "sort", "reverse", "limit"),
     "Proxies": ("proxy", "direct", "header", "hold-end"),
     "Login at a proxy": ("user", "password-file", "password-env", "password"),
+    "For programs": ("json",),
     "Log": ("verbose", "quiet", "log-format"),
 }
 _OTHERS = "Others"

@@ -23,10 +23,19 @@ from ptunnel.config.addresses import (
     parseListenHost,
     parseNetworks,
     parseProxy,
+    parseStatus,
     parseTunnel,
 )
 from ptunnel.config.environment import CONFIG, defaultConfig, defaultPlaces
-from ptunnel.config.files import CREDENTIAL, MAX_FILE, oneLine, readPassword, readToken
+from ptunnel.config.files import (
+    CREDENTIAL,
+    MAX_FILE,
+    oneLine,
+    passwordFile,
+    readPassword,
+    readToken,
+)
+from ptunnel.config.ini import readKeys
 from ptunnel.config.listens import addressOf, canonical, isLocalhost, ownListen
 from ptunnel.config.settings import NOTHING_TO_DO, loadConnect, loadSettings
 from ptunnel.config.values import (
@@ -92,7 +101,10 @@ __all__ = [
     "parseListenHost",
     "parseNetworks",
     "parseProxy",
+    "parseStatus",
     "parseTunnel",
+    "passwordFile",
+    "readKeys",
     "readPassword",
     "readToken",
     "show",

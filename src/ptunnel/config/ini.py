@@ -171,6 +171,24 @@ def _service(
     return tunnelValues(where, values, folder)
 
 
+def readKeys(path: str, *keys: str) -> dict[str, str]:
+    """Return keys of [ptunnel] as they are written, without a look at all that is beside them.
+
+    @return: only those that are there.
+    @raise ConfigError: if the file cannot be read, or is not INI.
+    """
+    file = printable(path)
+    try:
+        text = readText(path, pipes=True).text
+    except ConfigError as e:
+        raise ConfigError(f"{file}: {e}") from None
+    section = _sections(file, text).get("ptunnel", {})
+    values = {key: withoutComment(key, section[key]) for key in keys if key in section}
+    if empty := [key for key, value in values.items() if not value]:
+        raise ConfigError(f"{file}: [ptunnel] {empty[0]}: the value is missing")
+    return values
+
+
 def _proxy(section: Section, isOpen: bool) -> Proxy:
     """@param isOpen: whether others than the owner may read the config file."""
     _require(section.where, section.values, "url")

@@ -16,7 +16,7 @@ from twisted.python import usage
 from ptunnel.cli.grouped import COMMANDS
 
 # What the value of an option is, where that can be completed.
-_FILES = {"config", "password-file"}
+_FILES = {"config", "password-file", "token-file"}
 
 
 class Option(NamedTuple):

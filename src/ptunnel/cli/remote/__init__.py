@@ -1,0 +1,17 @@
+"""The commands that ask the running service over its status address: status, top, sessions, reload.
+
+    place           which address, and the token for it
+    client          one request, with limits in time and size
+    document        the answer, read without trust
+    tables          rows that fit a width; how text is cut and painted
+    quantities      bytes and durations in words
+    remoteoptions   the options
+    status          `ptunnel status`
+    sessions        `ptunnel sessions`
+    reload          `ptunnel reload`
+    top             `ptunnel top`: keys, requests, time
+    frames          its picture, as a pure function
+    screen          its terminal
+
+They need no reactor, so that they start fast. All that comes from the service is printed escaped.
+"""
