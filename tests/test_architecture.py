@@ -107,6 +107,7 @@ INSIDE = {
         ("proxies",),
         ("environment", "tls"),
         ("addresses",),
+        ("sections",),
         ("files",),
         ("words",),
         ("values",),

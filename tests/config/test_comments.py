@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.auth import Secret
 from ptunnel.config import PasswordCommand, PasswordEnv
-from ptunnel.config.ini import commentsLast, withoutComment
+from ptunnel.config.sections import commentsLast, withoutComment
 from ptunnel.errors import ConfigError
 from tests.config.test_ini import CANARY, IniTestCase
 

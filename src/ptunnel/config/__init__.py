@@ -6,6 +6,7 @@
     files          config and password files as text
     tls            TLS to a proxy or a target
     proxies        a [proxy] of the config file: credentials, their source, chains
+    sections       the config file as sections and keys
     ini            the config file
     listens        `auto`, addresses in use, ways that lead back to one of them
     environment    https_proxy and no_proxy, as curl reads them
@@ -35,8 +36,8 @@ from ptunnel.config.files import (
     readPassword,
     readToken,
 )
-from ptunnel.config.ini import readKeys
 from ptunnel.config.listens import addressOf, canonical, isLocalhost, ownListen
+from ptunnel.config.sections import readKeys
 from ptunnel.config.settings import NOTHING_TO_DO, loadConnect, loadSettings
 from ptunnel.config.values import (
     DIRECT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os.path
 import re
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from ptunnel.config.addresses import (
 )
 from ptunnel.config.files import passwordFile, readText
 from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
+from ptunnel.config.sections import hashHint, keyName, sectionsOf, withoutComment
 from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
 from ptunnel.config.values import DIRECT, Listen, Proxy, TokenFile
 from ptunnel.config.words import (
@@ -38,17 +38,6 @@ from ptunnel.text import printable
 
 # Header fields whose name marks their value as a secret, such as Cookie or X-Api-Key.
 _SECRET_HEADER = re.compile("auth|cookie|credential|key|pass|secret|session|token", re.IGNORECASE)
-_COMMENT = re.compile(r"(?:^|\s);")
-_HASH = re.compile(r"(?:^|\s)#")
-# A comment with space on both sides cannot be part of a header.
-_SET_OFF = re.compile(r"(?:\s\s|.?\t);(?:\s|$)")
-
-_HEADER_KEY = re.compile(r"\s*header\s*=", re.IGNORECASE)
-_FIELD = re.compile(r"\s+[^\s:=;#]+:")
-
-_OWN_LINE = "put a comment on a line of its own"
-_NO_HASH = f"a comment behind a value begins with ;, not with #; or {_OWN_LINE}"
-
 # A `listen` for which ptunnel chooses the address.
 AUTO = "auto"
 
@@ -116,11 +105,6 @@ class ConfigFile(NamedTuple):
     warnings: tuple[str, ...]
 
 
-class _Parser(configparser.RawConfigParser):
-    # The inherited pattern ignores text after the bracket; only a comment is allowed there.
-    SECTCRE = re.compile(r"\[(?P<header>[^]]+)\](?:\s+;.*)?$")
-
-
 def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
     """
     @param environ: the variables for `password-env`.
@@ -138,7 +122,7 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
     warnings: list[str] = []
     if isShared:
         warnings.append(f"{file}: others than its owner can change it; chmod go-w helps")
-    for header, written in _sections(file, text).items():
+    for header, written in sectionsOf(file, text).items():
         kind, _, name = header.partition(" ")
         where = f"{file}: [{printable(header)}]"
         _checkSection(where, kind, name)
@@ -171,24 +155,6 @@ def _service(
     return tunnelValues(where, values, folder)
 
 
-def readKeys(path: str, *keys: str) -> dict[str, str]:
-    """Return keys of [ptunnel] as they are written, without a look at all that is beside them.
-
-    @return: only those that are there.
-    @raise ConfigError: if the file cannot be read, or is not INI.
-    """
-    file = printable(path)
-    try:
-        text = readText(path, pipes=True).text
-    except ConfigError as e:
-        raise ConfigError(f"{file}: {e}") from None
-    section = _sections(file, text).get("ptunnel", {})
-    values = {key: withoutComment(key, section[key]) for key in keys if key in section}
-    if empty := [key for key, value in values.items() if not value]:
-        raise ConfigError(f"{file}: [ptunnel] {empty[0]}: the value is missing")
-    return values
-
-
 def _proxy(section: Section, isOpen: bool) -> Proxy:
     """@param isOpen: whether others than the owner may read the config file."""
     _require(section.where, section.values, "url")
@@ -206,42 +172,6 @@ def _draft(where: str, name: str, values: dict[str, Any], folder: str) -> Draft:
     return Draft(where, name, listen, target, tunnelValues(where, values, folder))
 
 
-def _sections(file: str, text: str) -> dict[str, Mapping[str, str]]:
-    """Return the sections by header, in order. No error quotes a line: it may be a password."""
-    parser = _Parser(
-        delimiters=("=",),
-        empty_lines_in_values=False,
-        default_section="]",  # which no header can be: [DEFAULT] is nothing special
-    )
-    try:
-        parser.read_string(commentsLast(text))
-    except configparser.DuplicateOptionError as e:
-        where = f"{file}: [{printable(e.section)}] {_key(e.option)}"
-        raise ConfigError(f"{where}: given twice, again in line {e.lineno}") from None
-    except configparser.DuplicateSectionError as e:
-        where = f"{file}: [{printable(e.section)}]"
-        raise ConfigError(f"{where}: given twice, again in line {e.lineno}") from None
-    except configparser.MissingSectionHeaderError as e:
-        what = "not in a section; begin with [ptunnel], [proxy NAME] or [tunnel NAME]"
-        raise ConfigError(f"{file}: line {e.lineno}: {what}") from None
-    except configparser.ParsingError as e:
-        line = e.errors[0][0]
-        raise ConfigError(f"{file}: line {line}: neither [section] nor key = value") from None
-    sections: dict[str, Mapping[str, str]] = {}
-    for header in parser.sections():
-        words = " ".join(header.split())
-        if words in sections:
-            raise ConfigError(f"{file}: [{printable(words)}]: given twice")
-        sections[words] = parser[header]
-    return sections
-
-
-def _key(text: str) -> str:
-    """Return a key as errors name it: of `password: x=`, whose x is secret, only `password`."""
-    key = re.match(r"[\w-]*", text)
-    return key[0] if key and key[0] == text else f"{key[0] if key else ''}..."
-
-
 def _checkSection(where: str, kind: str, name: str) -> None:
     if kind not in _SECTIONS or (kind == "ptunnel" and name):
         raise ConfigError(f"{where}: unknown section{suggest(kind, _SECTIONS)}")
@@ -256,7 +186,7 @@ def _checkSection(where: str, kind: str, name: str) -> None:
 def _values(where: str, kind: str, section: Mapping[str, str]) -> dict[str, Any]:
     keys, values = _SECTIONS[kind], {}
     for key, written in section.items():
-        place = f"{where} {_key(key)}"
+        place = f"{where} {keyName(key)}"
         if key not in keys:
             raise ConfigError(f"{place}: unknown key{suggest(key, keys)}")
         try:
@@ -295,64 +225,3 @@ def _checkVia(where: str, values: Mapping[str, Any], proxies: Mapping[str, Proxy
         if name not in known:
             what = f"there is no [proxy] of that name{suggest(name, known)}"
             raise ConfigError(f"{where} via: {show(name)}: {what}")
-
-
-# Comments behind values, and secrets that contain something like a comment
-
-
-def withoutComment(key: str, text: str) -> str:
-    """Return a value without the comment after it.
-
-    @param text: one line for each line of the value.
-    @raise ConfigError: if it may be the end of a secret instead. The message quotes nothing.
-    """
-    return "\n".join(_lineWithoutComment(key, line) for line in text.split("\n"))
-
-
-def commentsLast(text: str) -> str:
-    """Move comments within a list of header fields behind the list, since the parser would end it
-    there. @return: the text of the config file, with the same number of lines.
-    """
-    lines: list[str] = []
-    held: list[str] = []  # comments after which a field may follow
-    inList = False
-    for line in text.split("\n"):
-        if inList and line.lstrip().startswith(("#", ";")):
-            held.append(line)
-            continue
-        if inList and held and _FIELD.match(line):
-            lines.append(line)
-            continue
-        lines += [*held, line]
-        held = []
-        inList = bool(_HEADER_KEY.match(line) or (inList and _FIELD.match(line)))
-    return "\n".join([*lines, *held])
-
-
-def hashHint(text: str) -> str:
-    """Return the end of a message about a value, if it contains a comment after #."""
-    return f"; {_NO_HASH}" if _HASH.search(text) else ""
-
-
-def _lineWithoutComment(key: str, line: str) -> str:
-    comment, hashed = _COMMENT.search(line), _HASH.search(line)
-    if key == "password" and (comment or hashed):
-        mark = '" ;"' if comment else '" #"'
-        what = f"{mark} may be a part of it or begin a comment; {_OWN_LINE}, or the password into"
-        raise ConfigError(f"{what} a file for password-file")
-    if key == "username" and hashed:
-        raise ConfigError(_NO_HASH)
-    if key == "url" and hashed and "@" not in line[hashed.end() :]:
-        raise ConfigError(_NO_HASH)
-    if comment is None:
-        return line
-    if key == "password-command":
-        what = f'" ;" may be a part of it or begin a comment; {_OWN_LINE}'
-        raise ConfigError(f"{what}, or write ; without a blank before it")
-    if key == "url" and "@" in line[comment.end() :]:
-        what = '" ;" may be a part of the password or begin a comment'
-        raise ConfigError(f"{what}; write %20%3B in a password, or {_OWN_LINE}")
-    if key == "header" and not _SET_OFF.match(line, max(comment.start() - 1, 0)):
-        what = f'" ;" may be a part of it or begin a comment; {_OWN_LINE}'
-        raise ConfigError(f"{what}, or two blanks before it and one behind")
-    return line[: comment.start()].rstrip()
