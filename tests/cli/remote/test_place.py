@@ -86,7 +86,7 @@ class PlaceTests(SynchronousTestCase):
             self.assertIn("write status = 127.0.0.1:8620", line)
 
     def test_anAddressThatIsNoneIsNamedWithItsPlace(self) -> None:
-        for text in "nonsense", "tcp:8620", "0", "127.0.0.1:0", "unix:x", "a:b:c", "":
+        for text in "nonsense", "off", "0", "127.0.0.1:0", "unix:x", "a:b:c", "":
             self.assertTrue(self.mistake(None, text, None).startswith("--status: "), text)
         path = self.config("nonsense")
         self.assertTrue(self.mistake(path, None, None).startswith(f"{path}: [ptunnel] status: "))
