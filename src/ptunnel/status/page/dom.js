@@ -27,9 +27,16 @@ export function mark(element, name, value) {
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
-function isSelected(element) {
+let selected = null;
+
+// Asked once for each selection: to ask for each text costs a layout each.
+document.addEventListener("selectionchange", () => {
   const selection = getSelection();
-  return !selection.isCollapsed && selection.containsNode(element, true);
+  selected = selection.isCollapsed ? null : selection.getRangeAt(0);
+});
+
+function isSelected(element) {
+  return selected !== null && selected.intersectsNode(element);
 }
 
 /** The rows of a table or list, each made once from a template and then updated. */

@@ -29,6 +29,7 @@ let flow = new History();
 const latest = {}; // the last document of each name
 let latestTime = null;
 let started = null;
+let version = null;
 let asked = false; // for other sessions than those that are shown
 let connection = "connecting"; // live, lost
 let next = 0; // when the connection is tried again
@@ -37,6 +38,10 @@ let allEvents = false;
 let hiding = 0;
 
 function heard(name, said) {
+  if (name === "status" && said.version !== (version ??= said.version)) {
+    location.reload(); // for the page of that version
+    return;
+  }
   latest[name] = said;
   latestTime = new Date();
   if (name === "status") takeIn(said);

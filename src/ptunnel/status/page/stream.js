@@ -76,7 +76,11 @@ export class Stream {
     const data = values("data");
     if (!data.length) return; // a comment, which keeps the connection alive
     this.#tries = 0;
-    this.#listener.heard(values("event")[0] ?? "message", JSON.parse(data.join("\n")));
+    try {
+      this.#listener.heard(values("event")[0] ?? "message", JSON.parse(data.join("\n")));
+    } catch (error) {
+      throw lost(`this page does not understand the server (${error.message}); load it again`);
+    }
   }
 }
 
