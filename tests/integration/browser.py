@@ -9,8 +9,10 @@ import functools
 import json
 import os
 import shutil
+import socket
 import sys
 import tempfile
+import threading
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +26,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.integration.case import IntegrationTestCase
+from tests.integration.case import IntegrationTestCase, Peer, relay
 from tests.integration.programs import (
     AM_ROOT,
     HOST,
@@ -96,10 +98,13 @@ class FakeStatus(Program):
         super().__init__()
 
     def arguments(self) -> list[str]:
+        return [sys.executable, "-m", "tests.support.statusserver", *self.address(), *self._words]
+
+    def address(self) -> list[str]:
+        """The words about where it listens, and who may steer."""
         self.token = Path(self.write("token", self.TOKEN))
         self.token.chmod(0o600)
-        words = [str(self.port), "--token-file", str(self.token), *self._words]
-        return [sys.executable, "-m", "tests.support.statusserver", *words]
+        return [str(self.port), "--token-file", str(self.token)]
 
     def environment(self) -> Mapping[str, str]:
         return {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
@@ -116,6 +121,29 @@ class FakeStatus(Program):
     def numbers(self, query: str = "") -> list[int]:
         """The sessions that it lists."""
         return [session["number"] for session in self.asked(f"sessions?{query}")["sessions"]]
+
+
+class FakeUnixStatus(FakeStatus):
+    """The same on a Unix socket, to which a port leads as that of `ssh -L`: no token is needed."""
+
+    def address(self) -> list[str]:
+        self._path = str(self.folder / "socket")
+        self._forwarder = Peer(self._forward)
+        self.port = self._forwarder.port
+        return [f"unix:{self._path}"]
+
+    def ready(self) -> bool:
+        return os.path.exists(self._path)
+
+    def stop(self) -> None:
+        self._forwarder.stop()
+        super().stop()
+
+    def _forward(self, client: socket.socket) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(self._path)
+            threading.Thread(target=relay, args=(server, client), daemon=True).start()
+            relay(client, server)
 
 
 class BrowserTestCase(IntegrationTestCase):

@@ -209,9 +209,9 @@ class RecordingProxy(Peer):
         host, _, port = head.split()[1].decode().rpartition(":")
         with socket.create_connection((host, int(port)), PATIENCE) as target:
             client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            back = threading.Thread(target=_relay, args=(target, client), daemon=True)
+            back = threading.Thread(target=relay, args=(target, client), daemon=True)
             back.start()
-            _relay(client, target, self.passed)
+            relay(client, target, self.passed)
             back.join(PATIENCE)
 
 
@@ -253,7 +253,7 @@ def headOf(connection: socket.socket) -> bytes:
     return head
 
 
-def _relay(source: socket.socket, sink: socket.socket, kept: bytearray | None = None) -> None:
+def relay(source: socket.socket, sink: socket.socket, kept: bytearray | None = None) -> None:
     """Pass on all that comes, to its end."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.browser import FakeStatus, PageTestCase
+from tests.integration.browser import FakeStatus, FakeUnixStatus, PageTestCase
 from tests.integration.programs import PATIENCE, eventually
 
 ROW = "#session-table tbody tr:nth-child({})"
@@ -156,3 +156,17 @@ class SteeringTests(PageTestCase):
         self.one("#dialog-yes").click()
         self.until(lambda: "not known whether" in self.text("#said span"), "the page says it")
         self.server.process.wait(PATIENCE)
+
+
+class UnixTests(PageTestCase):
+    def test_whoReachesAUnixSocketSteersWithoutAToken(self) -> None:
+        server = FakeUnixStatus()
+        self.addCleanup(server.stop)
+        self.opened(server)
+        self.until(lambda: self.seen(f"{ROW.format(5)} button"), "the page may steer")
+        self.assertFalse(self.seen("#steer"))
+        self.assertFalse(self.seen("#forget"))
+        self.one(f"{ROW.format(5)} button").click()
+        self.one("#dialog-yes").click()
+        self.until(lambda: 5 not in self.shown(), "the session is ended")
+        self.assertNotIn(5, server.numbers())

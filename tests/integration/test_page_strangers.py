@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 
-from tests.integration.browser import STRANGER, BrowserTestCase, FakeStatus
+from tests.integration.browser import STRANGER, BrowserTestCase, FakeStatus, FakeUnixStatus
 from tests.integration.programs import HOST, shared
 
 
@@ -27,9 +27,11 @@ class _StrangersPage(http.server.BaseHTTPRequestHandler):
 class StrangerTests(BrowserTestCase):
     """Whose page is of another origin: another port, another name."""
 
+    kind = FakeStatus
+
     def setUp(self) -> None:
         super().setUp()
-        self.server = shared(FakeStatus)
+        self.server = shared(self.kind)
         site = http.server.ThreadingHTTPServer((HOST, 0), _StrangersPage)
         threading.Thread(target=site.serve_forever, args=(0.02,), daemon=True).start()
         self.addCleanup(site.server_close)
@@ -168,11 +170,19 @@ class StrangerTests(BrowserTestCase):
             self.browser.switch_to.window(mine)
 
 
+class UnixStrangerTests(StrangerTests):
+    """By a port that leads to a Unix socket, where no token is needed."""
+
+    kind = FakeUnixStatus
+
+
 class RebindingTests(BrowserTestCase):
     """A page whose own name leads to this machine is of the same origin as the status address."""
 
+    kind = FakeStatus
+
     def test_aNameThatIsNotOursIsServedNothing(self) -> None:
-        server = shared(FakeStatus)
+        server = shared(self.kind)
         self.browser.get(f"http://{STRANGER}:{server.port}/")
         self.until(lambda: "status-hosts" in self.text("body"), "it says what is wrong")
         for method, path in (
@@ -184,10 +194,14 @@ class RebindingTests(BrowserTestCase):
         ):
             status = self.later(
                 "return (await fetch(args[1], {method: args[0], headers:"
-                " {Authorization: `Bearer ${args[2]}`}})).status",
+                " {Authorization: `Bearer ${args[2]}`, 'X-Ptunnel': '1'}})).status",
                 method,
                 path,
                 FakeStatus.TOKEN,
             )
             self.assertEqual(status, 421, f"{method} {path}")
         self.assertIn(5, server.numbers())
+
+
+class UnixRebindingTests(RebindingTests):
+    kind = FakeUnixStatus
