@@ -161,7 +161,7 @@ class CommandLineTests(SynchronousTestCase):
         for page in MANUAL:
             for block in blocks(page, "sh", "console"):
                 for line in re.sub(r"(?m)^\$ ", "", block.replace("\\\n", "")).splitlines():
-                    if re.match(r"(\w+=\S+ )*(\S*/)?ptunnel |twistd .*\bptunnel ", line):
+                    if re.match(r"(\w+=\S+ )*(\S*/)?ptunnel |(\S*/)?twistd .*\bptunnel ", line):
                         yield line
                     if ours := re.match(r"podman run .* (ptunnel .*)", line):
                         yield ours[1]
