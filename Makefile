@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint types wheel bench soak screenshot clean
+.PHONY: demo test lint types man wheel bench soak screenshot clean
 
 demo: $(STAMP)
 	$(BIN)/ptunnel demo
@@ -18,6 +18,10 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+# Whenever an option or docs/config.md has changed.
+man: $(STAMP)
+	$(BIN)/python docs/man/generate.py
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -38,7 +38,7 @@ class ContainerfileTests(SynchronousTestCase):
 
     def test_itCopiesAllThatTheBuildReads(self) -> None:
         copied = " ".join(self.lines("COPY")).split()
-        for name in "pyproject.toml", "README.md", "src":
+        for name in "pyproject.toml", "README.md", "src", "docs/man":
             self.assertIn(name, copied)
 
     def test_itHasWhatTheStatusAddressNeeds(self) -> None:

@@ -69,7 +69,7 @@ def wheel() -> Path:
     for name in "pyproject.toml", "README.md", "LICENSE":
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, tree)
-    for name in "src", "tests", "conf":
+    for name in "src", "tests", "conf", "docs/man":
         leftOut = shutil.ignore_patterns("*.egg-info", "__pycache__")
         shutil.copytree(ROOT / name, tree / name, ignore=leftOut)
     # Twisted writes it there when it looks for plugins of an editable install.
@@ -125,15 +125,18 @@ class WheelTests(SynchronousTestCase):
         with zipfile.ZipFile(wheel()) as archive:
             return set(archive.namelist())
 
-    def test_itHoldsTheModulesThePageTheMarkerOfTypesAndThePluginAndNothingElse(self) -> None:
+    def test_itHoldsTheModulesThePageTheMarkerOfTypesThePluginTheManualAndNothingElse(self) -> None:
         modules = {f"ptunnel/{path.relative_to(PACKAGE)}" for path in PACKAGE.rglob("*.py")}
         self.assertIn("ptunnel/config/__init__.py", modules)
         page = {f"ptunnel/status/page/{path.name}" for path in (PACKAGE / "status/page").iterdir()}
         self.assertIn("ptunnel/status/page/index.html", page)
         about = f"ptunnel-{__version__}.dist-info/"
+        share = f"ptunnel-{__version__}.data/data/share/man"
+        others = {"ptunnel/py.typed", "twisted/plugins/ptunnel_plugin.py"}
+        manual = {f"{share}/man1/ptunnel.1", f"{share}/man5/tunnels.ini.5"}
         self.assertEqual(
             {name for name in self.names() if not name.startswith(about)},
-            modules | page | {"ptunnel/py.typed", "twisted/plugins/ptunnel_plugin.py"},
+            modules | page | others | manual,
         )
 
     def test_itAddsToTwistedsPackagesAndDoesNotReplaceThem(self) -> None:
@@ -156,6 +159,11 @@ class InstalledTests(SynchronousTestCase):
 
     def test_theCommandSaysItsVersion(self) -> None:
         self.assertEqual(run(installed() / "ptunnel", "-V"), f"ptunnel {__version__}\n")
+
+    def test_manFindsItsPagesBesideIt(self) -> None:
+        share = installed().parent / "share" / "man"
+        for page in "man1/ptunnel.1", "man5/tunnels.ini.5":
+            self.assertIn(".TH ", (share / page).read_text("utf-8"))
 
     def test_theModuleIsTheSameCommand(self) -> None:
         said = run(installed() / "python", "-m", "ptunnel", "-V", cwd=folder())
