@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import LogEvent, LogLevel
+from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -72,6 +72,15 @@ class FormatterCase(SynchronousTestCase):
 
     def line(self, layout: Layout, *words: Any, **fields: Any) -> str:
         return Formatter(layout)(self.event(*words, **fields))
+
+
+class FileTests(FormatterCase):
+    def test_theWordsAreThoseOfTwistedsOwnFormatter(self) -> None:
+        for subject in "", "imap":
+            for fields in {}, {"code": "SC"}, {"cause": None}:
+                event = self.event("warning", subject, "it {is} so", **fields)
+                line = Formatter()(event)
+                self.assertTrue(line.endswith(f" warning {formatEvent(event)}"), line)
 
 
 class TerminalTests(FormatterCase):

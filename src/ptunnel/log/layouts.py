@@ -148,11 +148,19 @@ def _time(event: LogEvent) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(event["log_time"]))
 
 
+def _isOfLog(event: LogEvent) -> bool:
+    """Return whether a Log has emitted an event."""
+    return event.get("log_namespace") == NAMESPACE and "fields" in event
+
+
 def _words(event: LogEvent, *, isBrief: bool = False) -> str:
-    if isBrief and event.get("log_namespace") == NAMESPACE:
-        subject, text = event["subject"], event["text"]
-        isNamed = not subject or (_level(event) != "debug" and _names(text, subject))
-        said = printable(text if isNamed else f"{subject}: {text}")
+    if _isOfLog(event):  # formatEvent would give the same, more slowly
+        subject, said = event["subject"], event["text"]
+        isNamed = isBrief and _level(event) != "debug" and _names(said, subject)
+        if subject and not isNamed:
+            said = f"{subject}: {said}"
+        code = None if isBrief else event["fields"].get("code")
+        said = printable(f"{said}, {code}" if code else said)
     else:
         said = printable(formatEvent(event))
     failure = event.get("log_failure")
@@ -169,7 +177,7 @@ def _names(text: str, subject: str) -> bool:
 
 def _asJSON(event: LogEvent, worker: str) -> str:
     line: dict[str, Any] = {"time": _time(event), "level": _level(event), "tunnel": ""}
-    if event.get("log_namespace") == NAMESPACE:
+    if _isOfLog(event):
         line |= {"tunnel": event["subject"], "message": event["text"]}
         fields = event["fields"]
     else:
