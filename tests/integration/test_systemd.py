@@ -291,6 +291,27 @@ class ReadmeTests(SystemdCase):
             self.assertNotRegex(found[1], r"\d\d:\d\d:\d\d|<\d>")
         self.assertTrue(any("403 No" in line for line in lines), lines)
 
+    def test_itsStatusAddressAnswersFromWithinTheSandbox(self) -> None:
+        readme = (ROOT / "README.md").read_text("utf-8")
+        found = re.search(r"`(status = \S+)` in `\[ptunnel\]` adds a page", readme)
+        assert found is not None
+        text = self.settings.read_text()
+        for key in found[1], "status = unix:/run/ptunnel/status.socket":
+            self.settings.write_text(text.replace("[ptunnel]\n", f"[ptunnel]\n{key}\n"))
+            said = self.boot(
+                readmesCommands()[1],
+                proxied("200 OK"),
+                "echo = status",
+                "/opt/ptunnel/bin/ptunnel status",
+                "echo = reload",
+                "/opt/ptunnel/bin/ptunnel reload || echo no",
+                "echo = warnings",
+                "journalctl --sync; journalctl -b -u ptunnel -p warning -o cat _COMM=ptunnel",
+            )
+            self.assertRegex(said["status"], r"(?m)^ *imap +.*imap\.gmail\.com:993")
+            self.assertEqual(said["warnings"], "")
+            self.assertEqual("reloaded: " in said["reload"], "unix:" in key, said["reload"])
+
 
 class UnitTests(SystemdCase):
     """What conf/ptunnel.service does when things go another way."""
