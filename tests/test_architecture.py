@@ -72,7 +72,7 @@ INSIDE = {
         ("server",),
         ("site",),
         ("api", "channel", "streams"),
-        ("access", "documents", "metrics", "pages"),
+        ("access", "documents", "metrics", "pace", "pages"),
         ("answers",),
         ("status",),
     ),

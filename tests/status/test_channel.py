@@ -152,6 +152,16 @@ class ParserTests(ChannelCase):
         self.assertEqual((first.body, second.body, second.rest), (b"ok\n", b"ready\n", b""))
         self.assertEqual(self.connection.send(GET[10:]).body, b"ok\n")
 
+    def test_whoAsksAgainWithoutTakingTheAnswersIsClosed(self) -> None:
+        """So many requests in one segment fill no memory."""
+        status = GET.replace(b"healthz", b"api/v1/")
+        one = len(self.connection.send(status).data)
+        self.connection.stuck = True
+        self.connection.receive(status * 1000)
+        self.assertLess(len(self.connection.held), self.connection.bufferSize + 2 * one)
+        self.connection.unstick()
+        self.assertTrue(self.connection.writeEnded)
+
     def test_aRequestMayComeByteByByte(self) -> None:
         for byte in GET[:-1]:
             self.assertEqual(self.connection.send(bytes([byte])).data, b"")

@@ -118,6 +118,16 @@ class StreamTests(SynchronousTestCase):
         self.served.clock.advance(EACH)
         self.assertEqual(len(client.events()), 2)
 
+    def test_aLargeStatusLeavesOutNoSessions(self) -> None:
+        client = Watching(self.served)
+        client.gets()
+        client.connection.bufferSize = 100
+        for _ in range(3):
+            client.connection.stuck = True
+            self.served.clock.advance(EACH)
+            client.connection.unstick()
+            self.assertEqual([event for event, _ in client.events()], ["status", "sessions"])
+
     def test_whoReadsNothingForAMinuteIsDropped(self) -> None:
         client, other = Watching(self.served), Watching(self.served)
         client.connection.stuck = True

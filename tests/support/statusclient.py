@@ -13,6 +13,7 @@ from ptunnel.log import Log
 from ptunnel.net.descriptors import Descriptors
 from ptunnel.status.access import Access, Token
 from ptunnel.status.api import Api, Reload
+from ptunnel.status.pace import Pace
 from ptunnel.status.site import Site
 from ptunnel.status.streams import Streams
 from tests.support.loopback import MemoryTCP
@@ -96,8 +97,9 @@ class StatusServed:
         self.api = Api(self.watched, reload or getattr(self.watched, "reload", None), log)
         file = Token("/no/such/file", lambda: token, log) if token is not None else None
         self.api.access = Access(hosts, file, log, self.clock)
-        self.streams = Streams(self.clock, self.watched, log)
-        self.site = Site(self.clock, self.api, self.streams, log, self.descriptors)
+        pace = Pace(self.clock)
+        self.streams = Streams(self.clock, self.watched, pace, log)
+        self.site = Site(self.clock, self.api, self.streams, pace, log, self.descriptors)
 
     def connect(self, here: Any = HERE) -> Connection:
         return Connection(self.site, here)

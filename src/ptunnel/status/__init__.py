@@ -7,6 +7,7 @@ api         paths and methods
 access      which requests are served, and which may steer, with which token
 documents   figures as JSON
 streams     server-sent events
+pace        how much of the reactor's time all that may take
 pages       the files of the page, in the folder page
 metrics     the figures for Prometheus
 answers     what a request is, and what it is answered

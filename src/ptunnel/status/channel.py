@@ -127,7 +127,10 @@ class Timed(Phased):
 
 
 class Channel(HTTPChannel, Timed):
-    """Reads requests, one after the other."""
+    """Reads requests, one after the other.
+
+    @ivar isFull: whether the client is slow in taking what it was answered.
+    """
 
     factory: Any
     transport: Any
@@ -137,6 +140,7 @@ class Channel(HTTPChannel, Timed):
     maxHeaders = MAX_HEAD
     timeOut = None  # the phases have theirs
 
+    isFull = False
     _networkProducer: Any
     _head = 0  # bytes of the present head
 
@@ -149,6 +153,14 @@ class Channel(HTTPChannel, Timed):
         self.enter(Phase.OVER)
         super().connectionLost(reason)
         self.factory.left(self)
+
+    def pauseProducing(self) -> None:
+        self.isFull = True
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.isFull = False
+        super().resumeProducing()
 
     # What the parser calls
 

@@ -21,6 +21,7 @@ from ptunnel.ports.accepting import guard
 from ptunnel.ports.unixport import UnixEndpoint
 from ptunnel.status.access import Access, Token
 from ptunnel.status.api import Api, Reload
+from ptunnel.status.pace import Pace
 from ptunnel.status.site import Site
 from ptunnel.status.streams import Streams
 
@@ -41,8 +42,9 @@ class StatusServer:
         self._reactor = reactor
         self._log = log
         self._api = Api(watched, reload, log)
-        self._streams = Streams(reactor, watched, log)
-        self._site = Site(reactor, self._api, self._streams, log, PROCESS)
+        pace = Pace(reactor)
+        self._streams = Streams(reactor, watched, pace, log)
+        self._site = Site(reactor, self._api, self._streams, pace, log, PROCESS)
         self._listen: TcpListen | UnixListen | None = None
         self._port: Any = None
 

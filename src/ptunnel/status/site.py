@@ -18,6 +18,7 @@ from ptunnel.net.descriptors import Descriptors
 from ptunnel.status.answers import Answer, Asked, Refused, Stream, problem, refuse
 from ptunnel.status.api import Api
 from ptunnel.status.channel import Channel, Phase
+from ptunnel.status.pace import Pace
 from ptunnel.status.streams import Streams
 
 # Connections that are served, event streams with them.
@@ -55,12 +56,14 @@ class Site(Factory):
         clock: IReactorTime,
         api: Api,
         streams: Streams,
+        pace: Pace,
         log: Log,
         descriptors: Descriptors,
     ) -> None:
         self.clock = clock
         self._api = api
         self._streams = streams
+        self._pace = pace
         self._log = log
         self._descriptors = descriptors
         self._channels: dict[Channel, None] = {}  # the oldest first
@@ -123,7 +126,17 @@ class Site(Factory):
         self._log.debug("", what)
 
     def process(self, request: Request) -> None:
-        """Answer a request."""
+        """Answer a request, when its turn comes."""
+        if request.channel.isFull:  # it asks again, and has not taken the last answers
+            request.channel.close()
+        elif request.path == b"/healthz":  # which costs nothing
+            self._answer(request)
+        else:
+            self._pace.run(lambda: self._answer(request), isUrgent=request.path == b"/readyz")
+
+    def _answer(self, request: Request) -> None:
+        if request.isGone:
+            return
         try:
             answered = self._api.answer(askedBy(request))
             if isinstance(answered, Stream):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -18,6 +19,7 @@ from ptunnel.ledger.watched import Watched
 from ptunnel.log import Log
 from ptunnel.status.answers import Stream, asJSON, refuse
 from ptunnel.status.documents import sessionsDocument, statusDocument
+from ptunnel.status.pace import Pace
 
 # Seconds between two looks.
 EACH = 2.0
@@ -45,9 +47,10 @@ class Receiver(Protocol):
 class Streams:
     """All streams of a status address."""
 
-    def __init__(self, clock: IReactorTime, watched: Watched, log: Log) -> None:
+    def __init__(self, clock: IReactorTime, watched: Watched, pace: Pace, log: Log) -> None:
         self._clock = clock
         self._watched = watched
+        self._pace = pace
         self._log = log
         self._open: dict[Query, set[_Open]] = {}
         self._asked: set[Query] = set()  # their sessions are still to come
@@ -64,9 +67,10 @@ class Streams:
         opened = _Open(request, stream.maySteer, self._clock)
         self._open.setdefault(stream.query, set()).add(opened)
         request.onGone = lambda: self._forget(opened, stream.query)
-        opened.send(_OPENING)
-        self._sendStatus([opened])
-        self._sendSessions(stream.query)
+        now = self._clock.seconds()
+        opened.send(_OPENING, now)
+        self._sendStatus([opened], now)
+        self._sendSessions(stream.query, now)
         if self._timer is None:
             self._timer = self._clock.callLater(EACH, self._look)
 
@@ -88,48 +92,51 @@ class Streams:
 
     def _look(self) -> None:
         self._timer = self._clock.callLater(EACH, self._look)
+        now = self._clock.seconds()
         try:
-            self._sendStatus([opened for group in self._open.values() for opened in group])
+            self._sendStatus([opened for group in self._open.values() for opened in group], now)
             for query in [*self._open]:
-                self._sendSessions(query)
+                self._sendSessions(query, now)
         except Exception:
             self._log.bug("", Failure())
             self.closeAll()
 
-    def _sendStatus(self, streams: list[_Open]) -> None:
+    def _sendStatus(self, streams: list[_Open], now: float) -> None:
         figures = self._watched.figures()
         frames: dict[bool, bytes] = {}
         for opened in streams:
             may = opened.maySteer
             if may not in frames:
                 frames[may] = _frame("status", statusDocument(figures, maySteer=may))
-            opened.send(frames[may])
+            opened.send(frames[may], now)
 
-    def _sendSessions(self, query: Query) -> None:
+    def _sendSessions(self, query: Query, now: float) -> None:
         """Send the sessions of a query to all streams that want them, as soon as they are known."""
         if query in self._asked:
-            self._send(query, _KEEP_ALIVE)
+            self._send(query, _KEEP_ALIVE, now)
             return
         self._asked.add(query)
+        self._pace.run(lambda: self._ask(query, now))
 
+    def _ask(self, query: Query, now: float) -> None:
         def found(listed: SessionList) -> None:
-            self._send(query, _frame("sessions", sessionsDocument(listed)))
+            self._send(query, _frame("sessions", sessionsDocument(listed)), now)
 
         def over(result: Failure | None) -> None:
             self._asked.discard(query)
             if isinstance(result, Failure):
                 self._log.bug("", result)
 
-        self._watched.listed(query).addCallback(found).addBoth(over)
+        maybeDeferred(self._watched.listed, query).addCallback(found).addBoth(over)
 
-    def _send(self, query: Query, frame: bytes) -> None:
+    def _send(self, query: Query, frame: bytes, now: float) -> None:
         for opened in [*self._open.get(query, ())]:
-            opened.send(frame)
+            opened.send(frame, now)
 
 
 @implementer(IPushProducer)
 class _Open:
-    """One stream. What comes while its client does not read is left out."""
+    """One stream. What is seen while its client does not read is left out."""
 
     def __init__(self, request: Receiver, maySteer: bool, clock: IReactorTime) -> None:
         self._request = request
@@ -138,8 +145,11 @@ class _Open:
         self._pausedAt: float | None = None
         request.registerProducer(self, True)
 
-    def send(self, frame: bytes) -> None:
-        if self._pausedAt is None:
+    def send(self, frame: bytes, seen: float) -> None:
+        """@param seen: when the look began that this belongs to. What belongs to one look goes
+        together, however large it is.
+        """
+        if self._pausedAt is None or self._pausedAt >= seen:
             self._request.write(frame)
         elif self._clock.seconds() - self._pausedAt > PATIENCE:
             self._request.drop()
