@@ -34,9 +34,15 @@ export class History {
     return this.#points;
   }
 
-  /** The highest rate that is in view. */
+  /** The highest rates that are in view. */
+  get peaks() {
+    const peak = (name) => this.#points.reduce((most, point) => Math.max(most, point[name]), 0);
+    return { received: peak("received"), sent: peak("sent") };
+  }
+
+  /** The highest one of them. */
   get peak() {
-    return this.#points.reduce((peak, { received, sent }) => Math.max(peak, received, sent), 0);
+    return Math.max(...Object.values(this.peaks));
   }
 }
 
@@ -48,22 +54,37 @@ export function scale(peak) {
   return Math.max(1024, unit * steps.find((step) => peak <= unit * step));
 }
 
-/** Draw into an SVG that has paths of the classes `received` and `sent`. */
-export function draw(svg, history) {
+/**
+ * Draw into an SVG that has paths of the classes `received`, `sent` and `middle`. With `fit` the
+ * line lies where both directions use all of the height, as there is no scale.
+ */
+export function draw(svg, history, fit) {
   const { width, height } = svg.viewBox.baseVal;
   const points = history.points;
   const end = points.at(-1)?.time ?? 0;
-  const middle = height / 2;
-  const top = scale(history.peak);
+  const { middle, unit } = fit ? fitted(history.peaks, height) : scaled(history.peak, height);
   const x = (time) => (width * (1 - (end - time) / WINDOW)).toFixed(1);
   for (const [name, sign] of [["received", -1], ["sent", 1]]) {
-    const y = (value) => (middle + sign * (middle - 1) * (value / top)).toFixed(1);
+    const y = (value) => (middle + sign * value * unit).toFixed(1);
     svg.querySelector(`.${name}`).setAttribute("d", area(points, name, x, y, middle));
   }
+  svg.querySelector(".middle").setAttribute("d", `M0 ${middle}H${width}`);
   const { received, sent } = history.now;
   const text = `Last five minutes: received ${rate(received)}, sent ${rate(sent)}, ` +
     `at most ${rate(history.peak)}`;
   svg.setAttribute("aria-label", text);
+}
+
+/** Where the line lies, and how high a byte a second is. */
+function scaled(peak, height) {
+  return { middle: height / 2, unit: (height / 2 - 1) / scale(peak) };
+}
+
+function fitted({ received, sent }, height) {
+  const both = received + sent;
+  if (!both) return { middle: height / 2, unit: 0 };
+  const unit = (height - 2) / both;
+  return { middle: Number((1 + received * unit).toFixed(1)), unit };
 }
 
 function area(points, name, x, y, middle) {

@@ -72,20 +72,24 @@ function render(name) {
 
 function renderStatus(status) {
   steering.allow(status.may_steer);
-  write(byId("state"), status.state);
-  mark(byId("state"), "data-state", status.state);
+  renderState(status.state);
   write(facts.version, status.version);
   write(facts.uptime, age(status.uptime_seconds));
   write(byId("pid"), String(status.pid));
   write(byId("since"), clock(parsed(status.started)));
   renderWorkers(status.workers);
   renderTiles(status);
-  draw(byId("flow"), flow);
+  draw(byId("flow"), flow, false);
   write(byId("scale"), `${bytes(scale(flow.peak))}/s`);
   tunnels.show(status.tunnels);
   proxies.show(status.proxies);
   sessions.offer(status.tunnels.map((tunnel) => tunnel.name));
   renderEvents(status.events);
+}
+
+function renderState(state) {
+  write(byId("state"), state);
+  mark(byId("state"), "data-state", state);
 }
 
 function renderWorkers(workers) {
@@ -108,7 +112,7 @@ function renderTiles(status) {
   write(tiles.sent, `${bytes(status.bytes_sent)} in all`);
   write(tiles.failures, count(status.failures_total));
   const lately = status.failures_total - failed[0].total;
-  write(tiles.failuresMore, `${lately > 0 ? count(lately) : "none"} in the last minutes`);
+  write(tiles.failuresMore, `${lately > 0 ? count(lately) : "none"} in five minutes`);
   tiles.failures.classList.toggle("bad", lately > 0);
   write(tiles.refused, count(status.refused_total));
   write(tiles.refusedMore, "clients not served");
@@ -146,6 +150,7 @@ function connected() {
   connection = "live";
   document.body.classList.remove("lost");
   show(byId("banner"), false);
+  if (latest.status) renderState(latest.status.state);
   document.title = `ptunnel ${location.host}`;
   if (wasLost) write(byId("live"), "Connected again.");
 }
@@ -160,6 +165,7 @@ function lost(reason, pause) {
   document.body.classList.add("lost");
   document.title = `(lost) ptunnel ${location.host}`;
   show(byId("banner"), true);
+  renderState("no connection");
   tick();
 }
 

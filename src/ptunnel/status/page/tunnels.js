@@ -54,7 +54,7 @@ export class Tunnels {
     write(fields.received, bytes(tunnel.bytes_received));
     write(fields.sentRate, rate(history.now.sent));
     write(fields.sent, bytes(tunnel.bytes_sent));
-    draw(fields.chart, history);
+    draw(fields.chart, history, true);
     updateTimes(fields, tunnel.connect_seconds);
     updateFailures(fields, tunnel.failures);
     const left = tunnel.left_total ? { "left before": tunnel.left_total } : {};
