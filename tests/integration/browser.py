@@ -259,3 +259,8 @@ class PageTestCase(BrowserTestCase):
     def shown(self) -> list[int]:
         """The numbers of the sessions in the table, from top to bottom."""
         return [int(text) for text in self.texts('#session-table tbody [data-field="number"]')]
+
+    def line(self, chart: str) -> object:
+        """The path of what is received."""
+        script = "return document.querySelector(arguments[0] + ' .received').getAttribute('d')"
+        return self.js(script, chart)
