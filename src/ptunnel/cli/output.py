@@ -11,12 +11,12 @@ from ptunnel.log.journal import forJournal, isJournal
 
 
 def say(text: str) -> None:
-    """Print. If that fails, print one line on standard error, and exit with 1.
+    """Print as `output` does. If that fails, print one line on standard error, and exit with 1.
 
     @raise BrokenPipeError: where the reader has gone.
     """
     try:
-        print(text, flush=True)
+        output(text)
     except BrokenPipeError:
         raise
     except OSError as e:

@@ -64,12 +64,22 @@ class PlaceTests(SynchronousTestCase):
     def test_theTokenIsThatOfTheOptionOrOfTheConfig(self) -> None:
         path = self.config("8620 ; here", "status-token-file = token\n")
         beside = os.path.join(os.path.dirname(path), "token")
-        place = placeOf(path, None, None, {})
+        place = placeOf(path, None, None, {}, steers=True)
         self.assertEqual(place.token, TokenFile(beside))
         self.assertEqual(place.token.where, f"{path}: [ptunnel] status-token-file")
-        self.assertEqual(placeOf(path, "unix:/x", None, {}).token, TokenFile(beside))
-        self.assertEqual(placeOf(path, None, "/t", {}).token, TokenFile("/t"))
-        self.assertEqual(placeOf(None, "unix:/x", "/t", {}).token, TokenFile("/t"))
+        for words, found in (((path, "1", None), beside), ((path, None, "/t"), "/t")):
+            self.assertEqual(placeOf(*words, {}, steers=True).token, TokenFile(found))
+        self.assertEqual(placeOf(None, "1", "/t", {}, steers=True).token, TokenFile("/t"))
+        self.assertIsNone(placeOf(None, "1", None, {}, steers=True).token)
+
+    def test_whereNoTokenIsNeededNoneIsLookedFor(self) -> None:
+        # Those who may connect to a Unix socket may not be able to read the service's files.
+        token = "status-token-file = credential:x\n"  # which only the service has
+        self.assertIsNone(placeOf(self.config("8620", token), None, None, {}).token)
+        place = placeOf(self.config("unix:/x", token), None, None, {}, steers=True)
+        self.assertEqual(place, Place(UnixListen("/x")))
+        for words in ("8620", False), ("unix:/x", True):
+            self.assertIsNone(placeOf("/nowhere", words[0], None, {}, steers=words[1]).token)
 
     def test_bothOptionsTogetherNeedNoConfig(self) -> None:
         place = placeOf("/nowhere/x.ini", "8620", "/t", {})
@@ -93,8 +103,11 @@ class PlaceTests(SynchronousTestCase):
         path = self.config("")
         self.assertIn("the value is missing", self.mistake(path, None, None))
 
-    def test_aFileThatCannotBeReadIsAnErrorEvenBesideTheOption(self) -> None:
-        self.assertTrue(self.mistake("/nowhere/x.ini", None, None).startswith("/nowhere/x.ini: "))
-        self.assertTrue(self.mistake("/nowhere/x.ini", "1", None).startswith("/nowhere/x.ini: "))
+    def test_aFileThatCannotBeReadIsAnError(self) -> None:
+        line = self.mistake("/nowhere/x.ini", None, None)
+        self.assertTrue(line.startswith("/nowhere/x.ini: "), line)
+        self.assertTrue(line.endswith("; with --status it is not needed"), line)
+        error = self.assertRaises(ConfigError, placeOf, "/nowhere/x", "1", None, {}, steers=True)
+        self.assertTrue(str(error).endswith("; with --token-file it is not needed"))
         path = self.write("nonsense\n")
         self.assertTrue(self.mistake(path, None, None).startswith(f"{path}: line 1: "))

@@ -36,30 +36,42 @@ class Place:
 
 
 def placeOf(
-    config: str | None, status: str | None, tokenFile: str | None, environ: Mapping[str, str]
+    config: str | None,
+    status: str | None,
+    tokenFile: str | None,
+    environ: Mapping[str, str],
+    *,
+    steers: bool = False,
 ) -> Place:
     """Find the status address: that of an option, else of the config file.
 
     @param config: the value of --config; without it the variable CONFIG or the default names one.
     @param status: the value of --status.
     @param tokenFile: the value of --token-file.
+    @param steers: whether a token is needed. Over a Unix socket none is.
     @raise ConfigError: if there is no address, or it cannot be used.
     """
     address = None if status is None else _parsed("--status", status)
     token = None if tokenFile is None else _token("--token-file", tokenFile, "", environ)
-    if address is not None and token is not None:
+    if address is not None and (token or not steers or isinstance(address, UnixListen)):
         return Place(address, token)
     file = config or environ.get(CONFIG) or defaultConfig(environ)
     if file is None:
         if address is None:
             raise ConfigError(_noFile(environ))
         return Place(address)
-    keys = readKeys(file, "status", "status-token-file")
+    try:
+        keys = readKeys(file, "status", "status-token-file")
+    except ConfigError as e:
+        option = "--status" if address is None else "--token-file"
+        raise ConfigError(f"{e}; with {option} it is not needed") from None
     where = f"{printable(file)}: [ptunnel]"
+    address = address or _ofFile(where, keys)
     name = keys.get("status-token-file")
-    if token is None and name is not None:
-        token = _token(f"{where} status-token-file", name, os.path.dirname(file), environ)
-    return Place(address or _ofFile(where, keys), token)
+    if token or name is None or not steers or isinstance(address, UnixListen):
+        return Place(address, token)
+    folder = os.path.dirname(file)
+    return Place(address, _token(f"{where} status-token-file", name, folder, environ))
 
 
 def _ofFile(where: str, keys: Mapping[str, str]) -> Address:

@@ -18,9 +18,14 @@ SORTS = ("number", "client", "tunnel", "way", "phase", "age", "sent", "received"
 
 
 class RemoteOptions(BaseOptions):
-    """@ivar place: whom to ask."""
+    """
+    @ivar command: its name.
+    @ivar steers: whether it changes something.
+    @ivar place: whom to ask.
+    """
 
     command: str
+    steers = False
     optParameters = [
         ["status", None, None, "The status address; default: status in the config file."],
     ]
@@ -33,7 +38,8 @@ class RemoteOptions(BaseOptions):
     def postOptions(self) -> None:
         if self.words:
             raise ConfigError(f"{self.command} takes no argument, and nothing beside its options")
-        self.place = placeOf(self["config"], self["status"], self.get("token-file"), os.environ)
+        given = self["config"], self["status"], self.get("token-file")
+        self.place = placeOf(*given, os.environ, steers=self.steers)
 
     def client(self) -> Client:
         """Return a client that only looks."""
@@ -100,6 +106,7 @@ class SessionsOptions(RemoteOptions):
         self.limit = _number("--limit", self["limit"])
         if self["end"] is not None:
             self.end = _number("--end", self["end"])
+            self.steers = True
         super().postOptions()
 
 
@@ -107,6 +114,7 @@ class ReloadOptions(RemoteOptions):
     """The options of `ptunnel reload`."""
 
     command = "reload"
+    steers = True
     longdesc = (
         "Let the running service read its config file again, as SIGHUP does. Exit code 1, and "
         "nothing has changed, when the file has a mistake."

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from ptunnel.cli.output import output
+from ptunnel.cli.output import say
 from ptunnel.cli.remote.client import STATUS, Client, Declined
 from ptunnel.cli.remote.document import Node, dumped
 from ptunnel.cli.remote.quantities import rate, size, span
 from ptunnel.cli.remote.remoteoptions import SessionsOptions
-from ptunnel.cli.remote.tables import Column, Piece, table
+from ptunnel.cli.remote.tables import Column, Piece, painted, table
 from ptunnel.errors import PtunnelError
 
 PATH = f"{STATUS}sessions"
@@ -41,16 +41,16 @@ def sessions(options: SessionsOptions, width: int | None) -> int:
         return _end(options, options.end)
     found = _listed(options.client(), options)
     if options["json"]:
-        output(dumped(found))
+        say(dumped(found))
         return 0
     total, listed = found["total"], Node(found).nodes("sessions")
     if listed:
-        for line in table(COLUMNS, map(row, listed), width):
-            output("".join(piece.text for piece in line).rstrip())
+        lines = table(COLUMNS, map(row, listed), width)
+        say("\n".join(painted(line, False, plain=True) for line in lines))
     if total > len(listed):
-        output(f"{len(listed)} of {total}; --limit {total} shows all")
+        say(f"{len(listed)} of {total}; --limit {total} shows all")
     elif not listed:
-        output("no sessions")
+        say("no sessions")
     return 0
 
 
@@ -62,7 +62,7 @@ def _end(options: SessionsOptions, number: int) -> int:
         if e.code == 404:
             raise PtunnelError(f"{client.name}: there is no session {number}") from None
         raise
-    output(f"session {number} is ended")
+    say(f"session {number} is ended")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ptunnel.cli.output import output
+from ptunnel.cli.output import say
 from ptunnel.cli.remote.document import Node, dumped
 from ptunnel.cli.remote.quantities import latency, size, span
 from ptunnel.cli.remote.remoteoptions import StatusOptions
@@ -53,10 +53,10 @@ def status(options: StatusOptions, width: int | None, colour: bool) -> int:
     client = options.client()
     document = client.status()
     if options["json"]:
-        output(dumped(document))
+        say(dumped(document))
     elif not options["quiet"]:
         lines = statusLines(Node(document), client.name, width)
-        output("\n".join(painted(line, colour, plain=not colour) for line in lines))
+        say("\n".join(painted(line, colour, plain=not colour) for line in lines))
     return 0
 
 
