@@ -17,7 +17,7 @@ from ptunnel.cli.options import (
     HostsOptions,
     Options,
 )
-from ptunnel.cli.output import mistake, say
+from ptunnel.cli.output import complain, mistake, say
 from ptunnel.cli.terminal import orderlyEnd
 from ptunnel.config import Settings, show
 from ptunnel.errors import ConfigError, ListenError, PtunnelError
@@ -182,8 +182,7 @@ def top(words: Sequence[str]) -> int:
     options = TopOptions()
     options.parseOptions(words)
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
-        what = "top needs a terminal with a screen; `ptunnel status` prints the same once"
-        print(f"ptunnel: {what}", file=sys.stderr)
+        complain("top needs a terminal with a screen; `ptunnel status` prints the same once")
         return 1
     return _asked(lambda: top(options.client(), _colour()))
 
@@ -216,7 +215,7 @@ def _asked(ask: Callable[[], int], quiet: bool = False) -> int:
         mistake(str(e))
     except PtunnelError as e:
         if not quiet:
-            print(f"ptunnel: {e}", file=sys.stderr)
+            complain(str(e))
         return 1
 
 

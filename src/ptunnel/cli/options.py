@@ -131,7 +131,8 @@ class TunnelOptions(ProxyOptions):
     longdesc = (
         "Listen on local ports and carry each connection through an HTTP proxy. TUNNEL is "
         "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets; "
-        "LOCAL_PORT 0 picks a free one."
+        "LOCAL_PORT 0 picks a free one. Without a TUNNEL and a config file, "
+        "~/.config/ptunnel/tunnels.ini is read, or /etc/ptunnel/tunnels.ini."
     )
     optParameters = [
         ["listen", "l", "127.0.0.1", "Where TUNNELs without LISTEN_HOST listen."],

@@ -22,16 +22,21 @@ def say(text: str) -> None:
     except OSError as e:
         # The rest in its buffer would fail again at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"ptunnel: cannot write to standard output: {reasonOf(e)}", file=sys.stderr)
+        complain(f"cannot write to standard output: {reasonOf(e)}")
         raise SystemExit(1) from None
 
 
-def mistake(text: str) -> NoReturn:
-    """Print one line on standard error, and exit with 2."""
+def complain(text: str) -> None:
+    """Print one line on standard error."""
     line = f"ptunnel: {text}"
     if isJournal(sys.stderr, os.environ):
         line = forJournal("error", line)
     print(line, file=sys.stderr)
+
+
+def mistake(text: str) -> NoReturn:
+    """Print one line on standard error, and exit with 2."""
+    complain(text)
     raise SystemExit(2)
 
 

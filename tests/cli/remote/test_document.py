@@ -64,6 +64,11 @@ class NodeTests(SynchronousTestCase):
             self.assertIsInstance(node.texts("a") + node.nodes("a"), list)
             self.assertIn(node.flag("a"), (True, False, None))
 
+    def test_wholeNumbersAreShort(self) -> None:
+        for value, text in (0, "0"), (17, "17"), (10**14, "1" + 14 * "0"), (1e300, "1e+300"):
+            self.assertEqual(Node({"a": value}).count("a"), text)
+        self.assertEqual(Node({"a": {"b": 1e308, "c": 1e308}}).total("a"), "inf")
+
     def test_oneThatIsTooDeepToBePrintedIsAnError(self) -> None:
         deep: Any = []
         for _ in range(100_000):

@@ -12,6 +12,8 @@ from ptunnel.text import printable
 
 # Characters of a text. A line of the log may have some hundred.
 _LONGEST = 2000
+# Whole numbers from here on have their power of ten only.
+_MANY = 1e15
 
 
 def dumped(document: Any) -> str:
@@ -23,6 +25,12 @@ def dumped(document: Any) -> str:
         return json.dumps(document, indent=2)
     except RecursionError:
         raise PtunnelError("the answer cannot be printed: it is nested too deeply") from None
+
+
+def _whole(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value < _MANY else f"{value:.0e}"
 
 
 class Node:
@@ -49,13 +57,12 @@ class Node:
 
     def count(self, key: str) -> str:
         """Return a whole number as text; "" if it is none."""
-        value = self.number(key)
-        return "" if value is None else str(int(value))
+        return _whole(self.number(key))
 
     def total(self, key: str) -> str:
         """Return the sum of the numbers in an object, as text."""
         inner = self.node(key)
-        return str(int(sum(inner.number(name) or 0 for name in inner._value)))
+        return _whole(sum(inner.number(name) or 0 for name in inner._value))
 
     def flag(self, key: str) -> bool | None:
         value = self._value.get(key)
