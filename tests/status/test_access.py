@@ -71,10 +71,16 @@ class HostTests(SynchronousTestCase):
             self.assertEqual(said.code, 400)
             self.assertEqual(said.error, "the target of the request must be a path")
 
-    def test_whatIsNotUTF8IsABadRequest(self) -> None:
-        for line, field in ("GET /%ff", "A: b"), ("GET /?q=%ff", "A: b"), ("GET /", "A: \xe9"):
-            said = self.served.ask(line, field)
-            self.assertEqual((said.code, said.error), (400, "the request is not in UTF-8"))
+    def test_aTargetThatIsNotUTF8IsABadRequest(self) -> None:
+        for line in "GET /%ff", "GET /?q=%ff", "POST /api/v1/tunnels/%ff/drain":
+            said = self.served.ask(line)
+            self.assertEqual(said.code, 400)
+            self.assertEqual(said.error, "the target of the request is not in UTF-8")
+
+    def test_whatOtherServersOfLocalhostHaveSetIsNoMatter(self) -> None:
+        """A browser sends their cookies to all ports."""
+        cookie = f"Cookie: {'x' * 10_000}=\xe9"
+        self.assertEqual(self.served.ask("GET /", cookie, "Referer: \xff").code, 200)
 
     @given(anyText)
     def test_anyTextIsAHostOrNone(self, text: str) -> None:
@@ -170,7 +176,7 @@ class SteeringTests(SynchronousTestCase):
 
     def test_aWrongTokenIsSaidInTheLogWithoutIt(self) -> None:
         served = StatusServed(token="sekrit")
-        for token in "sekri", "sekrit1", "SEKRIT", "sekrit x", "%73ekrit":
+        for token in "sekri", "sekrit1", "SEKRIT", "sekrit x", "%73ekrit", "\xe9":
             said = served.ask(STEER, f"Authorization: Bearer {token}")
             self.assertEqual((said.code, said.error), (401, "this is not the token"), token)
         self.assertEqual(served.watched.reloads, 0)

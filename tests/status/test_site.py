@@ -97,4 +97,5 @@ class CountTests(SynchronousTestCase):
         self.assertTrue(idle.writeEnded)
         done.errback(RuntimeError("oops"))
         self.assertEqual(Said(asking.sent).code, 500)
+        self.assertTrue(asking.writeEnded)
         self.assertIn("a bug: RuntimeError('oops')", str(lines(self.events)))

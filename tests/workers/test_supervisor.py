@@ -9,6 +9,7 @@ import pickle
 import signal
 import socket
 import sys
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
@@ -405,3 +406,8 @@ class ShareTests(SupervisorCase):
         settings = pickle.loads(work[8:]).settings
         self.assertEqual(settings.maxConnections, 3)
         self.assertEqual([tunnel.maxConnections for tunnel in settings.tunnels], [3])
+
+    def test_theStatusAddressIsTheSupervisorsAlone(self) -> None:
+        status = TcpListen("127.0.0.1", 8620)
+        self.patch(self.supervisor, "_settings", replace(self.settings, status=status))
+        self.assertIsNone(self.supervisor._forWorker().status)

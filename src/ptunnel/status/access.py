@@ -57,7 +57,7 @@ class Token:
         self._renew()
         if self._token is None:
             return False
-        return hmac.compare_digest(self._token.encode(), given.encode("utf-8", "replace"))
+        return hmac.compare_digest(self._token.encode(), given.encode("utf-8"))
 
     def _renew(self) -> None:
         stamp = stampOf(self._path)

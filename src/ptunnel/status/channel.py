@@ -12,16 +12,16 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableDescriptor
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import HTTPChannel, datetimeToString
 
 from ptunnel.net.addresses import clientName
 from ptunnel.net.phases import Phased
 from ptunnel.status.answers import Answer, problem
 from ptunnel.twisted_private import bufferedBytes
 
-# Bytes of a request's head, and of a line in it. A browser's are some 1 KiB.
+# Bytes of a request's head. A browser's is some 1 KiB, and more where other servers of localhost
+# have set cookies.
 MAX_HEAD = 16 * 1024
-MAX_LINE = 8 * 1024
 # Bytes of a body. No request needs one; some clients send {} or the like.
 MAX_BODY = 4 * 1024
 
@@ -31,6 +31,9 @@ REQUEST = 10.0
 IDLE = 75.0
 # Seconds for a client to close, after an answer that ends the connection.
 LINGER = 2.0
+
+
+_LARGE_HEAD = problem(431, f"the head of the request is larger than {MAX_HEAD} bytes")
 
 
 class Phase(Enum):
@@ -82,6 +85,7 @@ class Timed(Phased):
             "Content-Type": answer.kind,
             "Content-Length": str(len(answer.body)),
             "Connection": "close",
+            "Date": datetimeToString().decode("ascii"),
             **answer.headers,
         }
         head = [
@@ -134,7 +138,7 @@ class Channel(HTTPChannel, Timed):
 
     factory: Any
     transport: Any
-    MAX_LENGTH = MAX_LINE
+    MAX_LENGTH = MAX_HEAD
     # The parser's own limits come after ours.
     totalHeadersSize = 2 * MAX_HEAD
     maxHeaders = MAX_HEAD
@@ -182,12 +186,12 @@ class Channel(HTTPChannel, Timed):
             self.enter(Phase.READING)
         self._head += len(line) + 2
         if self._head > MAX_HEAD:
-            self.refuse(problem(431, f"the head of the request is larger than {MAX_HEAD} bytes"))
+            self.refuse(_LARGE_HEAD)
         else:
             super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        self.refuse(problem(431, f"a line of the request is longer than {MAX_LINE} bytes"))
+        self.refuse(_LARGE_HEAD)
 
     def rawDataReceived(self, data: bytes) -> None:
         if self.phase not in (Phase.CLOSING, Phase.OVER):

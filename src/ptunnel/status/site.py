@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.web.http import Request as HttpRequest
+from twisted.web.http import datetimeToString
 
 from ptunnel.log import Log
 from ptunnel.net.addresses import clientName
@@ -105,9 +106,11 @@ class Site(Factory):
         self._descriptors.used -= 1
 
     def closeIdle(self) -> None:
-        """Close the connections, except those whose request is being answered."""
+        """Close the connections; those whose request is being answered after that."""
         for channel in [*self._channels]:
-            if channel.phase is not Phase.ANSWERING:
+            if channel.phase is Phase.ANSWERING:
+                channel.persistent = 0  # so the parser closes it
+            else:
                 channel.close()
 
     def closeAll(self) -> None:
@@ -224,11 +227,11 @@ def askedBy(request: Request) -> Asked:
         path = tuple(unquote_to_bytes(each).decode() for each in request.path[1:].split(b"/"))
         args = {name.decode(): values[0].decode() for name, values in (request.args or {}).items()}
         headers = {
-            name.decode("ascii").lower(): [value.decode() for value in values]
+            name.decode("latin-1").lower(): [value.decode("latin-1") for value in values]
             for name, values in request.requestHeaders.getAllRawHeaders()
         }
     except UnicodeDecodeError:
-        refuse(400, "the request is not in UTF-8")
+        refuse(400, "the target of the request is not in UTF-8")
     client = request.getClientAddress()
     return Asked(
         method=request.method.decode("latin-1"),
@@ -243,6 +246,7 @@ def askedBy(request: Request) -> Asked:
 
 def _writeHead(request: Request, answer: Answer) -> None:
     request.setResponseCode(answer.code, answer.reason.encode())
+    request.setHeader("Date", datetimeToString())
     fields = {**_HEADERS, "Content-Type": answer.kind, **answer.headers}
     if answer.code == 204:
         del fields["Content-Type"]
