@@ -436,14 +436,13 @@ class UnitTests(SystemdCase):
 
     def test_theSocketUnitPassesAPortBelow1024(self) -> None:
         [install] = commands("docs/service.md", "## A port below 1024")
-        self.settings.write_text(
-            "[proxy a]\nurl = 127.0.0.1:3128\n"
-            "[tunnel a]\nlisten = systemd:domain=INET:index=0\ntarget = a:1\n"
-        )
+        tunnel = "[tunnel low]\\nlisten = systemd:domain=INET:index=0\\ntarget = a:1\\n"
         said = self.boot(
+            readmesCommands()[1],
+            f"printf '{tunnel}' >> /etc/ptunnel/tunnels.ini",
             install,
             "echo = before",
-            "systemctl is-active ptunnel.service",
+            "systemctl is-active ptunnel.service ptunnel.socket",
             "echo = carry",
             proxied("200 OK", port=993),
             "echo = restart",
@@ -453,7 +452,7 @@ class UnitTests(SystemdCase):
             "systemctl is-active ptunnel.service",
             "systemctl disable --now ptunnel.socket; rm /etc/systemd/system/ptunnel.socket",
         )
-        self.assertEqual(said["before"], "inactive\n")
+        self.assertEqual(said["before"], "active\nactive\n")
         self.assertEqual(said["carry"], "got b'hello'\n")
         self.assertEqual(said["restart"], 10 * "got b'hello'\n")
         self.assertTrue(said["behind"].startswith("active\n"), said["behind"])
