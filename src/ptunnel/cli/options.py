@@ -131,7 +131,8 @@ class TunnelOptions(ProxyOptions):
     longdesc = (
         "Listen on local ports and carry each connection through an HTTP proxy. TUNNEL is "
         "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets; "
-        "LOCAL_PORT 0 picks a free one. Without a TUNNEL and a config file, "
+        "LOCAL_PORT 0 picks a free one. For example: ptunnel -p proxy:3128 "
+        "9993:imap.gmail.com:993. Without a TUNNEL and a config file, "
         "~/.config/ptunnel/tunnels.ini is read, or /etc/ptunnel/tunnels.ini."
     )
     optParameters = [
