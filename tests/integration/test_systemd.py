@@ -21,6 +21,8 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 # Seconds for what has hung, which is no part of what is tested.
 PATIENCE = 300
@@ -156,7 +158,7 @@ def command(words: list[str]) -> str:
 
 def commands(page: str, heading: str) -> list[str]:
     """The commands that a page shows between a heading and the next one, block by block."""
-    _, _, rest = (ROOT / page).read_text("utf-8").partition(f"\n{heading}\n")
+    _, _, rest = f"\n{(ROOT / page).read_text('utf-8')}".partition(f"\n{heading}\n")
     return re.findall(r"```sh\n(.*?)```", rest.partition("\n## ")[0], re.DOTALL)
 
 
@@ -211,6 +213,11 @@ class SystemdCase(SynchronousTestCase):
 
 
 class ReadmeTests(SystemdCase):
+    def test_itsFirstWordsInstall(self) -> None:
+        install = commands("README.md", "# ptunnel")[0]
+        said = self.machine.run(f"cd /root/ptunnel; {install}\ncd /; ptunnel --version")
+        self.assertIn(f"\nptunnel {__version__}\n", said)  # systemd-nspawn may add a line
+
     def test_theServiceRunsAndTellsItsStateAndItsFailures(self) -> None:
         said = self.boot(
             "echo = start",
