@@ -100,6 +100,11 @@ class FakeStatus(Program):
     def arguments(self) -> list[str]:
         return [sys.executable, "-m", "tests.support.statusserver", *self.address(), *self._words]
 
+    def run(self, code: str) -> None:
+        """Start again, with this code in place of the module."""
+        self._command[1:3] = ["-c", code]
+        self.start()
+
     def address(self) -> list[str]:
         """The words about where it listens, and who may steer."""
         self.token = Path(self.write("token", self.TOKEN))
@@ -121,6 +126,13 @@ class FakeStatus(Program):
     def numbers(self, query: str = "") -> list[int]:
         """The sessions that it lists."""
         return [session["number"] for session in self.asked(f"sessions?{query}")["sessions"]]
+
+
+class FakeLookOnly(FakeStatus):
+    """The same without a token, so that nobody may steer."""
+
+    def address(self) -> list[str]:
+        return [str(self.port)]
 
 
 class FakeUnixStatus(FakeStatus):
@@ -252,6 +264,7 @@ class PageTestCase(BrowserTestCase):
     def unlock(self, token: str = FakeStatus.TOKEN) -> None:
         """Type the token, with which the page may steer."""
         self.one("#steer").click()
+        self.until(lambda: self.seen("#token"), "the token is asked for")
         self.one("#token").send_keys(token)
         self.one("#dialog-yes").click()
         self.until(lambda: self.seen("#session-table tbody button"), "the page may steer")

@@ -216,6 +216,15 @@ class LostTests(PageTestCase):
         self.one("#again").click()
         self.comesBack()
 
+    def test_anotherVersionBringsItsOwnPage(self) -> None:
+        self.server.kill()
+        self.isLost()
+        self.js("window.old = true")
+        start = "import ptunnel; ptunnel.__version__ = '99'; "
+        self.server.run(start + "from tests.support import statusserver; statusserver.main()")
+        self.until(lambda: self.text("#facts dd") == "99", "it shows the other version")
+        self.assertFalse(self.js("return 'old' in window"))
+
     def stream(self) -> socket.socket:
         client = socket.create_connection((HOST, self.server.port), PATIENCE)
         self.addCleanup(client.close)
@@ -309,6 +318,7 @@ class ReaderTests(PageTestCase):
     def test_byKeyboardADialogIsLeft(self) -> None:
         self.tabTo("#steer")
         self.press(Keys.ENTER)
+        self.until(lambda: self.seen("#token"), "the token is asked for")
         self.assertEqual(self.js("return document.activeElement.id"), "token")
         self.press(Keys.ESCAPE)
         self.until(lambda: not self.seen("#dialog"), "the dialog is closed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.browser import FakeStatus, FakeUnixStatus, PageTestCase
+from tests.integration.browser import FakeLookOnly, FakeStatus, FakeUnixStatus, PageTestCase
 from tests.integration.programs import PATIENCE, eventually
 
 ROW = "#session-table tbody tr:nth-child({})"
@@ -98,10 +98,11 @@ class SteeringTests(PageTestCase):
         self.assertFalse(self.seen("#reload"))
         self.assertFalse(self.seen("#token"))
         self.click("#steer")
+        self.until(lambda: self.seen("#token"), "the token is asked for")
         for wrong, why in (
             ("", "Enter the token."),
-            ("wrong", "The server does not take this token."),
-            ("wröng", "The server does not take this token."),
+            ("wrong", "this is not the token"),
+            ("wröng", "A token has letters, digits and signs of ASCII only."),
         ):
             self.one("#token").clear()
             self.one("#token").send_keys(wrong)
@@ -132,6 +133,14 @@ class SteeringTests(PageTestCase):
         self.browser.get(self.server.url())
         self.until(lambda: self.seen("#session-table tbody tr"), "another tab shows the page")
         self.assertFalse(self.seen("#reload"))
+
+    def test_whereNobodyMaySteerTheTokenIsNotAskedFor(self) -> None:
+        server = FakeLookOnly()
+        self.addCleanup(server.stop)
+        self.opened(server)
+        self.click("#steer")
+        self.assertIn("set status-token-file", self.said())
+        self.assertFalse(self.seen("#dialog"))
 
     def test_aForgottenTokenSteersNoMore(self) -> None:
         self.unlock()

@@ -5,6 +5,7 @@ import { show, write } from "./dom.js";
 import { problem } from "./stream.js";
 
 const KEPT = "ptunnel-token";
+const SILENT = "The server does not answer.";
 const byId = (id) => document.getElementById(id);
 
 export class Steering {
@@ -16,7 +17,7 @@ export class Steering {
   /** @param changed called when the token is another one. */
   constructor(changed) {
     this.#changed = changed;
-    byId("steer").addEventListener("click", () => this.#unlock());
+    byId("steer").addEventListener("click", () => this.#offer());
     byId("forget").addEventListener("click", () => this.#keep(null));
     byId("dialog-cancel").addEventListener("click", () => byId("dialog").close());
     byId("dialog").addEventListener("close", () => this.#finish(false));
@@ -87,21 +88,23 @@ export class Steering {
     this.#submit = () => this.#try(byId("token").value.trim());
   }
 
-  async #try(token) {
-    let error = "The server does not take this token.";
+  /** Ask for the token, unless the server takes none. */
+  async #offer() {
     try {
-      if (!/^[\x21-\x7e]+$/.test(token)) throw new TypeError("not a token");
-      const headers = { Authorization: `Bearer ${token}` };
-      const answer = await fetch("api/v1/", { headers, cache: "no-store" });
-      if (!answer.ok) error = await problem(answer);
-      else if ((await answer.json()).may_steer) {
-        byId("dialog").close();
-        this.#keep(token);
-        return;
-      }
-    } catch (problem) {
-      if (token === "") error = "Enter the token.";
-      else if (problem.message !== "not a token") error = "The server does not answer.";
+      const answer = await probe({});
+      if (answer.status === 403) this.say(await problem(answer), true);
+      else this.#unlock();
+    } catch {
+      this.say(SILENT, true);
+    }
+  }
+
+  async #try(token) {
+    const error = await refusal(token);
+    if (error === "") {
+      byId("dialog").close();
+      this.#keep(token);
+      return;
     }
     write(byId("dialog-error"), error);
     byId("token").select();
@@ -133,5 +136,22 @@ export class Steering {
     resolve?.(result);
     if (byId("dialog").open) byId("dialog").close();
     byId("token").value = "";
+  }
+}
+
+/** Ask to end a session that there is not: what the server says to it tells who may steer. */
+function probe(headers) {
+  return fetch("api/v1/sessions/none", { method: "DELETE", headers, cache: "no-store" });
+}
+
+/** Why a token is not taken; "" if it is. */
+async function refusal(token) {
+  if (token === "") return "Enter the token.";
+  if (!/^[\x21-\x7e]+$/.test(token)) return "A token has letters, digits and signs of ASCII only.";
+  try {
+    const answer = await probe({ Authorization: `Bearer ${token}` });
+    return answer.status === 404 ? "" : await problem(answer);
+  } catch {
+    return SILENT;
   }
 }
