@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from pathlib import Path
 
-from tests.integration.browser import FakeStatus, PageTestCase
+from tests.integration.browser import ROOT, FakeStatus, PageTestCase
 from tests.integration.case import HOST, RecordingProxy, at, echo, splicedConfig
-from tests.integration.programs import PATIENCE, freePort
+from tests.integration.programs import PATIENCE, Program, freePort, required
 
 
 class RunningTests(PageTestCase):
@@ -137,3 +138,48 @@ target = {at(self.target)}
 
 class WorkersTests(RunningTests):
     workers = 2
+
+
+class NginxTests(PageTestCase):
+    """Behind nginx, under a path of its own."""
+
+    def test_thePageIsLiveAndSteers(self) -> None:
+        behind = FakeStatus()
+        self.addCleanup(behind.stop)
+        nginx = StatusNginx(behind.port)
+        self.addCleanup(nginx.stop)
+        self.browser.get(f"http://{HOST}:{nginx.port}/ptunnel/")
+        self.until(lambda: self.seen("#session-table tbody tr"), "the page lists sessions")
+        for _ in range(2):
+            self.changes(self.text, '#tiles [data-field="received"]')
+        self.unlock()
+        self.one("#session-table tbody tr:nth-child(5) button").click()
+        self.one("#dialog-yes").click()
+        self.until(lambda: 5 not in self.shown(), "the session is ended")
+
+
+class StatusNginx(Program):
+    """nginx with the lines of docs/status.md, for a status address on another port."""
+
+    def __init__(self, status: int) -> None:
+        text = (ROOT / "docs" / "status.md").read_text()
+        [self._location] = re.findall(r"```nginx\n(.*?)```", text, re.DOTALL)
+        self._location = self._location.replace("127.0.0.1:8620", f"{HOST}:{status}")
+        super().__init__()
+
+    def arguments(self) -> list[str]:
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "\n".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in kinds)
+        config = f"""
+            daemon off;
+            master_process off;
+            error_log stderr;
+            pid {self.folder}/pid;
+            events {{ worker_connections 512; }}
+            http {{
+                access_log off;
+                {temporary}
+                server {{ listen {HOST}:{self.port}; {self._location} }}
+            }}
+        """
+        return [required("nginx"), "-p", str(self.folder), "-c", self.write("nginx.conf", config)]

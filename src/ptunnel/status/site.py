@@ -154,7 +154,9 @@ class Site(Factory):
 
     def _begin(self, request: Request, stream: Stream) -> None:
         self._streams.checkRoom()
-        _writeHead(request, Answer(200, b"", "text/event-stream"))
+        # nginx would keep the events until it has some kilobytes of them.
+        unbuffered = {"X-Accel-Buffering": "no"}
+        _writeHead(request, Answer(200, b"", "text/event-stream", unbuffered))
         if request.method == b"HEAD":
             request.finish()
         else:
