@@ -71,6 +71,7 @@ class StreamTests(SynchronousTestCase):
     def test_bothDocumentsComeAtOnceAndEachTwoSeconds(self) -> None:
         client = Watching(self.served, "?limit=2")
         self.assertEqual(client.headers["content-type"], "text/event-stream")
+        self.assertEqual(client.headers["x-accel-buffering"], "no")
         for _ in range(3):
             (one, status), (two, sessions) = client.events()
             self.assertEqual((one, status["sessions"]), ("status", 30))
