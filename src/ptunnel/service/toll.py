@@ -47,7 +47,7 @@ class Toll:
             what = f"stopped: {counted(cut, 'session')} {were} cut; {ended} ended in time"
             log.warning(subject, what, **fields)
         elif ended:
-            log.notice(subject, f"stopped: {counted(ended, 'session')} ended in time", **fields)
+            log.info(subject, f"stopped: {counted(ended, 'session')} ended in time", **fields)
 
 
 def counted(count: int, what: str) -> str:
