@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -17,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.log import Log
 from ptunnel.log.journal import fromJournal
-from ptunnel.log.layouts import Formatter, Layout, layoutOf, lostLine, wantsColour
+from ptunnel.log.layouts import Formatter, Kind, Layout, layoutOf, lostLine, wantsColour
 
 TERMINAL, COLOURED = Layout("terminal"), Layout("terminal", colour=True)
 LEVELS = "debug", "info", "notice", "warning", "error"
@@ -81,6 +82,20 @@ class FileTests(FormatterCase):
                 event = self.event("warning", subject, "it {is} so", **fields)
                 line = Formatter()(event)
                 self.assertTrue(line.endswith(f" warning {formatEvent(event)}"), line)
+
+
+class PageTests(FormatterCase):
+    def test_theLinesOfTheManualAreReal(self) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text("utf-8")
+        shown = re.findall(r"(?m)^\| [^|]+ \| `(.*closed by.*)` \|$", page)
+        text = re.findall(r"imap: (.*), --$", shown[1])[0]
+        event = self.event("info", "imap", text, code="--")
+        kinds: tuple[Kind, ...] = "terminal", "file", "journal"
+        lines = [Formatter(Layout(kind))(event) for kind in kinds]
+        self.assertEqual([self.timeless(line) for line in shown], list(map(self.timeless, lines)))
+
+    def timeless(self, line: str) -> str:
+        return re.sub(r"\d\d:\d\d:\d\d", "TIME", re.sub(r"\d{4}-\S+T(?=\d\d:)|[+-]\d{4}", "", line))
 
 
 class TerminalTests(FormatterCase):

@@ -36,6 +36,9 @@ _NOTHING: dict[str, Any] = dict.fromkeys(FIELDS)
 _COLOURS = {"warning": "33", "error": "31", "critical": "31"}
 
 
+Kind = Literal["file", "terminal", "command", "journal", "relay"]
+
+
 class Layout(NamedTuple):
     """What the reader of a stream wants to see.
 
@@ -47,7 +50,7 @@ class Layout(NamedTuple):
     @ivar colour: whether the level is coloured, on a terminal.
     """
 
-    kind: Literal["file", "terminal", "command", "journal", "relay"] = "file"
+    kind: Kind = "file"
     colour: bool = False
 
 
