@@ -7,8 +7,9 @@ import dataclasses
 import os
 import signal
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger, LogLevel
 
 from ptunnel.cli.commands.configcheck import checkConfig
 from ptunnel.cli.options import Options
@@ -20,6 +21,14 @@ from ptunnel.log.spool import unblock
 
 if TYPE_CHECKING:
     from ptunnel.service.service import PtunnelService
+
+
+_LEVELS = {
+    "debug": LogLevel.debug,
+    "warning": LogLevel.warn,
+    "error": LogLevel.error,
+    "critical": LogLevel.critical,
+}
 
 
 def makeService(options: Options) -> PtunnelService:
@@ -47,7 +56,7 @@ def makeService(options: Options) -> PtunnelService:
     for notice in options.notices:
         log.notice("", notice)
     try:
-        service = serviceFor(reactor, settings, log, partial(_relay, log))
+        service = serviceFor(reactor, settings, log, _relay)
     except ConfigError as e:
         mistake(str(e))
     service.notifier = Notifier(reactor, os.environ)
@@ -60,11 +69,10 @@ def makeService(options: Options) -> PtunnelService:
     return service
 
 
-def _relay(log: Log, line: str) -> None:
-    """Pass a worker's line to the log of twistd, with its level."""
+def _relay(line: str) -> None:
+    """Pass a worker's line to the log of twistd, with its level. It is in the account already."""
     level, text = fromJournal(line)
-    write = {"warning": log.warning, "error": log.error, "critical": log.error}
-    write.get(level, log.notice)("", text)
+    Logger("ptunnel").emit(_LEVELS.get(level, LogLevel.info), "{line}", line=text)
 
 
 def _end(service: PtunnelService, stoppedBy: list[int]) -> None:

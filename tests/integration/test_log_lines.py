@@ -10,6 +10,7 @@ import re
 import select
 import signal
 import socket
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,20 @@ class TwistdTests(LinesCase):
             for line, kind in zip(lines, ("info", "warn"), strict=True):
                 pattern = rf"\A\S+ \[ptunnel#{kind}\] worker \d: (web|mail): \S+ .*, (--|SC)\Z"
                 self.assertRegex(line, pattern)
+
+    def test_theAccountHasThemOnce(self) -> None:
+        program = self.ptunnel("--config", self.config(status=f"{HOST}:0"), command=twistd())
+        self.visit(eventually(lambda: self.listening(program), "both listen"))
+        eventually(lambda: self.sessions(program), "both sessions end")
+        [port] = re.findall(rf"status on http://{HOST}:(\d+)/", program.output())
+
+        def warnings() -> list[dict[str, Any]]:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/api/v1/", timeout=PATIENCE) as page:
+                events = json.load(page)["events"]
+            return [event for event in events if event["level"] == "warning"]
+
+        [event] = eventually(warnings, "the failure is accounted for")
+        self.assertEqual(event["tunnel"], "mail")
 
     def listening(self, program: Ptunnel) -> str:
         said = program.output()
