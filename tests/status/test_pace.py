@@ -4,57 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.status.pace import REST, Pace
+from ptunnel.status.pace import CREDIT, SHARE, Pace
 
 
 class PaceTests(SynchronousTestCase):
     def setUp(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
         self.clock = Clock()
         self.pace = Pace(self.clock)
-        self.made: list[tuple[str, float]] = []
+        self.made: list[str] = []
 
-    def call(self, name: str, seconds: float = 1.0) -> Callable[[], None]:
+    def call(self, name: str, seconds: float) -> Callable[[], None]:
         """One that takes some time."""
 
         def make() -> None:
-            self.made.append((name, self.clock.seconds()))
+            self.made.append(name)
             self.clock.rightNow += seconds
 
         return make
 
-    def test_whatComesAloneIsMadeAtOnce(self) -> None:
-        for number in range(3):
-            self.pace.run(self.call(str(number)))
-            self.assertEqual(len(self.made), number + 1)
-            self.clock.advance(REST)
+    def test_whatTakesLittleIsMadeAtOnce(self) -> None:
+        for name in "abcde":
+            self.pace.run(self.call(name, CREDIT / 5))
+        self.assertEqual(self.made, [*"abcde"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_whatComesTooFastWaitsForItsTurn(self) -> None:
-        for name in "a", "b", "c":
-            self.pace.run(self.call(name))
-        self.assertEqual(self.made, [("a", 0.0)])
-        self.clock.pump([0.5] * 20)
-        each = 1 + REST
-        self.assertEqual(self.made, [("a", 0.0), ("b", each), ("c", 2 * each)])
+    def test_whatTakesMoreWaitsForItsTurn(self) -> None:
+        for name in "abc":
+            self.pace.run(self.call(name, CREDIT + 1))
+        self.assertEqual(self.made, ["a"])
+        [delayed] = self.clock.getDelayedCalls()
+        rest = delayed.getTime() - self.clock.seconds()
+        self.assertAlmostEqual(rest, 1 / SHARE - (CREDIT + 1))
+        self.clock.advance(rest)
+        self.assertEqual(self.made, ["a", "b"])
+        self.clock.advance(100)
+        self.assertEqual(self.made, ["a", "b", "c"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_whatIsUrgentGoesFirst(self) -> None:
-        for name in "a", "b", "c":
-            self.pace.run(self.call(name))
-        self.pace.run(self.call("!"), isUrgent=True)
-        self.clock.pump([0.5] * 40)
-        self.assertEqual([name for name, _ in self.made], ["a", "!", "b", "c"])
+        for name in "abc":
+            self.pace.run(self.call(name, 1.0))
+        self.pace.run(self.call("!", 1.0), isUrgent=True)
+        self.clock.pump([1.0] * 40)
+        self.assertEqual(self.made, ["a", "!", "b", "c"])
 
-    def test_whatTakesNoTimeIsMadeInOneGo(self) -> None:
-        self.pace.run(self.call("a"))
-        for name in "b", "c", "d":
-            self.pace.run(self.call(name, 0.0))
-        self.clock.advance(REST)
-        self.assertEqual([name for name, _ in self.made], ["a", "b", "c", "d"])
+    def test_aCallMayLeadToAnotherWhichFollowsIt(self) -> None:
+        def lead() -> None:
+            self.pace.run(self.call("b", 0.0))
+            self.made.append("a")
 
-    def test_aCallMayLeadToAnother(self) -> None:
-        self.pace.run(lambda: self.pace.run(self.call("a", 0.0)))
-        self.assertEqual([name for name, _ in self.made], ["a"])
+        self.pace.run(lead)
+        self.assertEqual(self.made, ["a", "b"])
+
+    @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), max_size=20))
+    def test_allAreMadeAndTakeNoMoreThanTheirShare(self, calls: list[tuple[float, float]]) -> None:
+        self.begin()
+        longest = max((takes for _, takes in calls), default=0.0)
+        for wait, takes in calls:
+            self.clock.advance(wait)
+            self.pace.run(self.call("", takes))
+        while delayed := self.clock.getDelayedCalls():
+            self.clock.advance(max(delayed[0].getTime() - self.clock.seconds(), 0.0))
+        self.assertEqual(len(self.made), len(calls))
+        took = sum(takes for _, takes in calls)
+        self.assertLessEqual(took, CREDIT + longest + SHARE * self.clock.seconds() + 1e-6)
