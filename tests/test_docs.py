@@ -44,6 +44,7 @@ README = ROOT / "README.md"
 CONFIG = ROOT / "docs" / "config.md"
 EMBEDDING = ROOT / "docs" / "embedding.md"
 ERRORS = ROOT / "docs" / "errors.md"
+TERMINAL = ROOT / "docs" / "terminal.md"
 SECURITY = ROOT / "docs" / "security.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
@@ -185,6 +186,15 @@ class CommandLineTests(SynchronousTestCase):
         cells = [row[0] for row in tables(CONFIG, "## Command line")[1:]]
         words = [word.split()[0] for cell in cells for word in code(cell)]
         self.assertEqual(sorted(words), sorted(long | short))
+
+    def test_theOptionsOfThoseThatAskAreThoseOfTheProgram(self) -> None:
+        common = {f"--{name}" for name in ("config", "status", "token-file", "help", "version")}
+        for command in "status", "sessions":
+            options = REMOTE[command]()
+            long = {f"--{name.rstrip('=')}" for name in options.longOpt} - common
+            cells = [row[0] for row in tables(TERMINAL, f"## ptunnel {command}")[1:]]
+            words = {word.split()[0] for cell in cells for word in code(cell)}
+            self.assertEqual({word for word in words if word.startswith("--")}, long, command)
 
     def test_whatConnectDoesNotTakeIsSaid(self) -> None:
         missing = {f"--{name.rstrip('=')}" for name in Options().longOpt}

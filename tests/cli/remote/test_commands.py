@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,9 +18,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.cli import dispatch
 from ptunnel.cli.remote import client, sessions
 from ptunnel.cli.remote.document import Node
+from ptunnel.cli.remote.remoteoptions import SORTS
 from ptunnel.cli.remote.status import statusLines
 from ptunnel.cli.remote.tables import painted, widthOf
 from ptunnel.config import environment
+from ptunnel.ledger.figures import SortKey
 from tests.cli.remote.test_document import anything, hostile
 from tests.support.answering import STATUS, Answering, Script, answer, asJSON, service
 
@@ -220,6 +222,9 @@ class SessionsTests(RemoteCase):
         self.assertEqual(self.ran(*words)[0], 0)
         self.assertIn("\r\nAuthorization: Bearer sekrit\r\n", server.heads[-1])
         self.assertNotIn("sekrit", server.heads[-2])
+
+    def test_theKeysAreThoseOfTheService(self) -> None:
+        self.assertEqual(SORTS, get_args(SortKey))
 
     def test_mistakes(self) -> None:
         for words in (
