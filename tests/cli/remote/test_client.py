@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import tempfile
@@ -130,6 +131,15 @@ class UglyTests(ClientCase):
         ):
             line = self.fails(Client(address))
             self.assertIn("no ptunnel with this status address runs", line)
+
+    def test_aSocketThatOneMayNotConnectTo(self) -> None:
+        def connect(self: object, place: object) -> None:
+            raise PermissionError(errno.EACCES, "denied")
+
+        self.patch(module._Socket, "connect", connect)
+        line = self.fails(Client(UnixListen("/run/x")))
+        self.assertIn("permission denied: this user may not connect to that socket", line)
+        self.assertIn("permission denied", self.fails(Client(TcpListen("127.0.0.1", 1))))
 
     def test_aNameThatDoesNotResolve(self) -> None:
         self.assertIn("name", self.fails(Client(TcpListen("nowhere.invalid", 1))))

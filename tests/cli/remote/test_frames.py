@@ -58,6 +58,12 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(len(lines), 24)
         self.assertTrue(lines[-1].startswith("q quit"))
 
+    def test_theDirectWayIsNeitherWellNorIll(self) -> None:
+        direct = {"name": "direct", "well": False, "trouble": "refused", "connected_total": 1}
+        lines = drawn(Seen("x", Node({**STATUS, "proxies": [direct]})), View("proxies"), 120)
+        self.assertEqual(lines[3], "workers not ready: 2")
+        self.assertEqual(lines[6].split(), ["direct", "1", "0"])
+
     def test_eachViewHasItsRows(self) -> None:
         rows = [drawn(SEEN, View(tab), 120)[5:8] for tab in TABS]
         self.assertTrue(rows[0][0].startswith("TUNNEL  ") and rows[0][1].startswith("imap  "))

@@ -185,6 +185,11 @@ class Client:
 
     def _nobody(self, error: OSError) -> Exception:
         """Return the error for a connection that could not be made."""
+        if isinstance(error, PermissionError) and isinstance(self._address, UnixListen):
+            return Unanswered(
+                f"{self.name}: permission denied: this user may not connect to that socket; its "
+                "owner may, and whoever its mode lets (status = unix:/path:mode=0660)"
+            )
         if isinstance(error, TimeoutError | PermissionError):
             return error
         if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):

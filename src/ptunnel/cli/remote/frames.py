@@ -11,7 +11,7 @@ from ptunnel.cli.remote.quantities import rate, size, span
 from ptunnel.cli.remote.remoteoptions import SORTS
 from ptunnel.cli.remote.sessions import COLUMNS as SESSIONS
 from ptunnel.cli.remote.sessions import row as sessionRow
-from ptunnel.cli.remote.status import PROXIES, TUNNELS, eventLine, proxyRow, tunnelRow
+from ptunnel.cli.remote.status import PROXIES, TUNNELS, eventLine, isIll, proxyRow, tunnelRow
 from ptunnel.cli.remote.tables import Column, Piece, cutLine, table
 
 TABS = ("tunnels", "proxies", "sessions", "log")
@@ -241,7 +241,7 @@ def _head(seen: Seen) -> list[list[Piece]]:
 def _note(seen: Seen) -> list[Piece]:
     if seen.note:
         return [Piece(seen.note, "red")]
-    ill = [p.text("name") for p in seen.document.nodes("proxies") if p.flag("well") is False]
+    ill = [p.text("name") for p in seen.document.nodes("proxies") if isIll(p)]
     idle = [
         worker.count("number")
         for worker in seen.document.nodes("workers")

@@ -156,13 +156,21 @@ def proxyRow(proxy: Node) -> tuple[Piece, ...]:
 
 def health(proxy: Node) -> Piece:
     """Return how a proxy is: well, drained, or what is wrong with it."""
-    if trouble := proxy.text("trouble"):
-        return Piece(f"ill: {trouble}", "red")
-    if proxy.flag("well") is False:
-        return Piece("ill", "red")
+    if isIll(proxy):
+        trouble = proxy.text("trouble")
+        return Piece(f"ill: {trouble}" if trouble else "ill", "red")
     if rejection := proxy.text("rejection"):
         return Piece(f"rejected: {rejection}", "red")
-    return Piece("drained", "yellow") if proxy.flag("drained") else Piece("well", "green")
+    if proxy.flag("drained"):
+        return Piece("drained", "yellow")
+    return Piece("well", "green") if proxy.text("address") else Piece("")
+
+
+def isIll(proxy: Node) -> bool:
+    """Return whether a proxy cannot be reached. The direct way has no address, and is neither: what
+    cannot be reached there are single targets.
+    """
+    return proxy.flag("well") is False and bool(proxy.text("address"))
 
 
 def eventLine(event: Node) -> Line:
