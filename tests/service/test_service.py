@@ -365,7 +365,7 @@ class StoppingTests(MemoryCase):
         self.reactor.advance(5.0)
         self.assertNoResult(done)
         self.assertTrue(clients[1].lost)
-        self.assertIn("error: a: a bug: ZeroDivisionError('in here')", lines(self.events))
+        self.assertIn("error: a: a bug: ZeroDivisionError('in here')", str(lines(self.events)))
         self.reactor.advance(GRACE)
         self.successResultOf(done)
         *_, stuck_, last = lines(self.events)

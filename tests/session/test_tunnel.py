@@ -406,8 +406,9 @@ class GarbageTests(TestCase):
 
 class BugTests(TunnelCase):
     def assertOneErrorLine(self) -> None:
-        self.assertEqual(
-            self.logged(), ["error: imap: a bug: ZeroDivisionError('division by zero')"]
+        [line] = self.logged()
+        self.assertTrue(
+            line.startswith("error: imap: a bug: ZeroDivisionError('division by zero')")
         )
         self.assertEqual(self.tunnel.sessions, set())
         self.assertEqual(self.flushLoggedErrors(), [])
@@ -870,7 +871,8 @@ class PreludeTests(TunnelCase):
         client, target = self.connected()
         client.receive(self.STARTUP)
         target.receive(self.OK)
-        self.assertEqual(self.logged(), ["error: imap: a bug: ZeroDivisionError()"])
+        [line] = self.logged()
+        self.assertRegex(line, r"\Aerror: imap: a bug: ZeroDivisionError\(\) at \w+\.py:\d+\Z")
         self.assertEqual((client.how, target.how), (["abortConnection"], ["abortConnection"]))
         self.assertNothingIsLeft()
 

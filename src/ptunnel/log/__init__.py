@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from itertools import count
+from os.path import basename
 from typing import Any, Literal, TextIO, get_args
 
 from twisted.logger import (
@@ -113,9 +114,10 @@ class Log:
         self._emit("error", subject, text, fields)
 
     def bug(self, subject: str, reason: Failure, **fields: Any) -> None:
-        """Say that an exception came that nobody expects, with its traceback."""
+        """Log an exception that nobody expects, and where it came up. JSON has the traceback."""
+        at = f" at {basename(reason.frames[-1][1])}:{reason.frames[-1][2]}" if reason.frames else ""
         trace = reason.getTraceback()
-        self.error(subject, f"a bug: {reason.value!r}", traceback=trace, **fields)
+        self.error(subject, f"a bug: {reason.value!r}{at}", traceback=trace, **fields)
 
     def _emit(self, level: Level, subject: str, text: str, fields: dict[str, Any]) -> None:
         """@param subject: the tunnel or proxy of the line; "" for the service.

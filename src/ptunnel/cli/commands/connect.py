@@ -106,5 +106,4 @@ class Joining:
         if reason.check(ConnectError, OSError):
             self._log.error("", reasonOf(reason.value))
         else:
-            traceback = reason.getTraceback()
-            self._log.error("", f"a bug: {reason.value!r}", traceback=traceback)
+            self._log.bug("", reason)
