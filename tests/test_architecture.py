@@ -18,6 +18,7 @@ ROOMS = (
     ("cli",),
     ("demo", "check"),
     ("workers",),
+    ("handover",),
     ("ptunnel", "service"),
     ("status",),
     ("ports",),
@@ -63,6 +64,8 @@ INSIDE = {
     ),
     "service": (
         ("reloading", "service"),
+        ("handing",),
+        ("handing",),
         ("shown",),
         ("watching",),
         ("serving",),
@@ -75,6 +78,12 @@ INSIDE = {
         ("access", "documents", "metrics", "pace", "pages"),
         ("answers",),
         ("status",),
+    ),
+    "handover": (
+        ("begin",),
+        ("giving", "successor", "taking"),
+        ("messages", "peer"),
+        ("handover",),
     ),
     "ports": (
         ("tunnel",),

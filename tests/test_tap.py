@@ -325,6 +325,10 @@ class MistakeTests(OptionsCase):
         line = self.mistake("-p", "p:1", "-U", "", TUNNEL)
         self.assertEqual(line, "-U: a user name is missing; give it with -U")
 
+    def test_toTakeOverNeedsAHandOver(self) -> None:
+        line = self.mistake("-p", "p:1", TUNNEL, "--take-over")
+        self.assertIn("--take-over: there is no hand-over in [ptunnel]", line)
+
     def test_aDrainTimeoutOrAFormatThatIsNone(self) -> None:
         for option in "--drain-timeout", "--log-format":
             for value in "soon", "":

@@ -14,7 +14,7 @@ from twisted.logger import Logger, LogLevel
 from ptunnel.cli.commands.configcheck import checkConfig
 from ptunnel.cli.options import Options
 from ptunnel.cli.output import mistake
-from ptunnel.errors import ConfigError, PtunnelError
+from ptunnel.errors import ConfigError, ListenError, PtunnelError
 from ptunnel.log import Layout, Log, lostLine
 from ptunnel.log.journal import fromJournal
 from ptunnel.log.spool import unblock
@@ -56,14 +56,20 @@ def makeService(options: Options) -> PtunnelService:
     for notice in options.notices:
         log.notice("", notice)
     try:
-        service = serviceFor(reactor, settings, log, _relay)
+        service = serviceFor(reactor, settings, log, _relay, takeOver=options["take-over"])
     except ConfigError as e:
         mistake(str(e))
+    except ListenError as e:
+        raise SystemExit(f"ptunnel: {e}") from None
     service.notifier = Notifier(reactor, os.environ)
     stoppedBy: list[int] = []
     reload = Reloading(reactor, service, options.reread, options["config"], log)
-    handling = {"reload": reload, "early": early, "remember": stoppedBy.append}
-    reactor.callWhenRunning(handleSignals, reactor, service, log, **handling)
+    handling: dict[str, Any] = {"reload": reload, "early": early, "remember": stoppedBy.append}
+
+    def handle() -> None:
+        service.leave = handleSignals(reactor, service, log, **handling).drain
+
+    reactor.callWhenRunning(handle)
     atexit.register(_end, service, stoppedBy)
     _failInOneLine(service, quiet=options.settings.logLevel == "none")
     return service

@@ -80,6 +80,19 @@ class IniTestCase(SynchronousTestCase):
         self.assertNotIn(CANARY, str(error))
 
 
+class HandOverTests(SynchronousTestCase):
+    def load(self, value: str) -> object:
+        with open("handover.ini", "w") as file:
+            file.write(f"[ptunnel]\nhand-over = {value}\n")
+        return readConfigFile("handover.ini", {}).service["handOver"]
+
+    def test_itIsThePathOfAUnixSocketAndNothingElse(self) -> None:
+        self.assertEqual(self.load("unix:/run/x"), "/run/x")
+        for value in "/run/x", "127.0.0.1:80", "unix:x", "unix:/x:mode=0666", "unix:/a/../b":
+            error = self.assertRaises(ConfigError, self.load, value)
+            self.assertIn("[ptunnel] hand-over: ", str(error))
+
+
 class SampleTests(IniTestCase):
     def test_everyKeyHasItsValue(self) -> None:
         file = self.read(SAMPLE, {"CORP_PASSWORD": "x"})

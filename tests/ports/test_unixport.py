@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.errors import reasonOf
 from ptunnel.ports import unixport
+from ptunnel.ports.handed import HandedSocket, descriptorsOf, give
 from ptunnel.ports.unixport import UnixEndpoint, UnixPort
 
 
@@ -55,6 +56,50 @@ class UnixCase(SynchronousTestCase):
     def assertServes(self) -> None:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(self.path)
+
+
+class HandedTests(UnixCase):
+    """A socket that one process leaves to another; here both are this one."""
+
+    def hand(self, port: UnixPort, mode: int = 0o600) -> tuple[UnixPort, HandedSocket]:
+        descriptor, lock = descriptorsOf(port)
+        handed = HandedSocket(os.dup(descriptor), os.dup(lock))
+        endpoint = UnixEndpoint(self.reactor, self.path, mode, 5, handed)
+        other: Any = self.successResultOf(endpoint.listen(Factory.forProtocol(Protocol)))
+        self.addCleanup(self.stop, other)
+        return other, handed
+
+    def test_fileAndLockGoWithIt(self) -> None:
+        old = self.listen()
+        new, handed = self.hand(old, 0o660)
+        give(old)
+        handed.released()
+        self.stop(old)
+        self.assertServes()
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o660)
+        self.assertEqual(self.refusal(), "address already in use")
+        self.stop(new)
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_beforeItIsReleasedTheFileIsTheOldOnes(self) -> None:
+        old = self.listen()
+        new, handed = self.hand(old)
+        self.stop(new)
+        self.assertServes()
+        handed.released()  # it was closed meanwhile
+        give(old)
+        self.stop(old)
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_aFileThatIsGoneIsNobodys(self) -> None:
+        old = self.listen()
+        new, handed = self.hand(old)
+        give(old)
+        os.unlink(self.path)
+        handed.released()
+        self.stop(old)
+        self.stop(new)
+        self.assertIsNone(new.lock)
 
 
 class ModeTests(UnixCase):

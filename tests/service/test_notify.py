@@ -63,6 +63,27 @@ class NotifyCase(SynchronousTestCase):
                 return datagrams
 
 
+class SuccessionTests(NotifyCase):
+    def test_anotherProcessIsTheServiceAndThisOneSaysNothingMore(self) -> None:
+        self.begin(WATCHDOG_USEC="3000000")
+        self.notifier.succeededBy(77)
+        self.assertEqual(self.heard(), [["MAINPID=77"]])
+        self.notifier.stopping(5.0)
+        self.clock.advance(100)
+        self.assertEqual(self.heard(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_theOtherProcessGetsTheVariablesThatThisOneHasUsedUp(self) -> None:
+        self.begin(WATCHDOG_USEC="3000000", WATCHDOG_PID=str(os.getpid()))
+        variables = {"NOTIFY_SOCKET": self.path, "WATCHDOG_USEC": "3000000"}
+        self.assertEqual((self.environ, self.notifier.environment), ({}, variables))
+
+    def test_withoutSystemdNothingIsSaid(self) -> None:
+        notifier = Notifier(self.clock, {})
+        notifier.succeededBy(77)
+        self.assertEqual((notifier.environment, self.heard()), ({}, []))
+
+
 class StateTests(NotifyCase):
     def test_theStartIsToldWithTheFigures(self) -> None:
         self.make().ready(lambda: self.figures)

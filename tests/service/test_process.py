@@ -128,6 +128,22 @@ class SignalsTests(SignalsCase):
         self.assertEqual((self.reloads, self.service.aborted), ([True, True], 0))
         self.assertEqual((lines(self.events), self.stoppedBy, self.alarms), ([], [], []))
 
+    def test_SIGUSR2StartsTheNextProcessWhereThereIsAHandOver(self) -> None:
+        started: list[int] = []
+        reload = self.reloads.append
+        handleSignals(
+            self.reactor,
+            self.service,
+            Log(),
+            reload=lambda: reload(True),
+            succeed=lambda: started.append(1),
+        )
+        self.send(signal.SIGUSR2)
+        self.assertEqual((started, self.reactor.running, self.reloads), ([1], True, []))
+        self.send(15)
+        self.send(signal.SIGUSR2)
+        self.assertEqual(started, [1])
+
     def test_severalHangUpsAtOnceReloadOnce(self) -> None:
         self.handle()
         self.send(1, 1, 1)

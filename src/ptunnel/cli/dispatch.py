@@ -84,10 +84,12 @@ def run(words: Sequence[str]) -> int:
     for notice in options.notices:
         log.notice("", notice)
     try:
-        service = serviceFor(reactor, settings, log, print)
+        service = serviceFor(reactor, settings, log, print, takeOver=options["take-over"])
         service.notifier = Notifier(reactor, os.environ)
         reload = Reloading(reactor, service, options.reread, options["config"], log)
-        handleSignals(reactor, service, log, reload=reload, early=early)
+        handling: dict[str, Any] = {"reload": reload, "succeed": service.succeed, "early": early}
+        ending = handleSignals(reactor, service, log, **handling)
+        service.leave = ending.drain
         service.startService()
     except ConfigError as e:
         mistake(str(e))

@@ -26,7 +26,8 @@ COMMANDS = {
 
 # The options in the order in which they are shown; those of no group come last.
 _GROUPS = {
-    "What to do": ("config", "listen", "multithreaded", "drain-delay", "drain-timeout"),
+    "What to do": ("config", "listen", "multithreaded"),
+    "Stop": ("drain-delay", "drain-timeout", "take-over"),
     "The status address": ("status", "token-file"),
     "Check": ("check-config", "deadline"),
     "Which sessions": ("end", "tunnel", "filter", "sort", "reverse", "limit"),

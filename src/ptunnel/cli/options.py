@@ -199,6 +199,12 @@ class Options(TunnelOptions):
             "Read and check the configuration, without network, and exit with 0, or with 2 for a "
             "mistake.",
         ],
+        [
+            "take-over",
+            None,
+            "Take the ports over from the process that serves, at the hand-over of the same "
+            "config; it ends when its sessions have.",
+        ],
     ]
 
     def __init__(self) -> None:
@@ -207,6 +213,9 @@ class Options(TunnelOptions):
 
     def postOptions(self) -> None:
         super().postOptions()
+        if self["take-over"] and self.settings.handOver is None:
+            what = "there is no hand-over in [ptunnel], which says where to ask for the ports"
+            raise ConfigError(f"--take-over: {what}")
         self["config"] = self["config"] or os.environ.get(CONFIG) or None
         # twistd may change to another folder.
         for name in "config", "password-file":

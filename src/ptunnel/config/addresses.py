@@ -301,6 +301,15 @@ def parseUnix(text: str) -> UnixListen:
     return UnixListen(os.path.normpath(path), mode)
 
 
+@addressing
+def parseHandOver(text: str) -> str:
+    """`unix:/path`. @return: the path."""
+    listen = parseUnix(text) if text.startswith(UNIX) else None
+    if listen is None or str(listen) != text:
+        raise ConfigError("not a Unix socket; write unix:/path, for example unix:/run/ptunnel/next")
+    return listen.path
+
+
 def _checkPath(path: str) -> None:
     if not path.startswith("/") or not path.isprintable():
         raise ConfigError("the path must begin with /, and hold no control characters")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ptunnel.config.addresses import (
+    parseHandOver,
     parseListen,
     parseNetworks,
     parseStatus,
@@ -63,6 +64,7 @@ SERVICE_KEYS: Keys = {
     "log-format": ("logFormat", choice("text", "json")),
     "drain-delay": ("drainDelay", parseDuration),
     "drain-timeout": ("drainTimeout", parseDuration),
+    "hand-over": ("handOver", parseHandOver),
     "workers": ("workers", parseWorkers),
     "status": ("status", parseStatus),
     "status-token-file": ("statusToken", str),

@@ -204,6 +204,8 @@ class Settings:
         the listening lines), "warning", "error" or "none".
     @ivar layout: how lines of the log look, as the reader of this process's output wants them.
     @ivar drainDelay: seconds for which the ports stay open in a stop; None: they do not.
+    @ivar handOver: the path of a Unix socket at which a next process gets the ports; None: none
+        does.
     @ivar workers: how many processes share the ports.
     @ivar maxConnections: how many sessions all tunnels may have together; None: no limit.
     @ivar status: where the status server listens; None: there is none.
@@ -219,6 +221,7 @@ class Settings:
     layout: Layout = FILE
     drainDelay: float | None = None
     drainTimeout: float | None = 30.0
+    handOver: str | None = None
     workers: int = 1
     maxConnections: int | None = None
     status: TcpListen | UnixListen | None = None

@@ -29,7 +29,7 @@ def _nothing() -> None:
 class HandedSocket:
     """A socket that listens already.
 
-    @ivar descriptor: it belongs to whoever listens with it.
+    @ivar descriptor: in non-blocking mode; it belongs to whoever listens with it.
     @ivar lock: a descriptor that holds the lock of a Unix socket's file; None: there is none.
     @ivar released: called when no other process uses it any more.
     """

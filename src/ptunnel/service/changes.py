@@ -10,7 +10,7 @@ from ptunnel.config import Listen, Settings, TcpListen, Tunnel, UnixListen
 # How many names of each kind a line shows.
 _SHOWN = 8
 # Fields of Settings that cannot change while the service runs, and their keys.
-_FIXED = {"workers": "workers", "logFormat": "log-format"}
+_FIXED = {"workers": "workers", "logFormat": "log-format", "handOver": "hand-over"}
 _LIVE = {
     "logLevel": "log-level",
     "drainDelay": "drain-delay",

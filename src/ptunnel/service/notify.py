@@ -26,6 +26,7 @@ RETRY = 1.0
 # Seconds that a stop may take beyond the drain timeout.
 MARGIN = 10.0
 
+_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC")
 _FULL = {errno.EAGAIN, errno.ENOBUFS}
 
 
@@ -34,6 +35,8 @@ class Notifier:
 
     Where NOTIFY_SOCKET is not set, every method does nothing and no timer runs. A datagram that
     cannot be sent is dropped; one for which there is no room waits. No method raises or blocks.
+
+    @ivar environment: the variables that another process needs to go on with this.
     """
 
     def __init__(self, reactor: Any, environ: MutableMapping[str, str]) -> None:
@@ -41,6 +44,7 @@ class Notifier:
         password command has them.
         """
         self._reactor = reactor
+        self.environment = {name: environ[name] for name in _VARIABLES if name in environ}
         path = environ.pop("NOTIFY_SOCKET", "")
         self._interval, self._watched = _beat(environ)
         self._address = f"\0{path[1:]}" if path.startswith("@") else path
@@ -50,6 +54,7 @@ class Notifier:
         self._unsent: deque[bytes] = deque()
         self._retry: IDelayedCall | None = None
         self._tick: IDelayedCall | None = None
+        self._isOver = False
         self._figures: Callable[[], str] = str
         self._status = ""
 
@@ -82,6 +87,15 @@ class Notifier:
                 fields.append(f"EXTEND_TIMEOUT_USEC={int((limit + MARGIN) * 1e6)}")
             self._send(*fields)
 
+    def succeededBy(self, pid: int) -> None:
+        """Say that another process is the service from now on, and nothing more."""
+        if self._socket is not None:
+            self._send(f"MAINPID={pid}")
+            self._isOver = True
+            if self._tick is not None:
+                self._tick.cancel()
+                self._tick = None
+
     def _newStatus(self, text: str = "") -> list[str]:
         text = " ".join((text or self._figures()).split())
         if text == self._status:
@@ -101,6 +115,8 @@ class Notifier:
             self._send(*fields)
 
     def _send(self, *fields: str) -> None:
+        if self._isOver:
+            return
         self._unsent.append("\n".join(fields).encode("utf-8", "replace"))
         if self._retry is None:
             self._flush()

@@ -127,6 +127,7 @@ def handleSignals(
     log: Log,
     *,
     reload: Callable[[], object] | None = None,
+    succeed: Callable[[], object] | None = None,
     early: Sequence[int] = (),
     remember: Callable[[int], None] = lambda number: None,
 ) -> Ending:
@@ -140,11 +141,12 @@ def handleSignals(
     effect.
 
     @param reload: called in the reactor; None: this process is a worker.
+    @param succeed: called in the reactor upon SIGUSR2; None: that does nothing.
     @param early: what L{holdHangUp} returned; a hang-up in it reloads when the reactor runs.
     @param remember: called with the number of the signal that stops the service.
     @return: drains or aborts without a signal.
     """
-    ending = Ending(reactor, service, log, reload, remember)
+    ending = Ending(reactor, service, log, reload, remember, succeed)
     ending.install()
     reactor.callWhenRunning(lambda: ending.catchUp(early))
     return ending
@@ -229,6 +231,7 @@ class Ending:
         log: Log,
         reload: Callable[[], object] | None,
         remember: Callable[[int], None],
+        succeed: Callable[[], object] | None,
     ) -> None:
         self._reactor = reactor
         self._service = service
@@ -238,6 +241,7 @@ class Ending:
         self._reloads = False  # a reload is to begin
         self._hasTerminal = reload is not None and isForeground()
         self._remember = remember
+        self._succeed = succeed
         self._stopping = False  # a drain has begun
         self._asked = 0  # how often, by SIGTERM and SIGINT
 
@@ -252,6 +256,8 @@ class Ending:
         signal.signal(signal.SIGALRM, self._lastResort)
         self._unlessIgnored(signal.SIGINT, nothing if self._isWorker else self._end)
         self._unlessIgnored(signal.SIGHUP, nothing if self._isWorker else self._hangUp)
+        if self._succeed is not None:
+            self._unlessIgnored(signal.SIGUSR2, self._next)
         ignoreUserSignals()
 
     def _unlessIgnored(self, number: signal.Signals, handler: Any) -> None:
@@ -269,6 +275,10 @@ class Ending:
             self._drain(number, frame)
         else:
             self.catchUp((number,))
+
+    def _next(self, number: int, frame: object) -> None:
+        if not self._stopping and self._succeed is not None:
+            self._reactor.callFromThread(self._succeed)
 
     def catchUp(self, hangUps: Sequence[int]) -> None:
         """Reload in the reactor's next turn, once, if there was any hang-up."""

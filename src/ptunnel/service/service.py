@@ -11,28 +11,21 @@ from twisted.internet.interfaces import IDelayedCall
 from ptunnel.config import Settings
 from ptunnel.log import Log
 from ptunnel.ports.handed import Handed
-from ptunnel.service.notify import Notifier
-from ptunnel.service.shown import Shown
+from ptunnel.service.handing import Handing
 from ptunnel.service.toll import Toll, counted
 
 # Seconds for aborted sessions to end. A stop waits no longer.
 GRACE = 1.0
 
 
-class PtunnelService(Shown):
+class PtunnelService(Handing):
     """All tunnels of some settings. Raises ConfigError for an invalid endpoint string.
 
     `privilegedStartService` binds every port. If one cannot be bound, it raises L{ListenError} and
     leaves none bound. `reload` changes to other settings. `stopService` returns a Deferred: after
     the drain delay it closes the ports, lets sessions end within the drain timeout, and aborts the
     rest. The Deferred fires at most L{GRACE} later.
-
-    @ivar exitCode: the exit code for the process.
-    @ivar notifier: tells systemd of its state; None: nobody does.
     """
-
-    exitCode = 0
-    notifier: Notifier | None = None
 
     def __init__(
         self,
@@ -53,11 +46,6 @@ class PtunnelService(Shown):
         """Log the address and target of each tunnel, and tell that the service is ready."""
         super().announce()
         self.tellReady()
-
-    def tellReady(self) -> None:
-        """Tell systemd that the service is ready."""
-        if self.notifier is not None:
-            self.notifier.ready(self.status)
 
     def status(self) -> str:
         """Return the present state in a few words."""

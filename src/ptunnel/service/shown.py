@@ -70,7 +70,7 @@ class Shown(Watching):
             from ptunnel.status.server import StatusServer  # twisted.web, which few need
 
             self._shown = StatusServer(self._reactor, self, self.reloading, self._log)
-        return self._shown.prepare(settings)
+        return self._shown.prepare(settings, self.handed)
 
     def _prepareAgain(self, settings: Settings) -> Change | None:
         try:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+)
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python.failure import Failure
@@ -18,6 +23,7 @@ from ptunnel.log import Log
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.descriptors import PROCESS
 from ptunnel.ports.accepting import guard
+from ptunnel.ports.handed import Handed, HandedSocket, descriptorsOf, give
 from ptunnel.ports.unixport import UnixEndpoint
 from ptunnel.status.access import Access, Token
 from ptunnel.status.api import Api, Reload
@@ -48,9 +54,10 @@ class StatusServer:
         self._listen: TcpListen | UnixListen | None = None
         self._port: Any = None
 
-    def prepare(self, settings: Settings) -> Change:
+    def prepare(self, settings: Settings, handed: Handed | None = None) -> Change:
         """Read the token and bind the port of other settings; what is served stays as it is.
 
+        @param handed: sockets that listen already; None: there are none.
         @raise ConfigError: for a token file that cannot be used.
         @raise ListenError: for an address that cannot be bound.
         """
@@ -61,7 +68,9 @@ class StatusServer:
         access = Access(settings.statusHosts, token, self._log, self._reactor)
         if wanted is not None and self._listen is not None and _isSame(self._listen, wanted):
             return Change(self, wanted, access, self._port)
-        port = None if wanted is None else _bind(self._reactor, wanted, self._site)
+        port = (
+            None if wanted is None else _bind(self._reactor, wanted, self._site, handed or Handed())
+        )
         return Change(self, wanted, access, port)
 
     def become(self, change: Change) -> TcpListen | UnixListen | None:
@@ -102,6 +111,22 @@ class StatusServer:
             return str(self._listen)
         here = self._port.getHost()
         return f"http://{hostPort(here.host, here.port)}/"
+
+    @property
+    def key(self) -> str:
+        """What is equal for the ports of two processes that may be one socket."""
+        return _key(self._listen)
+
+    def descriptors(self) -> list[int]:
+        """Return those that another process needs to go on with the port; none if it cannot."""
+        return list(descriptorsOf(self._port))
+
+    def give(self) -> None:
+        """Leave the port to another process, which has its descriptors; connections go on here."""
+        port, self._port, self._listen = self._port, None, None
+        if port is not None:
+            give(port)
+            self._shut(port)
 
     def close(self) -> Deferred[Any]:
         """Close the port and all connections.
@@ -154,10 +179,10 @@ def _isSame(one: TcpListen | UnixListen, other: TcpListen | UnixListen) -> bool:
     return one == other
 
 
-def _bind(reactor: Any, listen: TcpListen | UnixListen, site: Site) -> Any:
+def _bind(reactor: Any, listen: TcpListen | UnixListen, site: Site, handed: Handed) -> Any:
     """@raise ListenError: if it cannot be bound."""
     listening: list[Any] = []
-    bound: Deferred[Any] = _endpoint(reactor, listen).listen(site)
+    bound: Deferred[Any] = _endpoint(reactor, listen, handed.take(_key(listen))).listen(site)
     bound.addBoth(listening.append)
     port = listening[0]
     if isinstance(port, Failure):
@@ -168,8 +193,18 @@ def _bind(reactor: Any, listen: TcpListen | UnixListen, site: Site) -> Any:
     return port
 
 
-def _endpoint(reactor: Any, listen: TcpListen | UnixListen) -> IStreamServerEndpoint:
+def _key(listen: TcpListen | UnixListen | None) -> str:
+    """Return the key for a hand-over."""
+    return f"status {listen}"
+
+
+def _endpoint(
+    reactor: Any, listen: TcpListen | UnixListen, handed: HandedSocket | None
+) -> IStreamServerEndpoint:
     if isinstance(listen, UnixListen):
-        return UnixEndpoint(reactor, listen.path, listen.mode, BACKLOG)
+        return UnixEndpoint(reactor, listen.path, listen.mode, BACKLOG, handed)
+    if handed is not None:
+        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+        return AdoptedStreamServerEndpoint(reactor, handed.descriptor, family)
     kind = TCP6ServerEndpoint if ":" in listen.host else TCP4ServerEndpoint
     return kind(reactor, listen.port, BACKLOG, listen.host)

@@ -16,7 +16,7 @@ from typing import Any
 from ptunnel.config import Settings
 from ptunnel.ledger.watched import Kind
 
-DRAIN, ABORT, RELOAD, ASK = b"d", b"a", b"r", b"q"
+DRAIN, LEAVE, ABORT, RELOAD, ASK = b"d", b"l", b"a", b"r", b"q"
 # What a worker prints: that it accepts connections; in a stop, how many sessions it waits for; and
 # at the end of one, how many have ended in time and how many were cut. No line of a log contains a
 # NUL.

@@ -29,7 +29,7 @@ from ptunnel.service.service import GRACE, PtunnelService
 from ptunnel.service.shown import checkToken
 from ptunnel.service.toll import Toll
 from ptunnel.workers.child import Worker
-from ptunnel.workers.orders import ABORT, Work, packed
+from ptunnel.workers.orders import ABORT, LEAVE, Work, packed
 from ptunnel.workers.watching import Watching
 
 # The path is set before anything is imported.
@@ -44,20 +44,31 @@ def serviceFor(
     settings: Settings,
     log: Log,
     emit: Callable[[str], None],
-    handed: Handed | None = None,
+    *,
+    takeOver: bool = False,
 ) -> PtunnelService:
     """Return the service of some settings, in this process or in workers.
 
     @param emit: called with each line that a worker logs.
-    @param handed: sockets that listen already.
+    @param takeOver: whether it takes its ports over from the process that serves now.
     @raise ConfigError: for tunnels whose ports cannot be shared, or a token that cannot be used.
+    @raise ListenError: if there is a process that does not give its ports.
     """
     checkToken(settings)
-    if settings.workers == 1:
+    if settings.workers > 1:
+        _checkLinux(reactor)
+        _checkShared(settings)
+
+    def make(handed: Handed | None = None) -> PtunnelService:
+        if settings.workers > 1:
+            return Supervisor(reactor, settings, log, emit, handed)
         return PtunnelService(reactor, settings, log, handed)
-    _checkLinux(reactor)
-    _checkShared(settings)
-    return Supervisor(reactor, settings, log, emit, handed)
+
+    if settings.handOver is None:
+        return make()
+    from ptunnel.handover.begin import heir  # few need it
+
+    return heir(reactor, settings, log, make, takes=takeOver)
 
 
 def checkService(reactor: Any, settings: Settings) -> None:
@@ -132,6 +143,11 @@ class Supervisor(Watching):
         if self._served:
             super().announce()
 
+    def handedOver(self, pid: int) -> None:
+        super().handedOver(pid)
+        for worker in self.workers:
+            worker.tell(LEAVE)
+
     def _stop(self) -> Deferred[Any]:
         stopped = super()._stop()
         ending = [worker.stop() for worker in self.workers]
@@ -195,7 +211,7 @@ class Supervisor(Watching):
         """Return the settings of one worker."""
         tunnels = tuple(map(self._shared, self._settings.tunnels))
         settings: Settings = self._shared(self._settings)
-        return dataclasses.replace(settings, workers=1, tunnels=tunnels, status=None)
+        return dataclasses.replace(settings, workers=1, tunnels=tunnels, status=None, handOver=None)
 
     def ready(self) -> None:
         """Note that a worker is ready."""

@@ -24,6 +24,7 @@ from ptunnel.service.service import PtunnelService
 from ptunnel.workers.orders import (
     ABORT,
     ASK,
+    LEAVE,
     READY,
     RELOAD,
     STOPPED,
@@ -91,6 +92,8 @@ class Lifeline(FileDescriptor):
         if order == ASK:
             self._reports.answer(*values)
             return
+        if order == LEAVE:
+            self._service.drainDelay = 0.0
         self._ending.drain()
         if order == ABORT:
             self._ending.abort()

@@ -1,0 +1,1 @@
+"""A new process takes the ports over from the one that serves, over a Unix socket."""
