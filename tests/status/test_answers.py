@@ -33,6 +33,9 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(query, Query("10.0.0.1", "mail", "rate", True, 1000, 7))
         self.assertIsNone(queryOf({"tunnel": ""}).tunnel)
 
+    def test_noMoreAreListedThanTheLimit(self) -> None:
+        self.assertEqual(queryOf({"limit": "5000"}).limit, MOST_LISTED)
+
     @given(st.dictionaries(st.one_of(st.sampled_from(KEYS), anyText), anyText))
     def test_anythingIsAQueryOrRefused(self, args: dict[str, str]) -> None:
         try:

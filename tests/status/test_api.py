@@ -37,6 +37,7 @@ class LookTests(SynchronousTestCase):
     def test_theSessionsAreThoseOfTheQuery(self) -> None:
         said = self.served.ask("GET /api/v1/sessions?tunnel=db%2Fmain&sort=sent&order=desc&limit=2")
         self.assertEqual((said.json["total"], len(said.json["sessions"])), (10, 2))
+        self.assertEqual(self.served.ask("GET /api/v1/sessions/").json["total"], 30)
         first, second = said.json["sessions"]
         self.assertGreaterEqual(first["bytes_sent"], second["bytes_sent"])
 
@@ -44,7 +45,7 @@ class LookTests(SynchronousTestCase):
         for query, what in (
             ("sort=colour", "sort: it must be one of number, client"),
             ("order=up", "order: "),
-            ("limit=1001", "limit: it must be a number from 0 to 1000"),
+            ("limit=many", "limit: it must be a number"),
             ("limit=-1", "limit: "),
             ("offset=x", "offset: "),
             ("offset=%D9%A1", "offset: "),
@@ -147,7 +148,7 @@ class SteerTests(SynchronousTestCase):
         self.assertEqual(self.served.watched.ended, [7])
         said = self.served.ask("DELETE /api/v1/sessions/7", BEARER)
         self.assertEqual((said.code, said.error), (404, "there is no session 7"))
-        for number in "x", "-1", "9" * 30, "%D9%A1", "":
+        for number in "x", "-1", "9" * 30, "%D9%A1":
             said = self.served.ask(f"DELETE /api/v1/sessions/{number}", BEARER)
             self.assertEqual(said.code, 404, number)
         self.assertEqual(

@@ -71,7 +71,7 @@ class Api:
                 handlers["GET"] = self._metrics
             case ("api", "v1") | ("api", "v1", ""):
                 handlers["GET"] = self._status
-            case ("api", "v1", "sessions"):
+            case ("api", "v1", "sessions") | ("api", "v1", "sessions", ""):
                 handlers["GET"] = self._sessions
             case ("api", "v1", "sessions", number):
                 handlers["DELETE"] = partial(self._end, number)
