@@ -278,19 +278,28 @@ class ReaderTests(PageTestCase):
         self.prefer(prefers_color_scheme="dark")
         self.assertNotEqual(self.js(ground), light)
 
-    def test_onAPhoneNothingScrollsSidewaysButTables(self) -> None:
+    def test_nothingScrollsSidewaysButTables(self) -> None:
+        self.unlock()
+        for width in 360, 768, 1280:
+            self.resize(width, 740)
+            self.assertEqual(self.js("return document.scrollingElement.scrollWidth"), width)
+            beyond = self.js(
+                """
+                return [...document.querySelectorAll("body *")]
+                  .filter((e) => !e.closest(".scroller, .sr, svg") && e.checkVisibility())
+                  .filter((e) => e.getBoundingClientRect().right > arguments[0] + 0.5)
+                  .map((e) => e.outerHTML.slice(0, 80));
+                """,
+                width,
+            )
+            self.assertEqual(beyond, [], f"{width}")
+
+    def test_onAPhoneNoTableScrollsEither(self) -> None:
         self.unlock()
         self.resize(360, 740)
-        self.assertEqual(self.js("return document.scrollingElement.scrollWidth"), 360)
-        beyond = self.js(
-            """
-            return [...document.querySelectorAll("body *")]
-              .filter((e) => !e.closest(".scroller, .sr, svg") && e.checkVisibility())
-              .filter((e) => e.getBoundingClientRect().right > 360.5)
-              .map((e) => e.outerHTML.slice(0, 80));
-            """
-        )
-        self.assertEqual(beyond, [])
+        wide = """return [...document.querySelectorAll(".scroller")]
+            .filter((e) => e.scrollWidth > e.clientWidth).length"""
+        self.assertEqual(self.js(wide), 0)
 
     def press(self, key: str) -> None:
         ActionChains(self.browser).send_keys(key).perform()
