@@ -58,6 +58,14 @@ class Prometheus(Program):
             f"--web.listen-address={HOST}:{self.port}",
         ]
 
+    def isReady(self) -> bool:
+        """Whether it serves queries: it listens before it has read its database."""
+        try:
+            return bool(get(self.port, "/-/ready"))
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+
     def values(self, query: str) -> list[float]:
         answer = json.loads(
             get(self.port, f"/api/v1/query?{urllib.parse.urlencode({'query': query})}")
@@ -216,6 +224,7 @@ class PrometheusTests(MetricsTestCase):
         prometheus = Prometheus(self.status)
         self.addCleanup(prometheus.stop)
         name = json.dumps(NAME)
+        eventually(prometheus.isReady, "a Prometheus that serves")
         eventually(
             lambda: prometheus.values(f"ptunnel_sessions{{tunnel={name}}}") == [1], "a scrape"
         )
