@@ -95,11 +95,13 @@ class Program:
     """A program that runs from here on until stop().
 
     @ivar user: whom it becomes, or has to be, where root starts it.
+    @ivar inherits: descriptors that it gets beside the standard ones.
     @ivar folder: for its files; `user` may write there.
     @ivar port: where it listens.
     """
 
     user = ME
+    inherits: tuple[int, ...] = ()
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"ptunnel-{type(self).__name__}-"))
@@ -128,6 +130,7 @@ class Program:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=self.inherits,
             )
         eventually(self._readyOrGone, f"{self._command[0]} listens")
 
