@@ -375,6 +375,33 @@ class UnitTests(SystemdCase):
         self.assertIn("not reloaded: ", line)
         self.assertIn("[tunnel b] listn: unknown key", line)
 
+    def test_SIGUSR2ExchangesTheProcess(self) -> None:
+        handOver = "[ptunnel]\nhand-over = unix:/run/ptunnel/next\n"
+        self.settings.write_text(handOver + self.settings.read_text().replace("[ptunnel]\n", ""))
+        said = self.boot(
+            "systemctl start ptunnel; pid=$(systemctl show ptunnel -p MainPID --value)",
+            "systemctl kill --kill-whom=main --signal=USR2 ptunnel",
+            "for i in {1..200}; do [ -d /proc/$pid ] || break; sleep .1; done",
+            "now=$(systemctl show ptunnel -p MainPID --value)",
+            "echo = state",
+            "[ $now != $pid ] && [ -d /proc/$now ] && echo another process",
+            "systemctl is-active ptunnel; systemctl show ptunnel -p NRestarts",
+            "systemctl show ptunnel -p StatusText --value",
+            "echo = carry",
+            proxied("200 OK"),
+            "echo = warnings",
+            "journalctl --sync; journalctl -b -u ptunnel -p warning -o cat",
+            "echo = stop",
+            "systemctl stop ptunnel; systemctl show ptunnel -p Result -p ExecMainStatus",
+        )
+        self.assertEqual(
+            said["state"],
+            "another process\nactive\nNRestarts=0\n2 tunnels listening, 0 sessions\n",
+        )
+        self.assertEqual((said["carry"], said["warnings"]), ("got b'hello'\n", ""))
+        self.assertIn("Result=success\n", said["stop"])
+        self.assertIn("ExecMainStatus=0\n", said["stop"])
+
     def test_inItsSandboxPasswordsComeByCredentialAndByCommand(self) -> None:
         (self.machine.root / "etc/ptunnel/corp.password").write_text("secret\n")
         (self.machine.root / "etc/ptunnel/corp.password").chmod(0o600)
