@@ -55,6 +55,8 @@ def makeService(options: Options) -> PtunnelService:
     log = Log(settings.logLevel)
     for notice in options.notices:
         log.notice("", notice)
+    if settings.logFormat == "json":
+        log.warning("", "log-format = json: not under twistd, which writes lines of its own")
     try:
         service = serviceFor(reactor, settings, log, _relay, takeOver=options["take-over"])
     except ConfigError as e:

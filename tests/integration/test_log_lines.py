@@ -196,6 +196,7 @@ class TwistdTests(LinesCase):
             self.visit(eventually(lambda p=program: self.listening(p), "both listen"))
             lines = eventually(lambda p=program: self.sessions(p), "both sessions end")
             self.assertEqual(len(lines), 2, lines)
+            self.assertEqual("log-format = json: not under" in program.output(), how == "json")
             lines.sort(key=lambda line: "warn" in line)
             for line, kind in zip(lines, ("info", "warn"), strict=True):
                 pattern = rf"\A\S+ \[ptunnel#{kind}\] worker \d: (web|mail): \S+ .*, (--|SC)\Z"
