@@ -23,7 +23,7 @@ from ptunnel.log import Log
 from ptunnel.ports.tunnel import TunnelService
 from ptunnel.service.service import GRACE
 from ptunnel.workers.child import MAX_LINE
-from ptunnel.workers.orders import ABORT, DRAIN, READY, RELOAD, Orders, receiveSockets
+from ptunnel.workers.orders import ABORT, DRAIN, LEAVE, READY, RELOAD, Orders, receiveSockets
 from ptunnel.workers.supervisor import Supervisor
 from tests.support.loopback import captureLog, lines
 
@@ -237,6 +237,13 @@ class StopTests(SupervisorCase):
         two.ends(0)
         self.successResultOf(done)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_whereAnotherProcessHasThePortsTheyLeaveAtOnce(self) -> None:
+        one, two = self.start()
+        left: list[bool] = []
+        self.supervisor.leave = lambda: left.append(True)
+        self.supervisor.handedOver(77)
+        self.assertEqual((one.heard, two.heard, left), ([LEAVE], [LEAVE], [True]))
 
     def test_abortReachesThemAll(self) -> None:
         one, two = self.start()

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.config import Settings
 from ptunnel.errors import ListenError
 from ptunnel.log import Log
-from ptunnel.workers.orders import ABORT, DRAIN, question, reloadOrder, sendSockets
+from ptunnel.workers.orders import ABORT, DRAIN, LEAVE, question, reloadOrder, sendSockets
 from ptunnel.workers.worker import Lifeline
 from tests.support.loopback import captureLog, lines
 
@@ -89,6 +89,11 @@ class LifelineTests(SynchronousTestCase):
         self.assertEqual(self.ended, ["drain"])
         self.hear(ABORT)
         self.assertEqual(self.ended, ["drain", "drain", "abort"])
+
+    def test_itLeavesWithoutADelay(self) -> None:
+        self.drainDelay = 5.0
+        self.hear(LEAVE)
+        self.assertEqual((self.ended, self.drainDelay), (["drain"], 0.0))
 
     def test_theEndOfTheParentIsSeen(self) -> None:
         self.assertIs(self.hear(b""), CONNECTION_DONE)
