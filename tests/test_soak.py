@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.soak.__main__ import MEMORY, OBJECTS, Side
+from tests.soak.__main__ import KEPT, MEMORY, OBJECTS, Side
 from tests.soak.peers import SILENCE, Outcome, Plan, anyPlan, wrong
 from tests.soak.process import Holding
 
@@ -78,6 +78,11 @@ class HoldingTests(SynchronousTestCase):
         self.assertEqual(self.compare(inside={"timers": {"a.b": 2}}), ["timers"])
         self.assertEqual(self.compare(inside={"swept": 1}), ["timeouts"])
         self.assertEqual(self.compare(inside={"kinds": {"c.D": 6 + OBJECTS}}), ["objects"])
+
+    def test_whatIsKeptUpToALimitMayGrowToIt(self) -> None:
+        [(kind, most)] = KEPT.items()
+        self.assertEqual(self.compare(inside={"kinds": {kind: most}}), [])
+        self.assertEqual(self.compare(inside={"kinds": {kind: most + 1}}), ["objects"])
 
     def test_whoDoesNotAnswerIsSeen(self) -> None:
         side = Side("x", Path(), 1, 1, True)

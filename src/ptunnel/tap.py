@@ -39,7 +39,7 @@ def makeService(options: Options) -> PtunnelService:
     from twisted.internet import reactor as installed  # twistd chooses it with --reactor
 
     from ptunnel.service.notify import Notifier
-    from ptunnel.service.process import adopt, handleSignals, holdHangUp
+    from ptunnel.service.process import adopt, holdHangUp
     from ptunnel.service.reloading import Reloading
     from ptunnel.workers.supervisor import serviceFor
 
@@ -66,15 +66,17 @@ def makeService(options: Options) -> PtunnelService:
     service.notifier = Notifier(reactor, os.environ)
     stoppedBy: list[int] = []
     reload = Reloading(reactor, service, options.reread, options["config"], log)
-    handling: dict[str, Any] = {"reload": reload, "early": early, "remember": stoppedBy.append}
-
-    def handle() -> None:
-        service.leave = handleSignals(reactor, service, log, **handling).drain
-
-    reactor.callWhenRunning(handle)
+    handling = {"reload": reload, "early": early, "remember": stoppedBy.append}
+    reactor.callWhenRunning(_handle, reactor, service, log, **handling)
     atexit.register(_end, service, stoppedBy)
     _failInOneLine(service, quiet=options.settings.logLevel == "none")
     return service
+
+
+def _handle(reactor: Any, service: PtunnelService, log: Log, **handling: Any) -> None:
+    from ptunnel.service.process import handleSignals
+
+    service.leave = handleSignals(reactor, service, log, **handling).drain
 
 
 def _relay(line: str) -> None:

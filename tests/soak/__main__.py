@@ -19,6 +19,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from ptunnel.ledger import MOST_SAID
+from ptunnel.ledger.said import Said
 from tests.soak.faults import Faults
 from tests.soak.peers import (
     PASSWORD,
@@ -49,6 +51,8 @@ UNSURE = ("bad", "badtls", "slow")
 MEMORY = 8 << 20
 # By how many objects of a kind two quiet moments may differ: a look-up remembered, a proxy marked.
 OBJECTS = 20
+# Of these so many are kept, however long it runs.
+KEPT = {f"{Said.__module__}.{Said.__qualname__}": MOST_SAID}
 # The largest and last lines of a deviation's own kind that are printed.
 SHOWN = 5
 # Seconds around a moment at which a proxy went away or a worker died, in which it excuses a client.
@@ -204,7 +208,7 @@ class Side:
             kinds = Counter(new.inside["kinds"])
             kinds.subtract(old.inside["kinds"])
             for kind, more in kinds.most_common():
-                if more > OBJECTS:
+                if more > OBJECTS and new.inside["kinds"][kind] > KEPT.get(kind, 0):
                     self.deviate("objects", f"process {number}: {more} more of {kind}")
             if new.memory - old.memory > MEMORY:
                 grown = f"{old.memory >> 10} KiB before, {new.memory >> 10} KiB after"

@@ -88,8 +88,7 @@ def run(words: Sequence[str]) -> int:
         service.notifier = Notifier(reactor, os.environ)
         reload = Reloading(reactor, service, options.reread, options["config"], log)
         handling: dict[str, Any] = {"reload": reload, "succeed": service.succeed, "early": early}
-        ending = handleSignals(reactor, service, log, **handling)
-        service.leave = ending.drain
+        service.leave = handleSignals(reactor, service, log, **handling).drain
         service.startService()
     except ConfigError as e:
         mistake(str(e))

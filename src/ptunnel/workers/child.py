@@ -53,6 +53,20 @@ class Parent(Protocol):
     def later(self, delay: float, start: Callable[[], None]) -> IDelayedCall: ...
 
 
+class _Lines:
+    """Splits a stream into lines. @ivar rest: the beginning of the next one."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def receive(self, data: bytes) -> list[bytes]:
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        if len(self.rest) > MAX_LINE:
+            lines.append(self.rest)
+            self.rest = b""
+        return lines
+
+
 class Worker(ProcessProtocol):
     """One worker: its present process, and its next ones.
 
@@ -75,7 +89,7 @@ class Worker(ProcessProtocol):
         self._sockets: socket.socket | None = None  # sends it further ports
         self._reports = -1  # its descriptor of the pipe for what it reports
         self._frames = Frames()
-        self._rest = {1: b"", 2: b""}
+        self._lines = {1: _Lines(), 2: _Lines()}
         self._lastWords = ""
 
     def start(self) -> None:
@@ -92,10 +106,6 @@ class Worker(ProcessProtocol):
         except OSError as e:  # too many processes, too many files
             self._closeSockets()
             self._supervisor.died(self, f"cannot be started: {reasonOf(e)}")
-
-    @property
-    def runs(self) -> bool:
-        return self._process is not None
 
     @property
     def pid(self) -> int | None:
@@ -161,12 +171,7 @@ class Worker(ProcessProtocol):
             for kind, values in self._frames.receive(data):
                 self._supervisor.hears(self, kind, values)
             return
-        *lines, rest = (self._rest[childFD] + data).split(b"\n")
-        if len(rest) > MAX_LINE:
-            lines.append(rest)
-            rest = b""
-        self._rest[childFD] = rest
-        for line in lines:
+        for line in self._lines[childFD].receive(data):
             self._said(childFD, line)
 
     def _said(self, childFD: int, line: bytes) -> None:
@@ -197,9 +202,10 @@ class Worker(ProcessProtocol):
         self._closeSockets()
         _cancel(self._killing)
         self._supervisor.gone(self)
-        for childFD, rest in self._rest.items():
-            if rest:  # it died within a line
-                self.childDataReceived(childFD, b"\n")
+        for childFD, lines in self._lines.items():
+            if lines.rest:  # it died within a line
+                self._said(childFD, lines.rest)
+                lines.rest = b""
         self.isReady = False
         # One that was killed has cut what it waited for.
         self._supervisor.ended(self, *(self._toll or (0, self.waiting or 0)))

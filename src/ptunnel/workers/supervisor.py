@@ -105,6 +105,8 @@ def _checkShared(settings: Settings) -> None:
 class Supervisor(Watching):
     """Binds the ports of all tunnels; its workers accept on them."""
 
+    _hasSaid = False  # how many sessions a stop waits for
+
     def __init__(
         self,
         reactor: Any,
@@ -117,7 +119,6 @@ class Supervisor(Watching):
         self.emit = emit
         self.workers = [Worker(self, number) for number in range(1, settings.workers + 1)]
         self._served = False  # whether any of them was ever ready
-        self._hasSaid = False  # how many sessions a stop waits for
         self._failed: list[tuple[Worker, str]] = []  # deaths before that
 
     def startService(self) -> None:
@@ -157,7 +158,7 @@ class Supervisor(Watching):
 
     def reported(self) -> None:
         """Say how many sessions a stop waits for, once all workers have said it."""
-        waiting = [worker.waiting for worker in self.workers if worker.runs]
+        waiting = [worker.waiting for worker in self.workers if worker.pid is not None]
         if self.stopping and not self._hasSaid and None not in waiting:
             self._hasSaid = True
             self._sayWaiting(sum(filter(None, waiting)))
