@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -13,6 +14,7 @@ from ptunnel.log import Log
 from ptunnel.ports.handed import Handed
 from ptunnel.service.handing import Handing
 from ptunnel.service.toll import Toll, counted
+from ptunnel.session.session import TURNED_AWAY
 
 # Seconds for aborted sessions to end. A stop waits no longer.
 GRACE = 1.0
@@ -123,7 +125,8 @@ class PtunnelService(Handing):
             factory.abort()
 
     def _numbers(self) -> list[int]:
-        return [number for factory in self.factories() for number in factory.numbers()]
+        sessions = chain.from_iterable(factory.sessions for factory in self.factories())
+        return [each.number for each in sessions if each.phase is not TURNED_AWAY]
 
     def _sayDelay(self, delay: float) -> None:
         self._log.notice("", f"stopping: the ports stay open for {delay:g} s (drain-delay)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -119,7 +119,7 @@ class Serving(MultiService):
         try:
             opened = _open(self._reactor, self._log, wanted, descriptors)
         except ListenError as e:
-            raise self._explained(e, wanted) from None
+            raise _explained(e, wanted, before, self._closing()) from None
         # Nothing below fails.
         self._settings = after
         self._routes.renew(after)
@@ -142,18 +142,13 @@ class Serving(MultiService):
         """Forget former sessions, ports that are closed by now, and counters of what is gone."""
         names = (tunnel.name for tunnel in after.tunnels)
         self._log.ledger.keepOnly(names, [*after.proxies, DIRECT])
-        now = self._reactor.seconds()
         self._former = [factory for factory in self._former if factory.sessions]
-        self._closed = {port: until for port, until in self._closed.items() if until > now}
+        self._closed = self._closing()
 
-    def _explained(self, error: ListenError, tunnels: Sequence[Tunnel]) -> ListenError:
-        """Return an error with what we have to do with it."""
-        failed = [t for t in tunnels if str(error).startswith(f"[tunnel {t.name}] ")]
-        if not failed or "in use" not in str(error):
-            return error
-        if self._closed.get(portOf(failed[0]), 0.0) > self._reactor.seconds():
-            return StillClosing(str(error))
-        return ListenError(f"{error}{heldBy(self._settings, failed[0].listen)}")
+    def _closing(self) -> dict[tuple[Listen | str, ...], float]:
+        """Return the ports that may still be closing, and until when."""
+        now = self._reactor.seconds()
+        return {port: until for port, until in self._closed.items() if until > now}
 
     def _replace(self, service: TunnelService, tunnel: Tunnel) -> None:
         """Let new clients of a port be served by other settings."""
@@ -247,6 +242,21 @@ def _bind(services: Sequence[TunnelService]) -> None:
             for bound in services:
                 bound.stopListening()
             failures[0].raiseException()
+
+
+def _explained(
+    error: ListenError,
+    tunnels: Sequence[Tunnel],
+    settings: Settings,
+    closing: Container[tuple[Listen | str, ...]],
+) -> ListenError:
+    """Return an error with what we have to do with it: the settings so far, or a closing port."""
+    failed = [t for t in tunnels if str(error).startswith(f"[tunnel {t.name}] ")]
+    if not failed or "in use" not in str(error):
+        return error
+    if portOf(failed[0]) in closing:
+        return StillClosing(str(error))
+    return ListenError(f"{error}{heldBy(settings, failed[0].listen)}")
 
 
 def heldBy(settings: Settings, wanted: Listen) -> str:

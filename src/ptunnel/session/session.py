@@ -19,7 +19,6 @@ from twisted.python.failure import Failure
 
 from ptunnel.ledger.counters import TunnelCounters
 from ptunnel.log import Log, Trace
-from ptunnel.net.addresses import clientName
 from ptunnel.net.arrived import Arrived
 from ptunnel.net.transports import abort, endInOrder, probe, receiverOf
 from ptunnel.relay.outcome import Ended
@@ -105,10 +104,8 @@ class Session(Shown, Protocol):
     def connectionMade(self) -> None:
         tunnel = self.tunnel
         tunnel.began(self)
-        trace = self._trace = tunnel.log.trace(tunnel.name, self.number)
+        trace = self.begin()
         outgoing = tunnel.outgoing if trace is None else Outgoing(trace)
-        if trace is not None:
-            trace(f"{clientName(self.client)} is accepted")
         # Not a byte of the client is read before there is somewhere to send it.
         self.transport.pauseProducing()
         try:

@@ -35,6 +35,14 @@ class Shown(Phased):
 
     endedBy = "C"  # the first character of its termination code, if it ends without a tunnel
 
+    def begin(self) -> Trace | None:
+        """Return its trace, from now on; None where it is not shown."""
+        trace: Trace | None = self.tunnel.log.trace(self.tunnel.name, self.number)
+        self._trace = trace
+        if trace is not None:
+            trace(f"{clientName(self.client)} is accepted")
+        return trace
+
     @property
     def moved(self) -> tuple[int, int]:
         """How many bytes went to the target, and came from there, so far."""

@@ -125,10 +125,6 @@ class TunnelFactory(ServerFactory):
         """How many sessions there are, without those that were turned away and are still here."""
         return len(self.sessions) - len(self._turnedAway)
 
-    def numbers(self) -> list[int]:
-        """Return the numbers of those sessions."""
-        return [session.number for session in self.sessions - self._turnedAway]
-
     def follow(self, former: TunnelFactory) -> None:
         """Serve the clients of a port in place of a former factory, whose sessions go on and count
         for `maxConnections` and `maxPerClient` here.
