@@ -28,6 +28,7 @@ from tests.integration.case import (
     RecordingProxy,
     at,
     echo,
+    readToEnd,
     splicedConfig,
 )
 from tests.integration.programs import NO_PROXY_SETTINGS, PATIENCE, Ptunnel, eventually
@@ -136,6 +137,14 @@ class StatusTests(StatusCase):
                 if line.startswith("event: "):
                     names.append(line.split()[1])
         self.assertEqual(names, ["status", "sessions"] * 2)
+
+    def test_whoEndsItsHalfBehindARequestGetsAllOfTheAnswer(self) -> None:
+        for path in "/healthz", "/api/v1/", "/api/v1/sessions":
+            with socket.create_connection((HOST, self.statusPort), PATIENCE) as client:
+                client.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+                client.shutdown(socket.SHUT_WR)
+                head, _, body = readToEnd(client).partition(b"\r\n\r\n")
+            self.assertIn(b"Content-Length: %d" % len(body), head)
 
     def test_whoHasTheTokenSteers(self) -> None:
         client = self.session()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel.ledger.watched import Reloaded
 from ptunnel.status.channel import IDLE, LINGER, MAX_BODY, MAX_HEAD, REQUEST, Channel, Phase
 from tests.support.phases import holdToTable
 from tests.support.statusclient import Connection, Said, StatusServed
@@ -138,6 +139,39 @@ class TimeTests(ChannelCase):
         self.assertEqual(self.connection.how, ["loseWriteConnection"])
         self.served.clock.advance(LINGER)
         self.assertEqual(self.connection.how[-1], "abortConnection")
+
+    def test_whoEndsItsHalfBehindARequestGetsTheAnswer(self) -> None:
+        """As `printf ... | socat - UNIX:...` does."""
+        self.connection.stuck = True
+        self.connection.receive(GET)
+        self.connection.end()
+        self.assertFalse(self.connection.lost)
+        self.connection.unstick()
+        self.assertEqual(Said(self.connection.sent).body, b"ok\n")
+        self.assertTrue(self.connection.lost)
+
+    def test_soDoesOneWhoseAnswerComesLater(self) -> None:
+        done: Deferred[Reloaded] = Deferred()
+        served = StatusServed(token="sekrit", reload=lambda: done)
+        connection = served.connect()
+        connection.ask("POST /api/v1/reload", "Authorization: Bearer sekrit")
+        connection.end()
+        self.assertFalse(connection.lost)
+        done.callback(Reloaded(True, "reloaded"))
+        self.assertEqual(Said(connection.sent).json, {"message": "reloaded"})
+        self.assertTrue(connection.lost)
+        self.assertEqual(served.clock.getDelayedCalls(), [])
+
+    def test_whoEndsInTheMiddleOfARequestIsGone(self) -> None:
+        self.connection.receive(GET[:20])
+        self.connection.end()
+        self.assertTrue(self.connection.lost)
+
+    def test_whoClosesAfterTheLastAnswerIsGone(self) -> None:
+        self.connection.ask("GET /healthz", "Connection: close")
+        self.connection.end()
+        self.assertTrue(self.connection.lost)
+        self.assertEqual(self.served.clock.getDelayedCalls(), [])
 
     def test_whoClosesIsGone(self) -> None:
         self.connection.send(GET)

@@ -96,6 +96,14 @@ class StreamTests(SynchronousTestCase):
         self.served.clock.advance(10)
         self.assertEqual(self.looks, 0)
 
+    def test_whoEndsGetsWhatThereIsAndNoMore(self) -> None:
+        client = Watching(self.served)
+        client.connection.end()
+        self.assertTrue(client.connection.sent.endswith(b"0\r\n\r\n"))
+        self.assertEqual(len(client.events()), 2)
+        self.assertTrue(client.connection.lost)
+        self.assertEqual(self.served.clock.getDelayedCalls(), [])
+
     def test_eachLearnsWhetherItMaySteer(self) -> None:
         bearer = "Authorization: Bearer sekrit"
         clients = Watching(self.served), Watching(self.served, "", bearer)

@@ -9,10 +9,15 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableDescriptor
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableDescriptor,
+    IHalfCloseableProtocol,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
+from zope.interface import implementer
 
 from ptunnel.net.addresses import clientName
 from ptunnel.net.phases import Phased
@@ -59,6 +64,7 @@ class Timed(Phased):
     phase = Phase.WAITING
     since = 0.0
     _timer: IDelayedCall | None = None
+    _hasEnded = False  # its client has closed its half: there will be no other request
     _left = 0  # bytes of the answer that were unsent at the last look
 
     def subject(self) -> str:
@@ -102,11 +108,11 @@ class Timed(Phased):
         self.enter(Phase.CLOSING)
         self._networkProducer.unregisterProducer()
         transport: Any = self.transport
-        if IHalfCloseableDescriptor.providedBy(self.transport):
+        if self._hasEnded or not IHalfCloseableDescriptor.providedBy(self.transport):
+            transport.loseConnection()
+        else:
             transport.resumeProducing()
             transport.loseWriteConnection()
-        else:
-            transport.loseConnection()
 
     def abort(self) -> None:
         """Close at once."""
@@ -130,6 +136,7 @@ class Timed(Phased):
             self.abort()
 
 
+@implementer(IHalfCloseableProtocol)
 class Channel(HTTPChannel, Timed):
     """Reads requests, one after the other.
 
@@ -157,6 +164,21 @@ class Channel(HTTPChannel, Timed):
         self.enter(Phase.OVER)
         super().connectionLost(reason)
         self.factory.left(self)
+
+    def readConnectionLost(self) -> None:
+        """The client has closed its half, as `socat` does behind a request, or all of it."""
+        self._hasEnded = True
+        if self.phase is Phase.ANSWERING:
+            self.persistent = 0  # so the parser closes after the answer
+            for request in self.requests:
+                request.clientEnded()
+        elif self.phase is Phase.CLOSING:
+            self.transport.loseConnection()
+        else:
+            self.close()
+
+    def writeConnectionLost(self) -> None:
+        """Our half is closed, which L{close} wanted."""
 
     def pauseProducing(self) -> None:
         self.isFull = True

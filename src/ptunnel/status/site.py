@@ -186,11 +186,13 @@ class Request(HttpRequest):
 
     @ivar isGone: whether its connection is lost.
     @ivar onGone: called when it is.
+    @ivar onEnded: called when its client has closed its half, or all of it.
     """
 
     channel: Any
     isGone = False
     onGone: Callable[[], None] | None = None
+    onEnded: Callable[[], None] | None = None
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         if version not in (b"HTTP/1.1", b"HTTP/1.0"):  # older parsers take any
@@ -207,6 +209,10 @@ class Request(HttpRequest):
         super().connectionLost(reason)
         if self.onGone is not None:
             self.onGone()
+
+    def clientEnded(self) -> None:
+        if self.onEnded is not None:
+            self.onEnded()
 
     def drop(self) -> None:
         """Close the connection at once."""

@@ -36,6 +36,7 @@ class Receiver(Protocol):
     """The part of a request that is needed here."""
 
     onGone: Callable[[], None] | None
+    onEnded: Callable[[], None] | None
 
     def write(self, data: bytes) -> None: ...
     def registerProducer(self, producer: Any, streaming: bool) -> None: ...
@@ -67,6 +68,7 @@ class Streams:
         opened = _Open(request, stream.maySteer, self._clock)
         self._open.setdefault(stream.query, set()).add(opened)
         request.onGone = lambda: self._forget(opened, stream.query)
+        request.onEnded = lambda: self._end(opened, stream.query)
         now = self._clock.seconds()
         opened.send(_OPENING, now)
         self._sendStatus([opened], now)
@@ -78,8 +80,11 @@ class Streams:
         """End all streams."""
         for query, group in [*self._open.items()]:
             for opened in [*group]:
-                self._forget(opened, query)
-                opened.end()
+                self._end(opened, query)
+
+    def _end(self, opened: _Open, query: Query) -> None:
+        self._forget(opened, query)
+        opened.end()
 
     def _forget(self, opened: _Open, query: Query) -> None:
         group = self._open.get(query, set())
