@@ -10,25 +10,15 @@ from typing import Any, cast
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.error import ConnectionLost as TwistedConnectionLost
-from twisted.internet.interfaces import (
-    IAddress,
-    IHalfCloseableProtocol,
-    IProtocol,
-    IProtocolFactory,
-    IStreamClientEndpoint,
-    ITransport,
-)
-from twisted.internet.protocol import connectionDone
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IStreamClientEndpoint
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from ptunnel.connect.handshake import Challenged, Established, Handshake
 from ptunnel.connect.request import ConnectRequest
 from ptunnel.errors import TunnelError, cannotReach, noAnswer
 from ptunnel.login.login import Login
-from ptunnel.net.arrived import Arrived
-from ptunnel.net.attempt import TALKING, Attempt, Speaker
-from ptunnel.net.transports import abort, isSocket, probe, setReceiver
+from ptunnel.net.attempt import TALKING, Attempt, LastingSpeaker
+from ptunnel.net.transports import isSocket, probe
 from ptunnel.timing.deadlines import Sweep
 from ptunnel.tls import tlsFailure
 
@@ -186,18 +176,10 @@ class ConnectAttempt(Attempt):
             self.fail(cannotReach(cast(BaseException, reason.value), self.hop.name))
 
 
-@implementer(IHalfCloseableProtocol)
-class ProxyConnection(Speaker):
-    """Speaks CONNECT, then hands its transport to the inner protocol. Where that is not a socket's,
-    it stays and passes all on: a wrapper asks its protocol once what it can do, before there is an
-    inner one. So it says that it can half-close, whatever the inner protocol can.
-
-    @ivar isWithin: whether it goes through another proxy, whose TLS is not this one's.
-    """
+class ProxyConnection(LastingSpeaker):
+    """Speaks CONNECT."""
 
     attempt: ConnectAttempt | None
-    _inner: IProtocol | None = None
-    isWithin = False
 
     def channel(self) -> bytes | None:
         """Return the channel binding of its TLS with the proxy; None without TLS."""
@@ -208,52 +190,12 @@ class ProxyConnection(Speaker):
         tls = None if isPlain else connectionOf(self.transport)
         return None if tls is None else endPointOf(tls)
 
-    def letGo(self) -> None:
-        """Nobody wants this connection any more."""
-        self.attempt = None
-        abort(self.transport)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._inner is not None:
-            # Looked up each time, because protocols change it.
-            self._inner.dataReceived(data)
-            return
+    def heard(self, data: bytes) -> bytes | None:
         attempt = self.attempt
-        if attempt is None or attempt.over:
-            return
-        try:
-            outcome = attempt.feed(data)
-        except Exception:
-            attempt.fail(Failure())
-        else:
-            if isinstance(outcome, Established):
-                self.handOver(outcome.leftover)
+        assert attempt is not None
+        outcome = attempt.feed(data)
+        return outcome.leftover if isinstance(outcome, Established) else None
 
-    def giveTo(self, inner: IProtocol) -> None:
-        if isinstance(inner, ProxyConnection):
-            inner.isWithin = True
-        transport = cast(ITransport, self.transport)
-        # Any other inner protocol may not know how to half-close.
-        if isSocket(transport) and isinstance(inner, (Arrived, ProxyConnection)):
-            setReceiver(transport, inner)  # this one is not needed any more
-        else:
-            self._inner = inner
-
-    def readConnectionLost(self) -> None:
-        if self._inner is None:
-            self.connectionLost(connectionDone)
-        elif IHalfCloseableProtocol.providedBy(self._inner):
-            cast(IHalfCloseableProtocol, self._inner).readConnectionLost()
-        else:
-            cast(Any, self.transport).loseConnection()
-
-    def writeConnectionLost(self) -> None:
-        if IHalfCloseableProtocol.providedBy(self._inner):
-            cast(IHalfCloseableProtocol, self._inner).writeConnectionLost()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        attempt = self.attempt
-        if self._inner is not None:
-            self._inner.connectionLost(reason)
-        elif attempt is not None and not attempt.over:
-            attempt.lost(reason)
+    def lost(self, reason: Failure) -> None:
+        if self.attempt is not None:
+            self.attempt.lost(reason)

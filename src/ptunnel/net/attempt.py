@@ -13,18 +13,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectingCancelledError, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
+    IHalfCloseableProtocol,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
     ITransport,
 )
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from ptunnel.log import Trace, traceOf
+from ptunnel.net.arrived import Arrived
 from ptunnel.net.phases import Phased
-from ptunnel.net.transports import abort, receiverOf, setReceiver
+from ptunnel.net.transports import abort, isSocket, receiverOf, setReceiver
 from ptunnel.timing.deadlines import Patient, PatientCall, clockOf
 
 
@@ -221,6 +224,80 @@ class Speaker(Protocol):
     def giveTo(self, inner: IProtocol) -> None:
         """Let the inner protocol have what the transport receives from now on."""
         setReceiver(cast(ITransport, self.transport), inner)
+
+
+@implementer(IHalfCloseableProtocol)
+class LastingSpeaker(Speaker):
+    """Talks with a proxy, then hands its transport to the inner protocol. Where that is not a
+    socket's, it stays and passes all on: a wrapper asks its protocol once what it can do, before
+    there is an inner one. So it says that it can half-close, whatever the inner protocol can.
+
+    @ivar isWithin: whether it goes through another proxy, whose TLS is not this one's.
+    """
+
+    _inner: IProtocol | None = None
+    isWithin = False
+
+    def heard(self, data: bytes) -> bytes | None:
+        """Take what the proxy says.
+
+        @return: None while it talks; then the bytes that are the inner protocol's.
+        """
+        raise NotImplementedError
+
+    def lost(self, reason: Failure) -> None:
+        """The connection has ended before it was handed over."""
+        raise NotImplementedError
+
+    def letGo(self) -> None:
+        """Nobody wants this connection any more."""
+        self.attempt = None
+        abort(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._inner is not None:
+            # Looked up each time, because protocols change it.
+            self._inner.dataReceived(data)
+            return
+        attempt = self.attempt
+        if attempt is None or attempt.over:
+            return
+        try:
+            leftover = self.heard(data)
+        except Exception:
+            attempt.fail(Failure())
+        else:
+            if leftover is not None:
+                self.handOver(leftover)
+
+    def giveTo(self, inner: IProtocol) -> None:
+        if isinstance(inner, LastingSpeaker):
+            inner.isWithin = True
+        transport = cast(ITransport, self.transport)
+        # Any other inner protocol may not know how to half-close.
+        if isSocket(transport) and isinstance(inner, (Arrived, LastingSpeaker)):
+            setReceiver(transport, inner)  # this one is not needed any more
+        else:
+            self._inner = inner
+
+    def readConnectionLost(self) -> None:
+        if self._inner is None:
+            self.connectionLost(connectionDone)
+        elif IHalfCloseableProtocol.providedBy(self._inner):
+            cast(IHalfCloseableProtocol, self._inner).readConnectionLost()
+        else:
+            cast(Any, self.transport).loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        if IHalfCloseableProtocol.providedBy(self._inner):
+            cast(IHalfCloseableProtocol, self._inner).writeConnectionLost()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        attempt = self.attempt
+        if self._inner is not None:
+            self._inner.connectionLost(reason)
+        elif attempt is not None and not attempt.over:
+            self.lost(reason)
 
 
 def deliver(data: bytes, transport: Any, protocol: IProtocol) -> None:
