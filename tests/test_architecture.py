@@ -23,7 +23,7 @@ ROOMS = (
     ("status",),
     ("ports",),
     ("session", "route"),
-    ("config", "connect", "relay", "starttls"),
+    ("config", "connect", "relay", "socks", "starttls"),
     ("login", "tls"),
     ("auth", "net"),
     ("log",),
@@ -141,6 +141,13 @@ INSIDE = {
         ("outcome", "terms"),
         ("legs", "relay"),
     ),
+    "socks": (
+        ("client", "server"),
+        ("answers",),
+        ("replies",),
+        ("wire",),
+        ("socks",),
+    ),
     "starttls": (("endpoint",), ("starttls",), ("ldap", "lines", "postgres", "xmpp"), ("upgrade",)),
     "login": (
         ("authentication",),
@@ -184,8 +191,8 @@ INSIDE = {
 
 # What would be downward, and is wrong all the same: each takes whatever endpoint it is given.
 APART = {
-    "session": {"config", "connect", "auth", "starttls"},
-    "cli.commands.stdio": {"config", "connect", "auth", "route", "starttls"},
+    "session": {"config", "connect", "auth", "socks", "starttls"},
+    "cli.commands.stdio": {"config", "connect", "auth", "route", "socks", "starttls"},
 }
 
 # Bytes in, bytes out, or values: of Twisted they may know the errors, and no reactor.
@@ -199,6 +206,11 @@ SANS_IO = {
     "connect.request",
     "errors",
     "log.excerpts",
+    "socks.answers",
+    "socks.client",
+    "socks.replies",
+    "socks.server",
+    "socks.wire",
     "starttls.ldap",
     "starttls.lines",
     "starttls.postgres",

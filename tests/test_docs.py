@@ -20,6 +20,7 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel.auth import Credentials
 from ptunnel.cli import terminal
 from ptunnel.cli.options import CheckOptions, ConnectOptions, HostsOptions
 from ptunnel.cli.remote.remoteoptions import (
@@ -36,6 +37,7 @@ from ptunnel.login.authentication import AuthPhase
 from ptunnel.net import attempt
 from ptunnel.relay.outcome import Cause
 from ptunnel.session import session
+from ptunnel.socks.client import ClientHandshake
 from ptunnel.tap import Options
 from tests.support.phases import followers
 
@@ -435,6 +437,51 @@ class ErrorPageTests(SynchronousTestCase):
                 handshake.feed(answer)
             self.assertExplained(handshake.end())
             self.assertExplained(handshake.expire(30))
+
+    def test_everySocksAnswer(self) -> None:
+        text = ERRORS.read_text("utf-8")
+        for answers in (
+            [b"HTTP/1.0 400"],
+            [b"\x15\x03"],
+            [b"SSH-"],
+            [b"220 "],
+            [b"\5\3"],
+            [b"\5\0\0"],
+            [b"\5\xff"],
+            [b"\5\2", b"\1\1"],
+            [b"\5\2", b"\2\1"],
+            [b"\5\0", b"\4"],
+            [b"\5\0", b"\5\0\0\2"],
+            *([b"\5\0", bytes([5, code])] for code in (1, 2, 3, 4, 5, 6, 7, 8, 240)),
+        ):
+            for hasLogin in True, False:
+                for failure in self.socksFailures(hasLogin, answers):
+                    line = re.sub(r"\b(method|type|status) \d+", r"\1 N", failure.message)
+                    line = re.sub(r"TARGET:\d+", "TARGET", line).replace("30 s", "N s")
+                    for part in re.split(r": SOCKS reply \d+(?:, )?", line):
+                        self.assertIn(part.removeprefix("the proxy PROXY "), text)
+                    self.assertIn(failure.hint, text)
+
+    def socksFailures(self, hasLogin: bool, answers: list[bytes]) -> Iterator[TunnelError]:
+        """The failure that these answers lead to, and those of an end or silence before it."""
+
+        def after(count: int) -> ClientHandshake:
+            handshake = ClientHandshake("TARGET", 993, hop="PROXY", hasLogin=hasLogin)
+            handshake.greeting()
+            for answer in answers[:count]:
+                handshake.feed(answer)
+                if handshake.isChallenged:
+                    handshake.login(Credentials("alice", "word"))
+                else:
+                    handshake.request("TARGET", 993)
+            return handshake
+
+        try:
+            for count in range(len(answers) + 1):
+                yield after(count).end()
+                yield after(count).expire(30)
+        except TunnelError as e:
+            yield e
 
 
 class EmbeddingTests(SynchronousTestCase):

@@ -166,6 +166,20 @@ BROKEN = Cause(
     "what it answers is not HTTP as it should be: look into the proxy's log",
 )
 
+# The server is not a SOCKS proxy, or a broken one.
+NO_SOCKS = Cause(
+    "no-socks",
+    "is that port a SOCKS proxy's, and does it serve this machine? an HTTP proxy is written http://",
+)
+SPEAKS_HTTP = Cause(
+    "speaks-http",
+    "it speaks HTTP: if it is a proxy, it is an http:// one",
+)
+BROKEN_SOCKS = Cause(
+    "broken-socks",
+    "what it answers is not SOCKS5 as it should be: look into the proxy's log",
+)
+
 # The proxy answers and refuses.
 CREDENTIALS_MISSING = Cause(
     "credentials-missing",
@@ -195,6 +209,11 @@ TARGET_REFUSED = Cause(
 TARGET_DOWN = Cause(
     "target-unreachable",
     "the proxy is well: check the target's name and port, and whether it is running",
+)
+ADDRESS_TYPE = Cause(
+    "address-type",
+    "it takes no addresses of that kind: socks5h:// lets it look the name up, socks5:// does that "
+    "here",
 )
 PROXY_OVERLOADED = Cause(
     "proxy-overloaded",

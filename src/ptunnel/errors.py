@@ -14,7 +14,7 @@
           +-- ProxyFailed           the hop was reached, but gave no valid answer: garbage, an end
           |    |                    of file, silence
           |    +-- ProxyTimeout     it did not answer in time
-          +-- ProxyRefused          it answered, with another status than 2xx
+          +-- ProxyRefused          it answered, with another status than 2xx, or refuses by SOCKS
           |    +-- CredentialsRefused   407: it asks for credentials, or for other ones
           |    +-- TargetUnreachable    500 and the like: the proxy works, the target does not
           +-- TargetFailed          the target was reached, but its upgrade to TLS failed
@@ -123,7 +123,7 @@ class CredentialsUnavailable(TunnelError):
 
 
 class ProxyFailed(TunnelError):
-    """The hop was reached, but its answer to CONNECT is missing or not valid HTTP."""
+    """The hop was reached, but its answer is missing or not valid HTTP (or SOCKS)."""
 
 
 class ProxyTimeout(ProxyFailed):
@@ -131,9 +131,10 @@ class ProxyTimeout(ProxyFailed):
 
 
 class ProxyRefused(TunnelError):
-    """The proxy answered CONNECT with another status than 2xx.
+    """The proxy answered CONNECT with another status than 2xx, or a SOCKS proxy refuses.
 
-    @ivar status: the status code, 300 to 999.
+    @ivar status: the status code, 300 to 999; the reply code of SOCKS, 1 to 255; or 0, where there
+        was neither.
     @ivar reason: the reason phrase, without control characters.
     @ivar body: the beginning of the body as text, on one line, at most 512 characters.
     @ivar reached: False where an earlier refusal is repeated without asking the proxy again.
@@ -175,11 +176,13 @@ class ProxyRefused(TunnelError):
 
 
 class CredentialsRefused(ProxyRefused):
-    """407: the proxy asks for credentials, or rejects those that it got."""
+    """407, or the same by SOCKS: the proxy asks for credentials, or rejects those that it got."""
 
 
 class TargetUnreachable(ProxyRefused):
-    """500, 502 to 504, 404: the proxy could not resolve the target's name, or not reach it."""
+    """500, 502 to 504, 404, or SOCKS: the proxy could not resolve the target's name, or not reach
+    it. With `socks5://` the name is resolved here, and the proxy was not asked.
+    """
 
 
 class TargetFailed(TunnelError):
