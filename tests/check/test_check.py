@@ -184,6 +184,75 @@ class StepTests(MemoryCase):
         self.assertEqual(summary(self.reports), "all is well")
 
 
+class SocksTests(MemoryCase):
+    GRANTED = b"\5\0\0\1\0\0\0\0\0\0"
+
+    def begin(self, *answers: bytes, protocol: str = "socks5h", **more: Any) -> None:
+        kind: Any = protocol
+        self.check(
+            [proxy("s", "192.0.2.9", 1080, protocol=kind, **more)],
+            tunnel("imap", "imap.example", 143, "s"),
+        )
+        if answers:
+            transport = acceptTCP(self.reactor)
+            for answer in filter(None, answers):
+                self.reactor.advance(0.01)
+                transport.receive(answer)
+
+    def test_itIsALineWithItsReply(self) -> None:
+        self.begin(b"\5\2", b"\1\0", self.GRANTED, b"* OK hello\r\n", **ALICE)
+        self.assertEqual(
+            asText(self.reports[0]).splitlines(),
+            [
+                "imap  imap.example:143",
+                "  via s (192.0.2.9:1080)",
+                "    tcp       192.0.2.9:1080    connected                      0 ms",
+                "    socks     imap.example:143  granted, user and password    30 ms",
+                "    banner    imap.example:143  * OK hello                    10 ms",
+                "  ok",
+            ],
+        )
+        facts = self.reports[0].ways[0].steps[1].facts
+        self.assertEqual(facts, {"reply": 0, "scheme": "user and password"})
+        self.assertValid()
+
+    def test_aRefusalIsOneToo(self) -> None:
+        self.begin(b"\5\0", b"\5\5")
+        fault = self.faultOf()
+        self.assertEqual(fault.cause, "target-unreachable")
+        self.assertIn("SOCKS reply 5, connection refused", fault.message)
+        step = self.reports[0].ways[0].steps[-1]
+        self.assertEqual((step.kind, step.detail), ("socks", "reply 5"))
+        self.assertValid()
+
+    def test_whatIsNoSocksProxyHasItsCause(self) -> None:
+        self.begin(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        self.assertEqual(self.faultOf().cause, "speaks-http")
+        self.assertValid()
+
+    def test_atTheDeadlineItSaysWhatIsMissing(self) -> None:
+        for answers, cause in (
+            ([], "no-answer"),
+            ([b""], "no-socks"),
+            ([b"\5\0"], "silent-proxy"),
+            ([b"\5\0", b"\5\0\0"], "silent-proxy"),
+        ):
+            self.reports.clear()
+            self.begin(*answers)
+            self.reactor.advance(30)
+            self.assertEqual(self.faultOf().cause, cause, answers)
+            self.assertValid()
+
+    def test_aNameThatIsLookedUpForeverIsSaid(self) -> None:
+        self.reactor.installNameResolver(Resolver(silent=True))
+        self.begin(b"", protocol="socks5")
+        self.reactor.advance(30)
+        fault = self.faultOf()
+        self.assertEqual(fault.cause, "target-name")
+        self.assertIn("the name was not resolved here within 30 s", fault.message)
+        self.assertValid()
+
+
 class SilenceTests(MemoryCase):
     """After the tunnel stands."""
 

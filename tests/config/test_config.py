@@ -504,6 +504,20 @@ url = other:1
 class HeaderTests(SettingsTestCase):
     """-H."""
 
+    def test_aSocksProxyHasNoUseForThem(self) -> None:
+        line = "X-Team: mail"
+        message = "-H: a SOCKS proxy has no use for it; leave it out"
+        self.assertWrong(message, WORD, proxies=("socks5h://s",), headers=(line,))
+        settings = self.load(WORD, proxies=("socks5h://s", "p:1"), headers=(line,))
+        self.assertEqual(settings.proxies["s:1080"].headers, ())
+        self.assertEqual(settings.proxies["p:1"].headers, (("X-Team", "mail"),))
+
+    def test_aUserForASocksProxyMustFit(self) -> None:
+        for name, word, what in ("x" * 256, "w", "user name"), ("alice", "x" * 256, "password"):
+            options: dict[str, Any] = {"username": name, "password": Secret(word)}
+            message = f"-U: the {what} is longer than the 255 bytes of SOCKS"
+            self.assertWrong(message, WORD, proxies=("socks5h://s",), **options)
+
     def test_theFieldsAreForTheProxiesOfTheCommandLineInOrder(self) -> None:
         lines = "X-Team: mail", "X-Site:north", "X-Team: all"
         fields = ("X-Team", "mail"), ("X-Site", "north"), ("X-Team", "all")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel.auth import Secret
 from ptunnel.config.environment import (
     SYSTEM_CONFIG,
     bypassWarnings,
@@ -54,14 +55,21 @@ class EnvironmentProxyTests(SynchronousTestCase):
 
     def test_anErrorNamesTheVariableAndHidesThePassword(self) -> None:
         error = self.assertRaises(
-            ConfigError, environmentProxy, {"ALL_PROXY": "socks5://alice:c4n4ry@proxy:1080"}
+            ConfigError, environmentProxy, {"ALL_PROXY": "socks4a://alice:c4n4ry@proxy:1080"}
         )
         self.assertEqual(
             str(error),
-            'ALL_PROXY: "socks5://alice:***@proxy:1080": socks proxies are not supported yet; '
-            "write host:port, http://host:port or https://host:port, "
-            "for example proxy.example.com:3128",
+            'ALL_PROXY: "socks4a://alice:***@proxy:1080": SOCKS4 is not spoken with proxies; '
+            "write socks5h://host:port if it speaks SOCKS5",
         )
+
+    def test_aSocksProxyIsTakenFromEachVariableAsCurlDoes(self) -> None:
+        for variable in "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY":
+            for scheme, protocol in ("socks5", "socks5"), ("socks5h", "socks5h"):
+                proxy = environmentProxy({variable: f"{scheme}://u:p%40@proxy"})
+                assert proxy is not None
+                self.assertEqual((proxy.name, proxy.protocol), ("proxy:1080", protocol))
+                self.assertEqual((proxy.username, proxy.password), ("u", Secret("p@")))
 
 
 class DefaultPlacesTests(SynchronousTestCase):

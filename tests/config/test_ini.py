@@ -347,11 +347,9 @@ class ValueTests(IniTestCase):
 
     def test_aMistakeInAProxysURLHidesItsPassword(self) -> None:
         self.assertWrong(
-            f"[proxy corp]\nurl = socks5://alice:{CANARY}@proxy:443\n",
-            '[proxy corp] url: "socks5://alice:***@proxy:443": socks proxies are not '
-            "supported yet; "
-            "write host:port, http://host:port or https://host:port, "
-            "for example proxy.example.com:3128",
+            f"[proxy corp]\nurl = socks4://alice:{CANARY}@proxy:443\n",
+            '[proxy corp] url: "socks4://alice:***@proxy:443": SOCKS4 is not spoken with proxies; '
+            "write socks5h://host:port if it speaks SOCKS5",
         )
 
     def test_aMistakeInAHeaderHidesItsValue(self) -> None:

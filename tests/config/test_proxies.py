@@ -221,6 +221,55 @@ class CredentialsTests(ProxyCase):
             )
 
 
+class SocksTests(ProxyCase):
+    """socks5:// and socks5h://."""
+
+    SOCKS = "[proxy corp]\nurl = socks5h://proxy.example\n"
+
+    def test_aUserAndPasswordAreGivenAsForAnyProxy(self) -> None:
+        proxy = self.proxy(self.SOCKS + f"username = alice\npassword = {CANARY}\n")
+        self.assertEqual((proxy.protocol, proxy.port, proxy.tls), ("socks5h", 1080, None))
+        self.assertEqual((proxy.username, proxy.password), ("alice", Secret(CANARY)))
+        none = self.proxy(self.SOCKS + f"username = alice\npassword = {CANARY}\nauth = none\n")
+        self.assertIsNone(none.username)
+
+    def test_itMayGoThroughOthersAndOthersThroughIt(self) -> None:
+        text = f"{self.SOCKS}through = edge\n[proxy edge]\nurl = https://e.example\nthrough = s\n"
+        proxies = self.read(f"{text}[proxy s]\nurl = socks5://s.example:9050\n").proxies
+        self.assertEqual([p.protocol for p in proxies.values()], ["socks5h", "http", "socks5"])
+
+    def test_keysThatMeanNothingToItAreMistakes(self) -> None:
+        for line, message in (
+            ("header = X-Team: mail", "header: a SOCKS proxy has no use for it; leave it out"),
+            ("ca-file = x.pem", "ca-file: a SOCKS proxy has no use for it; leave it out"),
+            ("verify = no", "verify: a SOCKS proxy has no use for it; leave it out"),
+            *(
+                (
+                    f"auth = {auth}",
+                    f"auth: {auth}: a SOCKS proxy takes user name and password as they are; "
+                    "write auto or none",
+                )
+                for auth in ("basic", "digest", "ntlm", "negotiate")
+            ),
+        ):
+            self.assertWrong(f"{self.SOCKS}{line}\n", f"[proxy corp] {message}")
+
+    def test_whatDoesNotFitIsAMistake(self) -> None:
+        self.write("pw", b"x" * 256)
+        for keys, message in (
+            (
+                f"username = {'x' * 256}\npassword-command = x\n",
+                "username and password-command: the user name is longer",
+            ),
+            (
+                "username = alice\npassword-file = pw\n",
+                "username and password-file: the password is longer",
+            ),
+        ):
+            what = f"[proxy corp] {message} than the 255 bytes of SOCKS"
+            self.assertWrong(self.SOCKS + keys, what)
+
+
 class WarningTests(ProxyCase):
     def test_aPasswordFileThatOthersCanRead(self) -> None:
         self.write("pw", b"x", 0o640)

@@ -276,9 +276,36 @@ class ProxyTests(WordsTestCase):
         self.assertIsNone(parseProxy("http://@proxy:1").username)
 
     def test_otherSchemesAreRefused(self) -> None:
-        for scheme in "socks", "socks4", "socks4a", "socks5", "SOCKS5h":
-            self.assertWrong(parseProxy, f"{scheme}://p:1", "socks proxies are not supported yet")
-        self.assertWrong(parseProxy, "ftp://p:1", "not a proxy's scheme")
+        for scheme in "socks", "socks4", "SOCKS4a":  # curl takes the first one for the second
+            what = (
+                "SOCKS4 is not spoken with proxies; write socks5h://host:port if it speaks SOCKS5"
+            )
+            self.assertWrong(parseProxy, f"{scheme}://p:1", what)
+        for scheme in "ftp", "socks6", "socks5hh":
+            self.assertWrong(parseProxy, f"{scheme}://p:1", "not a proxy's scheme")
+
+    def test_aSocksProxyIsAtPort1080AndHasNoTLS(self) -> None:
+        for text, name, protocol in (
+            ("socks5://proxy", "proxy:1080", "socks5"),
+            ("SOCKS5H://proxy/", "proxy:1080", "socks5h"),
+            ("socks5h://[2001:db8::1]:9050", "[2001:db8::1]:9050", "socks5h"),
+        ):
+            proxy = parseProxy(text)
+            self.assertEqual((proxy.name, proxy.protocol, proxy.tls), (name, protocol, None))
+            self.assertTrue(proxy.isSocks)
+        self.assertFalse(parseProxy("http://proxy").isSocks)
+
+    def test_aUserAndPasswordMustFitIntoSocks(self) -> None:
+        most = "x" * 255
+        self.assertEqual(parseProxy(f"socks5://{most}:{most}@p").username, most)
+        self.assertWrong(parseProxy, "socks5://:word@p", "SOCKS needs a user name")
+        for userinfo, what in (
+            (f"{most}x:word", "user name"),
+            (f"alice:{most}x", "password"),
+            (f"alice:{'é' * 128}", "password"),
+        ):
+            error = self.assertRaises(ConfigError, parseProxy, f"socks5h://{userinfo}@p")
+            self.assertIn(f": the {what} is longer than the 255 bytes of SOCKS", str(error))
 
     def test_aPathIsRefused(self) -> None:
         for text in "http://p:1/x", "http://p:1//", "http://p/?x", "p:1//", "p:1/x", "http:/p:1":
@@ -319,7 +346,7 @@ class ProxyTests(WordsTestCase):
     @example("%ff", "proxy:1")
     def test_noErrorShowsAPassword(self, noise: str, rest: str) -> None:
         rest = rest.replace("@", "")
-        for scheme in "", "http://", "https://", "socks5://", "nonsense:/":
+        for scheme in "", "http://", "https://", "socks5://", "socks4://", "nonsense:/":
             try:
                 proxy = parseProxy(f"{scheme}alice:{CANARY}{noise}@{rest}")
             except ConfigError as e:

@@ -303,6 +303,9 @@ class MistakeTests(ClientStringTestCase):
             ),
             f"a.example:1:proxy={ONE},{TWO},{ONE}": "proxy: one stands twice",
             f"{a}:auth=bearer": "auth: must be one of auto, basic, digest, ntlm, negotiate, none",
+            r"a.example:1:proxy=socks5h\://s.example:auth=basic": (
+                "auth: a SOCKS proxy takes user name and password as they are"
+            ),
             f"{a}:auth=digest": "auth: digest needs username and passwordFile",
             f"{a}:username=alice": one,
             f"{a}:passwordFile={path}": one,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from ptunnel import causes
 from ptunnel.check.report import Fault, Step, WayReport, bug
@@ -86,6 +87,8 @@ class Findings:
             return noAnswer(self._target, limit, target=True)
         pending, below = self.steps[number], self.steps[max(number - 1, 0)]
         handshake = below.answering if isinstance(below, StepEndpoint) else None
+        if (socks := getattr(below, "carriesSocks", None)) is not None:
+            return cast(TunnelError, socks.late(limit))
         asking = pending.step.kind == "connect" and handshake is not None
         first = self._proxies[0] if self._proxies else self._target
         if asking and handshake is not None and not handshake.isChallenged:
@@ -97,11 +100,8 @@ class Findings:
         pending.step.detail = "no answer"
         if pending.step.kind in ("resolve", "tcp", "unix"):
             return noAnswer(first, limit, target=not self._proxies)
-        if pending.step.kind == "starttls":
-            what = f"the target {self._target} did not come to TLS {within}"
-            return TargetFailed(what, cause=causes.TARGET_PROTOCOL)
         last = number == len(self.steps) - 1  # with a proxy, CONNECT and more come after it
-        return noHandshake(pending.step.subject, limit, target=last)
+        return _noTls(pending.step, limit, isTarget=last)
 
     def finish(self, error: BaseException | None, advice: str = "") -> WayReport:
         """Note the answers of the proxies, and return the report. It raises nothing: an exception
@@ -175,6 +175,14 @@ class Findings:
             return ""
         much = f"{_long(abs(apart))} {'behind' if apart > 0 else 'ahead'}"
         return causes.CLOCK.hint.format(much=much, whom=whom)
+
+
+def _noTls(step: Step, limit: float, *, isTarget: bool) -> TunnelError:
+    """Return the failure of a step to TLS that got no answer within so many seconds."""
+    if step.kind != "starttls":
+        return noHandshake(step.subject, limit, target=isTarget)
+    what = f"the target {step.subject} did not come to TLS within {limit:g} s"
+    return TargetFailed(what, cause=causes.TARGET_PROTOCOL)
 
 
 def _long(seconds: float) -> str:

@@ -17,7 +17,7 @@ _GREEN, _RED, _YELLOW, _DIM = "32", "31", "33", "2"
 class Step:
     """One step on a way.
 
-    @ivar kind: "resolve", "tcp", "unix", "tls", "connect", "starttls", "banner".
+    @ivar kind: "resolve", "tcp", "unix", "tls", "connect", "socks", "starttls", "banner".
     @ivar subject: the name, address or `host:port` that it is about.
     @ivar ok: whether it succeeded.
     @ivar detail: its result, for people.

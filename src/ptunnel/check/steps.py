@@ -82,7 +82,7 @@ class StepEndpoint:
         stood: Callable[[Step], None],
     ) -> None:
         """
-        @param kind: "tcp", "unix", "tls", "starttls" or "connect".
+        @param kind: "tcp", "unix", "tls", "starttls", "connect" or "socks".
         @param stood: called when it succeeds for the first time.
         """
         self.step = Step(kind, hostPort(host, port) if port else host)
@@ -94,7 +94,15 @@ class StepEndpoint:
     @property
     def answering(self) -> Handshake | None:
         """The handshake of the newest CONNECT that was sent over it."""
-        return getattr(self._carried, "handshake", None)
+        handshake = getattr(self._carried, "handshake", None)
+        return handshake if isinstance(handshake, Handshake) else None
+
+    @property
+    def carriesSocks(self) -> Any:
+        """The attempt of the SOCKS hop behind it that has connected over it; None: there is none,
+        or it has not yet.
+        """
+        return self._carried if hasattr(self._carried, "late") else None
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         self.begun = True
@@ -122,7 +130,7 @@ class StepEndpoint:
             self._describeAddress(transport.getPeer())
         elif self.step.kind == "unix":
             self.step.detail = "connected"
-        elif self.step.kind != "connect":
+        elif self.step.kind not in ("connect", "socks"):
             self._describePeer(peerOf(transport))
 
     def _describeAddress(self, address: Any) -> None:
@@ -145,13 +153,15 @@ class StepEndpoint:
         }
 
     def answered(self, below: StepEndpoint) -> list[datetime]:
-        """Note the answer of the proxy, if this is CONNECT.
+        """Note the answer of the proxy, if this is CONNECT or SOCKS.
 
         @param below: the step before it.
         @return: the times of the proxy's clock in its answers.
         """
         first, last = below.asked, below.answering
         status = last.heads.status if last is not None else 0
+        if self.step.kind == "socks":
+            self._noteSocks(below.carriesSocks)
         if first is None or last is None or not status:
             return []
         login = self._endpoint.login if isinstance(self._endpoint, ConnectEndpoint) else None
@@ -169,6 +179,15 @@ class StepEndpoint:
             "scheme": known.title if known is not None else None,
         }
         return [date for date in (first.heads.date, last.heads.date) if date is not None]
+
+    def _noteSocks(self, attempt: Any) -> None:
+        reply = None if attempt is None else attempt.handshake.reply
+        if reply is None:
+            return
+        scheme = "user and password" if attempt.handshake.asksLogin else None
+        detail = "granted" if reply == 0 else f"reply {reply}"
+        self.step.detail = f"{detail}, {scheme}" if scheme else detail
+        self.step.facts |= {"reply": reply, "scheme": scheme}
 
 
 def isName(host: str) -> bool:

@@ -1,7 +1,8 @@
 """From an INI file, a command line and the environment to frozen settings. Opens no socket.
 
     values         the results, as frozen dataclasses
-    addresses      targets, tunnels, proxies, where to listen, who may connect
+    addresses      targets, tunnels, where to listen, who may connect
+    urls           proxies, with user and password
     words          durations, numbers, names, headers; and the quoting of mistakes
     files          config and password files as text
     tls            TLS to a proxy or a target
@@ -17,13 +18,11 @@ Every mistake is a L{ConfigError} of one line, and none of them shows a password
 """
 
 from ptunnel.config.addresses import (
-    makeCredentials,
     parseHostAndPort,
     parseHostPort,
     parseListen,
     parseListenHost,
     parseNetworks,
-    parseProxy,
     parseStatus,
     parseTunnel,
 )
@@ -39,6 +38,7 @@ from ptunnel.config.files import (
 from ptunnel.config.listens import addressOf, canonical, isLocalhost, ownListen
 from ptunnel.config.sections import readKeys
 from ptunnel.config.settings import NOTHING_TO_DO, loadConnect, loadSettings
+from ptunnel.config.urls import makeCredentials, parseProxy
 from ptunnel.config.values import (
     DIRECT,
     STARTTLS,

@@ -1,4 +1,4 @@
-"""Addresses: targets, tunnels, proxies, where to listen, who may connect. Opens no socket.
+"""Addresses: targets, tunnels, where to listen, who may connect. Opens no socket.
 
 A host is a name or an address, never with a user, scheme, path, space or control character, since
 it becomes part of a request (RFC 9110 section 9.3.6).
@@ -9,45 +9,29 @@ from __future__ import annotations
 import ipaddress
 import os.path
 import re
-from dataclasses import replace
-from typing import Any
-from urllib.parse import unquote
 
-from ptunnel.auth import Credentials, Secret
 from ptunnel.config.values import (
     UNIX,
     EndpointListen,
     Listen,
-    Proxy,
     TcpListen,
     Trusted,
     UnixListen,
 )
-from ptunnel.config.words import BLANKS, QUOTES, addressing, checkAround, checkNoScheme, show
+from ptunnel.config.words import BLANKS, addressing, checkNoScheme, show
 from ptunnel.errors import ConfigError
-from ptunnel.net.addresses import Network, hostPort
-from ptunnel.tls import TlsSettings
+from ptunnel.net.addresses import Network
 
-# The default ports of curl for a proxy whose URL has none.
-PROXY_PORT = 1080
-TLS_PROXY_PORT = 443
-# A CONNECT over HTTP/2 is different (RFC 9113 section 8.5).
-PROXY_TLS = TlsSettings(alpn=("http/1.1",))
 # The size of sun_path on Linux, without the closing NUL.
 MAX_UNIX_PATH = 107
 
 _HOST_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([^:\[\]]*))?", re.DOTALL)
-# Text in place of a port that is neither a port nor one with a mistake after it.
-_NO_PORT = re.compile(
-    rf"(?s)^((?:[^:@]*://)?[^:@\[]*:)(?![0-9]*(?:/|\Z)|[0-9]{{1,5}}[,{BLANKS}{QUOTES}])[^@]*\Z"
-)
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _ENDPOINT = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):.+")
 # Endpoint types that, followed only by a port, look like a host and a port.
 _TCP_ENDPOINTS = {"tcp", "tcp4", "tcp6"}
 
 _TARGET = "host:port, for example imap.gmail.com:993"
-_PROXY = "host:port, http://host:port or https://host:port, for example proxy.example.com:3128"
 _STATUS = "port, host:port, [v6]:port, unix:/path or off, for example 127.0.0.1:8620"
 _STATUS_HOSTS = "names, separated by commas, for example status.example.com"
 _LISTEN = "port, host:port, [v6]:port, unix:/path, a Twisted endpoint string or auto"
@@ -98,7 +82,8 @@ def _host(text: str, form: str) -> str:
     return text
 
 
-def _hostPort(text: str, form: str, default: int | None = None, low: int = 1) -> tuple[str, int]:
+def hostAndPort(text: str, form: str, default: int | None = None, low: int = 1) -> tuple[str, int]:
+    """@raise ConfigError: if it is none; the message says to write `form`."""
     checkNoScheme(text, form)
     match = _HOST_PORT.fullmatch(text)
     if match is None or (match[2] and "/" in match[2]):
@@ -119,7 +104,7 @@ def parseHostPort(text: str) -> tuple[str, int]:
 
     @return: the name in ASCII or the address without brackets, and the port.
     """
-    return _hostPort(text, _TARGET)
+    return hostAndPort(text, _TARGET)
 
 
 def parseTarget(text: str) -> tuple[str, int]:
@@ -179,62 +164,6 @@ def parseTunnel(word: str, listenHost: str = "127.0.0.1") -> tuple[TcpListen, st
     )
 
 
-def parseProxy(text: str, *, defaultPort: int | None = None) -> Proxy:
-    """`host:port[/]` or `http[s]://[user[:password]@]host[:port][/]`, the userinfo percent-decoded.
-
-    An https one is verified by the system's roots.
-
-    @param defaultPort: the port for `host` alone; None: that is an error.
-    @return: a proxy whose name is `host:port`.
-    """
-    try:
-        checkAround(text)
-        return _proxy(text, defaultPort)
-    except ConfigError as e:
-        # In a URL that was cut off before its @, the apparent port is a password.
-        shown = show(_NO_PORT.sub(r"\1***", text))
-        raise ConfigError(f"{shown}: {e}") from None
-
-
-def _proxy(text: str, defaultPort: int | None) -> Proxy:
-    scheme, isURL, rest = text.partition("://")
-    scheme = scheme.lower() if isURL else ""
-    if not isURL:
-        rest = text.removesuffix("/")
-    elif scheme not in ("http", "https"):
-        isSocks = scheme.startswith("socks")
-        what = "socks proxies are not supported yet" if isSocks else "not a proxy's scheme"
-        raise ConfigError(f"{what}; write {_PROXY}")
-    else:
-        rest = rest.removesuffix("/")
-        defaultPort = TLS_PROXY_PORT if scheme == "https" else PROXY_PORT
-    userinfo, _, authority = rest.rpartition("@")
-    if re.search("[/?#]", userinfo):
-        raise ConfigError("in a user or password, write / as %2F, ? as %3F and # as %23")
-    host, port = _hostPort(authority, _PROXY, defaultPort)
-    proxy = Proxy(hostPort(host, port), host, port, tls=PROXY_TLS if scheme == "https" else None)
-    return replace(proxy, **_userinfo(userinfo)) if userinfo else proxy
-
-
-def _userinfo(text: str) -> dict[str, Any]:
-    username, _, password = text.partition(":")
-    try:
-        username = unquote(username, errors="strict")
-        password = unquote(password, errors="strict")
-    except UnicodeDecodeError:
-        raise ConfigError("the user or password is not UTF-8") from None
-    credentials = makeCredentials(username, password)
-    return {"username": credentials.username, "password": credentials.password}
-
-
-def makeCredentials(username: str, password: Secret | str) -> Credentials:
-    """@raise ConfigError: if they cannot be sent to a proxy. The message quotes neither."""
-    try:
-        return Credentials(username, password)
-    except ValueError as e:
-        raise ConfigError(str(e)) from None
-
-
 @addressing
 def parseListen(text: str) -> Listen:
     """Parse where a tunnel listens.
@@ -250,12 +179,12 @@ def parseListen(text: str) -> Listen:
     if re.fullmatch("[A-Za-z][A-Za-z0-9_-]*:", text):
         raise ConfigError(f"nothing stands behind the colon; write {_LISTEN}")
     endpoint = _ENDPOINT.fullmatch(text)
-    hostAndPort = re.fullmatch(r"(\[.*\]|[^:]*):[0-9]+", text)
-    if endpoint and (not hostAndPort or endpoint[1] in _TCP_ENDPOINTS) and not _isIPv6(text):
+    written = re.fullmatch(r"(\[.*\]|[^:]*):[0-9]+", text)
+    if endpoint and (not written or endpoint[1] in _TCP_ENDPOINTS) and not _isIPv6(text):
         if not text.isprintable():
             raise ConfigError("an endpoint string must hold no control characters")
         return EndpointListen(text)
-    return TcpListen(*_hostPort(text, _LISTEN, low=0))
+    return TcpListen(*hostAndPort(text, _LISTEN, low=0))
 
 
 def parseStatus(text: str) -> TcpListen | UnixListen | None:
@@ -272,13 +201,15 @@ def _parseStatus(text: str) -> TcpListen | UnixListen:
         return TcpListen("127.0.0.1", _port(text, low=0))
     if text.startswith("unix:"):
         return parseUnix(text)
-    return TcpListen(*_hostPort(text, _STATUS, low=0))
+    return TcpListen(*hostAndPort(text, _STATUS, low=0))
 
 
 @addressing
 def parseStatusHosts(text: str) -> tuple[str, ...]:
     """Names or addresses, separated by commas; a port behind one is ignored."""
-    return tuple(_hostPort(each.strip(), _STATUS_HOSTS, default=80)[0] for each in text.split(","))
+    return tuple(
+        hostAndPort(each.strip(), _STATUS_HOSTS, default=80)[0] for each in text.split(",")
+    )
 
 
 def parseUnix(text: str) -> UnixListen:

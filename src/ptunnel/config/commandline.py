@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from ptunnel.auth import Secret
-from ptunnel.config.addresses import makeCredentials, parseProxy
 from ptunnel.config.environment import passwordVariable
 from ptunnel.config.files import (
     isCredential,
@@ -16,6 +15,7 @@ from ptunnel.config.files import (
     readPassword,
 )
 from ptunnel.config.ini import ConfigFile
+from ptunnel.config.urls import checkSocksLogin, makeCredentials, parseProxy
 from ptunnel.config.values import CommandLine, PasswordSource, Proxy
 from ptunnel.config.words import parseHeader, show
 from ptunnel.errors import ConfigError
@@ -66,7 +66,12 @@ def withHeaders(proxies: Mapping[str, Proxy], lines: Iterable[str]) -> Mapping[s
             "-H: there is no proxy to use it for; it is for those of -p, or else the "
             "environment's; a [proxy] of a config file has the key header"
         )
-    return {name: replace(proxy, headers=headers) for name, proxy in proxies.items()}
+    if headers and all(proxy.isSocks for proxy in proxies.values()):
+        raise ConfigError("-H: a SOCKS proxy has no use for it; leave it out")
+    return {
+        name: proxy if proxy.isSocks else replace(proxy, headers=headers)
+        for name, proxy in proxies.items()
+    }
 
 
 def credentials(
@@ -156,6 +161,11 @@ def withCredentials(
     if source is None:
         source = Secret("" if ":" in username else ask(username))
         _checkPassword(username, source, "the password")
+    if any(proxy.isSocks and proxy.username is None for proxy in proxies.values()):
+        try:
+            checkSocksLogin(username, source)
+        except ConfigError as e:
+            raise ConfigError(f"-U: {e}") from None
     return {
         name: replace(proxy, username=username, password=source)
         if proxy.username is None

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ptunnel.config.addresses import PROXY_PORT, parseHost, parseProxy
+from ptunnel.config.addresses import parseHost
+from ptunnel.config.urls import PROXY_PORT, parseProxy
 from ptunnel.config.values import PasswordEnv, Proxy
 from ptunnel.config.words import show
 from ptunnel.errors import ConfigError

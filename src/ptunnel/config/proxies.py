@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ptunnel.auth import AUTH_METHODS, AuthMethod, Secret
-from ptunnel.config.addresses import makeCredentials, parseProxy
 from ptunnel.config.environment import passwordVariable
 from ptunnel.config.files import (
     isCredential,
@@ -21,6 +20,7 @@ from ptunnel.config.files import (
     readPassword,
 )
 from ptunnel.config.tls import PROXY_TLS_KEYS, locate, makeTls
+from ptunnel.config.urls import checkSocksLogin, makeCredentials, parseProxy
 from ptunnel.config.values import (
     PasswordCommand,
     PasswordEnv,
@@ -80,13 +80,15 @@ class Section(NamedTuple):
 def makeProxy(section: Section) -> Proxy:
     """@raise ConfigError: if its keys contradict each other, or a file cannot be used."""
     where, values = section.where, section.values
+    url: Proxy = values["url"]
     auth: AuthMethod = values.get("auth", "auto")
+    if url.isSocks:
+        _checkSocks(section, auth)
     username, password = _credentials(section, auth)
     if auth in ("basic", "digest", "ntlm") and username is None:
         raise ConfigError(f"{where} auth: {auth} needs a username, and password-file or the like")
     if auth == "none":
         username = password = None
-    url: Proxy = values["url"]
     return replace(
         url,
         name=section.name,
@@ -97,6 +99,16 @@ def makeProxy(section: Section) -> Proxy:
         tls=_tls(section),
         through=values.get("through"),
     )
+
+
+def _checkSocks(section: Section, auth: AuthMethod) -> None:
+    """@raise ConfigError: if there are keys that mean nothing to SOCKS."""
+    where, values = section.where, section.values
+    if "headers" in values:
+        raise ConfigError(f"{where} header: a SOCKS proxy has no use for it; leave it out")
+    if auth not in ("auto", "none"):
+        what = "a SOCKS proxy takes user name and password as they are; write auto or none"
+        raise ConfigError(f"{where} auth: {auth}: {what}")
 
 
 def checkThrough(file: str, proxies: Mapping[str, Proxy]) -> None:
@@ -138,6 +150,8 @@ def _credentials(section: Section, auth: AuthMethod) -> tuple[str | None, Passwo
     source, text = _source(section, given[0]) if given else (None, "")
     try:
         makeCredentials(username, text)
+        if url.isSocks:
+            checkSocksLogin(username, Secret(text))
     except ConfigError as e:
         raise ConfigError(f"{where} {' and '.join(['username', *given])}: {e}") from None
     if isinstance(source, PasswordFile | PasswordEnv):
@@ -181,6 +195,8 @@ def _tls(section: Section) -> TlsSettings | None:
         for key, (field, _) in PROXY_TLS_KEYS.items():
             if field in values:
                 what = "only TLS has a use for it; write url = https://..."
+                if values["url"].isSocks:
+                    what = "a SOCKS proxy has no use for it; leave it out"
                 raise ConfigError(f"{where} {key}: {what}")
         return None
     tls = makeTls(locate(where, values, section.folder), base, section.warnings)

@@ -112,7 +112,7 @@ PasswordSource = Secret | PasswordFile | PasswordEnv | PasswordCommand | Passwor
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy.
+    """A proxy.
 
     @ivar name: its name in logs and `via`: that of its section, or `host:port`.
     @ivar username: None where there are no credentials.
@@ -121,6 +121,8 @@ class Proxy:
         with the last one.
     @ivar tls: the settings of TLS to it; None: no TLS.
     @ivar through: the name of the proxy through which this one is reached.
+    @ivar protocol: "http", with or without TLS; "socks5", to which addresses go; or "socks5h", to
+        which names go.
     """
 
     name: str
@@ -132,6 +134,11 @@ class Proxy:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     tls: TlsSettings | None = None
     through: str | None = None
+    protocol: Literal["http", "socks5", "socks5h"] = "http"
+
+    @property
+    def isSocks(self) -> bool:
+        return self.protocol != "http"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One attempt of an endpoint that talks on its connection before it hands it over.
 
-CONNECT, TLS and STARTTLS differ in what is said. They share how an attempt ends: exactly once,
-with the inner protocol or a failure, and then nothing of it is pending.
+CONNECT, SOCKS, TLS and STARTTLS differ in what is said. They share how an attempt ends: exactly
+once, with the inner protocol or a failure, and then nothing of it is pending.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ class Phase(Enum):
     NEW = "new"
     DIALLING = "dialling"  # waits for a connection
     TALKING = "talking"  # waits for the peer's answer
+    RESOLVING = "resolving"  # waits for the target's address
     ASKING = "asking"  # waits for credentials
     CONNECTED = "connected"  # has succeeded: the inner protocol has the connection
     FAILED = "failed"
 
 
 # Before Python 3.12 an attribute of an Enum is slow, and these are looked up for each connection.
-NEW, DIALLING, TALKING, ASKING, CONNECTED, FAILED = Phase
+NEW, DIALLING, TALKING, RESOLVING, ASKING, CONNECTED, FAILED = Phase
 
 
 class Attempt(Phased, Factory):

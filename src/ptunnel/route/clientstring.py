@@ -2,8 +2,9 @@
 
     httpconnect:imap.gmail.com:993:proxy=http\\://proxy.example\\:3128
 
-`proxy` is `host:port` or a URL, its user name and password percent-encoded. Several, separated by
-commas, are a chain, in the order in which they are passed. The other arguments are optional:
+`proxy` is `host:port` or a URL (http, https, socks5 or socks5h), its user name and password
+percent-encoded. Several, separated by commas, are a chain, in the order in which they are passed.
+The other arguments are optional:
 
     username, passwordFile   for the last proxy, where its URL has none
     auth                     for the last proxy: auto, basic, digest, ntlm, negotiate or none
@@ -89,7 +90,7 @@ def _proxies(kwargs: dict[str, str]) -> list[Proxy]:
     if not text:
         raise ConfigError(f"proxy: it is missing; {_FORM}")
     # With passwords, a comma may be part of one, unless another URL follows it.
-    comma = r",(?=https?://)" if "@" in text else ","
+    comma = r",(?=(?:https?|socks5h?)://)" if "@" in text else ","
     proxies = [_named("proxy", parseProxy, one) for one in re.split(comma, text)]
     names = [proxy.name for proxy in proxies]
     if len(set(names)) < len(names):
@@ -119,6 +120,8 @@ def _withCredentials(proxy: Proxy, kwargs: dict[str, str]) -> Proxy:
             raise ConfigError(f'passwordFile: "{printable(path)}": {e}') from None
         _named("username and passwordFile", makeCredentials, username, password)
         proxy = replace(proxy, username=username, password=source)
+    if proxy.isSocks and auth not in ("auto", "none"):
+        raise ConfigError("auth: a SOCKS proxy takes user name and password as they are")
     if auth in ("basic", "digest", "ntlm") and proxy.username is None:
         raise ConfigError(f"auth: {auth} needs username and passwordFile")
     return replace(proxy, auth=auth)

@@ -28,7 +28,7 @@ def proxyFigures(
         if (health := healths.get(proxy.name)) is not None:
             trouble = None if health.trouble is None else str(health.trouble)
         if (login := logins.get(proxy.name)) is not None:
-            scheme = None if login.accepted is None else login.accepted.name
+            scheme = _schemeOf(proxy, login)
             rejected = login.verdicts.trouble
             rejection = None if rejected is None else rejected.message
         return replace(
@@ -43,3 +43,9 @@ def proxyFigures(
     found = [figuresOf(proxy) for proxy in settings.proxies.values()]
     isDirect = any(DIRECT in tunnel.via for tunnel in settings.tunnels)
     return [*found, ledger.way(DIRECT).figures(DIRECT)] if isDirect else found
+
+
+def _schemeOf(proxy: Proxy, login: Login) -> str | None:
+    if login.accepted is None:
+        return None
+    return "password" if proxy.isSocks else login.accepted.name  # as RFC 1929 has it

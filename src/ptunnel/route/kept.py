@@ -48,7 +48,7 @@ class Kept:
 
 
 def _newLogin(proxy: Proxy, log: Log, reactor: Any) -> Login | None:
-    if proxy.auth == "none":
+    if proxy.auth == "none" or (proxy.isSocks and proxy.username is None):
         return None
     reader = None
     if proxy.username is not None and proxy.password is not None:
@@ -90,4 +90,11 @@ def _kept(
 
 def _loginOf(proxy: Proxy) -> tuple[Any, ...]:
     """Return what is equal for proxies with the same login."""
-    return proxy.host, proxy.port, proxy.username, proxy.password, proxy.auth
+    return (
+        proxy.host,
+        proxy.port,
+        proxy.username,
+        proxy.password,
+        proxy.auth,
+        proxy.isSocks,
+    )

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
-from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.log import Log
-from ptunnel.net.addresses import hostPort
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.route.failover import Route, Way
 from ptunnel.route.health import PROBE_TIMEOUT, Health
+from ptunnel.route.hops import hopName, throughProxy
 from ptunnel.route.kept import Kept
 from ptunnel.tls import TlsContext
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
 """Wraps each endpoint of a way, beginning with the one that connects first. Called with
-"tcp", "tls", "connect" or "starttls", with the host and port that the endpoint leads to, or with
-"unix", the path and 0; and with the endpoint."""
+"tcp", "tls", "connect", "socks" or "starttls", with the host and port that the endpoint leads to,
+or with "unix", the path and 0; and with the endpoint."""
 
 
 def _bare(
@@ -136,17 +135,9 @@ class Routes:
     def _through(
         self, proxy: Proxy, host: str, port: int, timeout: float | None
     ) -> IStreamClientEndpoint:
-        endpoint = ConnectEndpoint(
-            self._reach(proxy, timeout),
-            host,
-            port,
-            credentials=self._kept.login(proxy),
-            headers=proxy.headers,
-            timeout=timeout,
-            hop=_hop(proxy),
-            reactor=self._reactor,
-        )
-        return self._wrap("connect", host, port, endpoint)
+        below, login = self._reach(proxy, timeout), self._kept.login(proxy)
+        endpoint = throughProxy(self._reactor, proxy, below, host, port, timeout, login)
+        return self._wrap("socks" if proxy.isSocks else "connect", host, port, endpoint)
 
     def _tcp(self, host: str, port: int, timeout: float | None) -> IStreamClientEndpoint:
         endpoint = tcpEndpoint(self._reactor, host, port, timeout, self._isOwn)
@@ -176,7 +167,7 @@ class Routes:
                 from ptunnel.tls import TlsEndpoint  # most ways have none
 
                 context = self._kept.context("proxy", proxy.name, proxy.tls)
-                secured = TlsEndpoint(endpoint, context, proxy.host, hop=_hop(proxy))
+                secured = TlsEndpoint(endpoint, context, proxy.host, hop=hopName(proxy))
                 endpoint = self._wrap("tls", proxy.host, proxy.port, secured)
             self._reaches[key] = endpoint
         return self._reaches[key]
@@ -186,7 +177,3 @@ class Routes:
             endpoint = self._reach(proxy, PROBE_TIMEOUT)
             self._healths[proxy.name] = Health(proxy.name, endpoint, self._reactor, self._log)
         return self._healths[proxy.name]
-
-
-def _hop(proxy: Proxy) -> str:
-    return hostPort(proxy.host, proxy.port)

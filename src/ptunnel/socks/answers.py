@@ -21,7 +21,7 @@ def methodOf(data: bytes | bytearray, offered: Container[int], asked: Asked) -> 
     if len(data) < 2:
         return None
     method = data[1]
-    if method == wire.NO_METHOD:
+    if method == wire.NO_METHOD or (method == wire.PASSWORD and method not in offered):
         raise asked.noMethod(wire.PASSWORD in offered)
     if method not in offered:
         raise asked.failed(f"chose method {method}, which it was not offered")

@@ -98,7 +98,8 @@ class ServerHandshake:
     def feed(self, data: bytes) -> Login | Request | None:
         """Take what the client says; send `answers` after it.
 
-        While a Login or Request is pending, what comes is kept, and not looked at.
+        While a Login or Request is pending, what comes is kept, and not looked at; pause the client
+        meanwhile.
 
         @return: None if more bytes are needed.
         @raise SocksError: if it breaks the protocol, or asks for what is not served.
