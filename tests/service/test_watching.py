@@ -82,6 +82,20 @@ class FiguresTests(WatchingCase):
         self.reload(tunnel("b", 2))
         self.assertEqual([each.name for each in self.service.figures().tunnels], ["b"])
 
+    def test_oneThatComesBackCountsOnWhatItsFormerSessionsDo(self) -> None:
+        self.start(tunnel("a", 1), tunnel("b", 2))
+        client = self.client(1)
+        target = self.answer()
+        client.receive(b"12345")
+        self.reload(tunnel("b", 2))
+        self.reload(tunnel("a", 3), tunnel("b", 2))
+        found = self.tunnelFigures()
+        self.assertEqual((found.sessions, found.accepted, found.bytesSent), (1, 1, 5))
+        client.end()
+        target.end()
+        found = self.tunnelFigures()
+        self.assertEqual((found.sessions, found.ends, found.bytesSent), (0, {"end": 1}, 5))
+
     def test_whatIsSaidIsInThem(self) -> None:
         self.start(tunnel("a", 1))
         self.client(1)
@@ -158,6 +172,26 @@ class SteeringTests(WatchingCase):
         self.reload(tunnel("a", 1, idleTimeout=5.0))
         self.assertTrue(self.tunnelFigures().drained)
         self.assertEqual(self.client(1).how, ["loseConnection"])
+
+    def test_soDoesOneThatMovesItToAnotherPort(self) -> None:
+        self.start(tunnel("a", 1), tunnel("b", 2))
+        self.service.setDrained("tunnel", "a", True)
+        self.reload(tunnel("a", 3), tunnel("b", 2))
+        self.assertEqual(self.client(3).how, ["loseConnection"])
+        self.reload(tunnel("a", 2), tunnel("b", 3))
+        self.assertEqual(self.client(2).how, ["loseConnection"])
+        self.assertEqual(self.client(3).how, [])
+
+    def test_aProxyCanBeDrainedAndUndrainedAfterAReload(self) -> None:
+        self.start(tunnel("a", 1, via=("corp", "two")))
+        self.reload(tunnel("a", 1, via=("corp", "two")))
+        self.service.setDrained("proxy", "corp", True)
+        self.client(1)
+        self.assertEqual(self.dialled()[-1], ("192.0.2.7", 3128))
+        self.reload(tunnel("a", 1, via=("corp", "two")))
+        self.service.setDrained("proxy", "corp", False)
+        self.client(1)
+        self.assertEqual(self.dialled()[-1], ("192.0.2.8", 3128))
 
     def test_aReloadThatGivesThePortToAnotherTunnelDoesNotDrainThat(self) -> None:
         self.start(tunnel("a", 1))

@@ -461,6 +461,9 @@ class BugTests(TunnelCase):
         [line] = self.logged()
         self.assertIn("gets no tunnel: ", line)
         self.assertEqual(self.tunnel.sessions, set())
+        figures = self.tunnel.counters.figures("imap")
+        self.assertEqual((figures.connected, figures.failures), (0, {"unknown": 1}))
+        self.assertEqual(figures.ends, {})
 
     def test_aClientThatCannotBeEndedInOrderIsAborted(self) -> None:
         class Short(MemoryTCP):

@@ -93,7 +93,7 @@ class Routes:
         self._healths = {name: h for name, h in self._healths.items() if name in same}
         self._reaches = {key: reach for key, reach in self._reaches.items() if key[0] in same}
         self._kept.renew(before, settings)
-        self.drained &= after.keys()
+        self.drained.intersection_update(after)  # in place: the ways that stay look at it
 
     def setDrained(self, name: str, drained: bool) -> None:
         """Let no new connection go through a proxy; or let them again."""

@@ -112,6 +112,7 @@ class Serving(MultiService):
         if not self._bound:
             raise PtunnelError("the service is not running, or stopping")
         before, changes = self._settings, changesOf(self._settings, settings)
+        drained = {each.tunnel.name for each in self.tunnels if each.factory.admission.drained}
         after = possible(before, settings)
         ports = {portOf(service.tunnel): service for service in self.tunnels}
         kept = [ports.pop(portOf(tunnel), None) for tunnel in after.tunnels]
@@ -133,6 +134,7 @@ class Serving(MultiService):
                 service.setServiceParent(self)
             elif isLimited or not isSame(service.tunnel, before, tunnel, after):
                 self._replace(service, tunnel)
+            service.factory.admission.drained = tunnel.name in drained
         for service in ports.values():
             self._close(service)
         self._adjust(before, after, changes, opened)
@@ -140,7 +142,9 @@ class Serving(MultiService):
 
     def _forget(self, after: Settings) -> None:
         """Forget former sessions, ports that are closed by now, and counters of what is gone."""
-        names = (tunnel.name for tunnel in after.tunnels)
+        # A tunnel that comes back counts on what its former sessions do.
+        going = (factory.name for factory in self.factories() if factory.sessions)
+        names = [*(tunnel.name for tunnel in after.tunnels), *going]
         self._log.ledger.keepOnly(names, [*after.proxies, DIRECT])
         self._former = [factory for factory in self._former if factory.sessions]
         self._closed = self._closing()

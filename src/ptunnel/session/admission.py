@@ -90,8 +90,6 @@ class Admission:
 
     def follow(self, former: Admission) -> None:
         """Go on with what a former one, whose sessions go on, knows of single clients."""
-        if self._name == former._name:
-            self.drained = former.drained
         if self._counts is not None and former._counts is not None:
             self._counts = former._counts
         if self._rates is not None and former._rateLimit == self._rateLimit:
