@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -90,6 +91,14 @@ class FiguresTests(AccountCase):
             self.reactor.advance(100)
         self.assertEqual((self.tunnel.sessions, self.tunnel.accepted), (0, 12))
 
+    def test_aReloadForgetsWhatOneDidInATunnelThatIsGone(self) -> None:
+        self.reports(self.one, accepted=5)
+        self.one.ends(1)
+        tunnels = self.supervisor._account._past.tunnels
+        self.assertEqual([each.name for each in tunnels], ["a"])
+        self.supervisor.reload(replace(self.settings, tunnels=()))
+        self.assertEqual(self.supervisor._account._past.tunnels, [])
+
     def test_theTroubleOfAWorkerThatHasDiedIsOver(self) -> None:
         ill = [ProxyFigures("p", trouble="down", connected=3)]
         told = ServiceFigures("1", 7, "running", 0.0, 0.0, proxies=ill)
@@ -126,8 +135,16 @@ class NumbersTests(AccountCase):
         self.one.ends(1)
         self.reactor.advance(1)
         work = self.work(self.reactor.processes[-1])
-        self.assertEqual((work.number, work.firstSession), (1, 1 + GENERATION))
-        self.assertEqual((work.firstSession - 1) % work.workers, 0)
+        self.assertEqual((work.number, work.firstSession), (1, 1 + 2 * GENERATION))
+
+    def test_noOtherWorkerCanComeToThem(self) -> None:
+        account = self.supervisor._account
+        for workers in 2, 3, 7:
+            account._first.clear()
+            for worker in range(1, workers + 1):
+                for _ in range(3):
+                    first = account.firstNumber(worker, workers)
+                    self.assertEqual(first % workers, worker % workers)
 
 
 class QuestionTests(AccountCase):
@@ -189,6 +206,15 @@ class QuestionTests(AccountCase):
         self.one.ends(1)
         self.reactor.advance(1)
         self.assertEqual(self.work(self.reactor.processes[-1]).drained, [("tunnel", "a")])
+
+    def test_andOneThatStartsAtThatMoment(self) -> None:
+        self.one.ends(1)
+        self.reactor.advance(1)
+        next_ = self.reactor.processes[-1]
+        self.assertEqual(self.work(next_).drained, [])
+        self.supervisor.setDrained("tunnel", "a", True)
+        [(_, method, arguments)] = self.asked(next_)
+        self.assertEqual((method, arguments), ("setDrained", ("tunnel", "a", True)))
 
     def test_whatThereIsNotIsNotDrained(self) -> None:
         self.assertRaises(KeyError, self.supervisor.setDrained, "proxy", "x", True)

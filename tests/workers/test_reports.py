@@ -30,7 +30,7 @@ class ReportsTests(SynchronousTestCase):
         self.now = ServiceFigures("1", 1, "running", 0.0, 0.0)
         self.log = Log("none")
         this: Any = self
-        self.reports = Reports(self.reactor, writing, this, self.log.ledger)
+        self.reports = Reports(self.reactor, writing, this, self.log)
         self.addCleanup(self.closeWriting, writing)
         self.frames = Frames()
 
@@ -85,6 +85,27 @@ class ReportsTests(SynchronousTestCase):
     def test_aQuestionIsAnswered(self) -> None:
         self.reports.answer(7, "twice", (21,))
         self.assertEqual(self.told(), [(ANSWER, (7, 42))])
+
+    def test_aQuestionThatFailsIsNotAnsweredAndTheNextOneIs(self) -> None:
+        self.reports.answer(7, "half", (21,))
+        self.reports.answer(8, "twice", (21,))
+        self.assertEqual(self.told(), [(ANSWER, (8, 42))])
+        self.assertIn("a bug: AttributeError", self.log.ledger.said[-1].text)
+
+    def test_figuresThatFailAreToldAgainOnceTheyDoNot(self) -> None:
+        now, self.figures = self.now, self.fails  # type: ignore[method-assign]
+        self.reports.begin()
+        self.reactor.advance(INTERVAL)
+        self.assertEqual(self.told(), [])
+        self.assertEqual(self.log.ledger.saidInAll, 1)
+        self.figures = lambda: now  # type: ignore[method-assign]
+        self.reactor.advance(INTERVAL)
+        [(kind, (told, [line]))] = self.told()
+        self.assertEqual((kind, told), (FIGURES, now))
+        self.assertIn("a bug: ZeroDivisionError", line.text)
+
+    def fails(self) -> ServiceFigures:
+        raise ZeroDivisionError
 
     def test_aParentThatDoesNotReadIsToldNoMoreUntilItReads(self) -> None:
         self.reports.begin()

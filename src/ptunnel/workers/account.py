@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,7 +15,7 @@ from ptunnel.ledger.said import Said
 
 # Seconds for workers to answer a question.
 PATIENCE = 1.0
-# The numbers of sessions of a worker that is started again begin so much higher.
+# So many numbers later begin those of the sessions of a worker that is started again.
 GENERATION = 1_000_000
 
 
@@ -41,15 +42,27 @@ class Account:
         """How many sessions there are."""
         return sum(tunnel.sessions for each in self._latest.values() for tunnel in each.tunnels)
 
-    def firstNumber(self, worker: int) -> int:
+    def firstNumber(self, worker: int, workers: int) -> int:
         """Return the number of the first session of a worker that is started.
 
         The first of worker 3 is 3; with four workers its next ones are 7 and 11. So no two sessions
-        of the service have the same number.
+        that run have the same number.
+
+        @param workers: how many there are.
         """
         first = self._first.get(worker)
-        self._first[worker] = first = worker if first is None else first + GENERATION
+        first = worker if first is None else first + GENERATION * workers
+        self._first[worker] = first
         return first
+
+    def keepOnly(self, tunnels: Container[str], proxies: Container[str]) -> None:
+        """Forget what workers that have ended did in other tunnels, and with other proxies."""
+        if self._past is not None:
+            self._past = replace(
+                self._past,
+                tunnels=[each for each in self._past.tunnels if each.name in tunnels],
+                proxies=[each for each in self._past.proxies if each.name in proxies],
+            )
 
     def reported(self, worker: int, figures: ServiceFigures, said: Iterable[Said]) -> None:
         """Note the figures of a worker, and lines that it has logged. @param worker: its number."""

@@ -17,9 +17,9 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel.ledger.counters import Ledger
 from ptunnel.ledger.figures import ServiceFigures
 from ptunnel.ledger.said import Said
+from ptunnel.log import Log
 from ptunnel.service.watching import Watching
 from ptunnel.workers.orders import packed
 
@@ -35,13 +35,14 @@ FIGURES, ANSWER = "figures", "answer"
 class Reports(FileDescriptor):
     """Tells the parent. One that does not read is told no further figures until it does."""
 
-    def __init__(self, reactor: Any, descriptor: int, service: Watching, ledger: Ledger) -> None:
+    def __init__(self, reactor: Any, descriptor: int, service: Watching, log: Log) -> None:
         super().__init__(reactor)
         fdesc.setNonBlocking(descriptor)
         self.connected = 1
         self._descriptor = descriptor
         self._service = service
-        self._ledger = ledger
+        self._log = log
+        self._bug = ""
         self._told: ServiceFigures | None = None
         self._saidUntil = 0
         self._isFull = False
@@ -56,17 +57,34 @@ class Reports(FileDescriptor):
 
     def report(self) -> None:
         """Tell the figures, if they have changed."""
+        try:
+            self._report()
+        except Exception:  # after which the loop would report nothing for ever
+            self._sayBug()
+
+    def answer(self, question: int, method: str, arguments: Sequence[Any]) -> None:
+        """Tell the result of a method of the service. @param question: its number."""
+        try:
+            answer = getattr(self._service, method)(*arguments)
+            self.write(packed((ANSWER, (question, answer))))
+        except Exception:  # after which no order would be read
+            self._sayBug()
+
+    def _report(self) -> None:
         if self._isFull:
             return
         figures = replace(self._service.figures(), said=(), uptime=0.0)
         said = self._newLines()
         if said or figures != self._told:
-            self._told = figures
             self.write(packed((FIGURES, (figures, said))))
+            self._told = figures
 
-    def answer(self, question: int, method: str, arguments: Sequence[Any]) -> None:
-        """Tell the result of a method of the service. @param question: its number."""
-        self.write(packed((ANSWER, (question, getattr(self._service, method)(*arguments)))))
+    def _sayBug(self) -> None:
+        """Log a bug, but not each second what has been said."""
+        reason = Failure()
+        if repr(reason.value) != self._bug:
+            self._bug = repr(reason.value)
+            self._log.bug("", reason)
 
     def finish(self) -> Deferred[None]:
         """Tell the last figures. @return: fires when they are read, within PATIENCE."""
@@ -83,7 +101,7 @@ class Reports(FileDescriptor):
 
     def _newLines(self) -> list[Said]:
         """Return the lines of the log that were not told yet, as far as they are kept."""
-        ledger = self._ledger
+        ledger = self._log.ledger
         count = min(ledger.saidInAll - self._saidUntil, len(ledger.said))
         self._saidUntil = ledger.saidInAll
         return list(ledger.said)[len(ledger.said) - count :]

@@ -204,7 +204,7 @@ class Supervisor(Watching):
             descriptors,
             sockets,
             reports,
-            self._account.firstNumber(worker.number),
+            self._account.firstNumber(worker.number, len(self.workers)),
             self.drained(),
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from ptunnel.config import Settings
+from ptunnel.config import DIRECT, Settings
 from ptunnel.ledger.figures import Query, ServiceFigures, SessionList, State, WorkerFigures
 from ptunnel.ledger.watched import Kind
 from ptunnel.log import Log
@@ -34,6 +34,11 @@ class Watching(PtunnelService):
     ) -> None:
         super().__init__(reactor, settings, log, handed)
         self._account = Account(reactor, log.ledger)
+
+    def _forget(self, after: Settings) -> None:
+        super()._forget(after)
+        names = [tunnel.name for tunnel in after.tunnels]
+        self._account.keepOnly(names, [*after.proxies, DIRECT])
 
     def carried(self) -> str:
         ready = f"{sum(w.isReady for w in self.workers)} of {len(self.workers)} workers"
@@ -61,11 +66,19 @@ class Watching(PtunnelService):
 
     def setDrained(self, kind: Kind, name: str, drained: bool) -> None:
         super().setDrained(kind, name, drained)
-        self._ask("setDrained", kind, name, drained)
+        # One that is not ready yet has its work already.
+        running = [worker for worker in self.workers if worker.pid is not None]
+        self._askThese(running, "setDrained", kind, name, drained)
 
     def _ask(self, method: str, *arguments: Any) -> Deferred[Sequence[Any]]:
-        """Ask all workers for the result of a method of their service."""
-        workers = {worker.number: worker for worker in self.workers if worker.isReady}
+        """Ask all workers that serve for the result of a method of their service."""
+        ready = [worker for worker in self.workers if worker.isReady]
+        return self._askThese(ready, method, *arguments)
+
+    def _askThese(
+        self, asked: Sequence[Worker], method: str, *arguments: Any
+    ) -> Deferred[Sequence[Any]]:
+        workers = {worker.number: worker for worker in asked}
 
         def tell(worker: int, number: int) -> None:
             workers[worker].tell(question(number, method, *arguments))

@@ -148,7 +148,7 @@ def main() -> None:
     for kind, name in work.drained:
         service.setDrained(kind, name, True)
     ending = handleSignals(reactor, service, log)
-    reports = Reports(reactor, work.reports, service, log.ledger)
+    reports = Reports(reactor, work.reports, service, log)
     Lifeline(reactor, ending, service, log, socket.socket(fileno=work.sockets), reports)
     service.startService()
     reports.begin()
