@@ -37,12 +37,12 @@ class LedgerTests(SynchronousTestCase):
 
     def test_aProxyIsInTroubleUntilItIsReachedAgain(self) -> None:
         way = self.ledger.way("p")
-        way.failed("no-route", "cannot reach p", isUnreachable=True)
+        way.failed("no-route", "cannot reach p", isReached=False)
         self.assertEqual(way.figures("p").trouble, "cannot reach p")
-        way.failed("port-refused", "p refused", isUnreachable=False)
+        way.failed("port-refused", "p refused", isReached=True)
         self.assertIsNone(way.figures("p").trouble)
         self.assertEqual(way.figures("p").lastError, "p refused")
-        way.failed("no-route", "cannot reach p", isUnreachable=True)
+        way.failed("no-route", "cannot reach p", isReached=False)
         way.reached(0.1)
         self.assertIsNone(way.figures("p").trouble)
 

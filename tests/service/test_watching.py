@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionRefusedError
 from twisted.python.failure import Failure
 
-from ptunnel.config import DIRECT
+from ptunnel.config import DIRECT, Proxy
 from ptunnel.ledger.figures import ProxyFigures, Query, TunnelFigures
-from tests.service.test_serving import OK, REJECTED, ReloadCase, tunnel
+from tests.service.test_serving import CORP, OK, REJECTED, ReloadCase, tunnel
 from tests.support.loopback import MemoryTCP, lines
 
 
@@ -119,6 +120,34 @@ class ProxyTests(WatchingCase):
             self.assertEqual(found.lastError, found.trouble)
             self.assertIsNone(self.proxyFigures("two").trouble)
 
+    def test_aProxyThatATunnelWithoutAnotherWayReachesIsWell(self) -> None:
+        self.start(tunnel("a", 1, via=("corp", "two")), tunnel("b", 2, via=("corp",)))
+        self.client(1)
+        self.refuse()
+        self.assertIsNotNone(self.proxyFigures().trouble)
+        self.client(2)
+        self.answer().receive(OK)
+        self.assertIsNone(self.proxyFigures().trouble)
+
+    def test_oneWithAnotherAddressIsNotIllBeforeItIsTried(self) -> None:
+        self.start(tunnel("a", 1, via=("corp",)))
+        self.client(1)
+        self.refuse()
+        other = Proxy("corp", "192.0.2.5", 3128)
+        self.reload(tunnel("a", 1, via=("corp",)))
+        self.assertIsNotNone(self.proxyFigures().trouble)
+        self.reload(tunnel("a", 1, via=("corp",)), proxies={"corp": other})
+        self.assertIsNone(self.proxyFigures().trouble)
+
+    def test_ourOwnShortageSaysNothingOfIt(self) -> None:
+        self.start(tunnel("a", 1, via=("corp",)))
+        self.client(1)
+        self.refuse()
+        self.client(1)
+        factory = self.reactor.tcpClients[-1][2]
+        factory.clientConnectionFailed(None, Failure(OSError(errno.EMFILE, "too many")))
+        self.assertIn("192.0.2.8:3128", self.proxyFigures().trouble or "")
+
     def test_itsLatencyAndTunnelsAreCounted(self) -> None:
         self.start(tunnel("a", 1, via=("corp",)))
         self.client(1)
@@ -218,6 +247,13 @@ class SteeringTests(WatchingCase):
         [line] = [each for each in lines(self.events) if "gets no tunnel" in each]
         self.assertIn("no way to 192.0.2.9:993 is open: corp is drained", line)
         self.assertEqual(self.tunnelFigures().failures, {"drained": 1})
+
+    def test_whatIsReachedThroughADrainedProxyIsDrainedToo(self) -> None:
+        two = Proxy("two", "192.0.2.7", 3128, through="corp")
+        self.start(tunnel("a", 1, via=("two", DIRECT)), proxies={"corp": CORP, "two": two})
+        self.service.setDrained("proxy", "corp", True)
+        self.client(1)
+        self.assertEqual(self.dialled(), [("192.0.2.9", 993)])
 
     def test_aDrainedProxyIsPassedOverForADirectWay(self) -> None:
         self.start(tunnel("a", 1, via=("corp", DIRECT)))

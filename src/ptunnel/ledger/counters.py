@@ -97,14 +97,15 @@ class WayCounters:
         self.connectTimes.add(seconds)
         self.trouble = None
 
-    def failed(self, cause: str | None, text: str, *, isUnreachable: bool) -> None:
+    def failed(self, cause: str | None, text: str, *, isReached: bool | None) -> None:
         """Count an attempt that did not.
 
-        @param isUnreachable: whether the proxy itself was not reached.
+        @param isReached: whether the proxy itself was reached; None: it has shown nothing of that.
         """
         self.failures[cause or UNKNOWN] += 1
         self._lastError, self._lastErrorTime = text, time.time()
-        self.trouble = text if isUnreachable else None
+        if isReached is not None:
+            self.trouble = None if isReached else text
 
     def figures(self, name: str) -> ProxyFigures:
         """Return what was counted."""

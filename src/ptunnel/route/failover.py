@@ -240,8 +240,8 @@ class _Search:
             error = cannotReach(error, hop, target=way.direct)
         self._failures.append((way, error))
         cause = None if error.cause is None else error.cause.id
-        isUnreachable = isinstance(error, Unreachable)
-        way.counters.failed(cause, str(error), isUnreachable=isUnreachable)
+        isReached = False if isinstance(error, Unreachable) else error.reached or None
+        way.counters.failed(cause, str(error), isReached=isReached)
         if way.health is not None:
             # A direct way has a log line of its own.
             way.health.note(error, quiet=all(later.direct for later in self._left))

@@ -25,7 +25,9 @@ def proxyFigures(
     def figuresOf(proxy: Proxy) -> ProxyFigures:
         figures = ledger.way(proxy.name).figures(proxy.name)
         trouble, scheme, rejection = figures.trouble, None, None
-        if (health := healths.get(proxy.name)) is not None:
+        health = healths.get(proxy.name)
+        if trouble is not None and health is not None:
+            # It may be well for either alone: by a test, or by a tunnel without another way.
             trouble = None if health.trouble is None else str(health.trouble)
         if (login := logins.get(proxy.name)) is not None:
             scheme = _schemeOf(proxy, login)

@@ -90,6 +90,8 @@ class Routes:
         """
         before, self._settings, after = self._settings, settings, settings.proxies
         same = {n for n in after.keys() & before.proxies if before.chain(n) == settings.chain(n)}
+        for name in after.keys() - same:
+            self._log.ledger.way(name).trouble = None
         self._healths = {name: h for name, h in self._healths.items() if name in same}
         self._reaches = {key: reach for key, reach in self._reaches.items() if key[0] in same}
         self._kept.renew(before, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from twisted.python.failure import Failure
 
 from ptunnel.config import Settings
 from ptunnel.errors import PtunnelError, reasonOf
+from ptunnel.ledger.watched import Kind
 from ptunnel.log import Log, beginLogging, lostLine, standardLines
 from ptunnel.log.spool import unblock
 from ptunnel.ports.handed import Handed, HandedSocket, keyOf
@@ -42,6 +44,10 @@ class WorkerService(PtunnelService):
     """Serves in a worker. What happens in a stop it tells its parent, who has one line for all."""
 
     isWorker = True
+
+    def setDrained(self, kind: Kind, name: str, drained: bool) -> None:
+        with contextlib.suppress(KeyError):  # it ends, and has not changed to the last settings
+            super().setDrained(kind, name, drained)
 
     def _sayDelay(self, delay: float) -> None:
         pass
