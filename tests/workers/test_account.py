@@ -78,6 +78,14 @@ class FiguresTests(AccountCase):
             self.supervisor.status(), "1 tunnel listening, 3 sessions in 2 of 2 workers"
         )
 
+    def test_soDoSessionsOfTunnelsThatAreGone(self) -> None:
+        for process in self.one, self.two:
+            self.tells(process, FIGURES, replace(figures(sessions=1), former=2), [])
+        self.assertEqual(self.supervisor.figures().sessions, 6)
+        self.assertIn("6 sessions", self.supervisor.status())
+        self.two.ends(1)
+        self.assertEqual(self.supervisor.figures().sessions, 3)
+
     def test_aLaterReportTakesThePlaceOfAnEarlierOne(self) -> None:
         self.reports(self.one, sessions=2, accepted=5)
         self.reports(self.one, sessions=1, accepted=6)

@@ -137,6 +137,7 @@ class ServiceFigures:
     @ivar state: "running" once all ports are bound and somebody accepts on them.
     @ivar started: seconds since 1970.
     @ivar uptime: seconds since then, of a clock that nobody sets.
+    @ivar former: how many sessions there are of tunnels that a reload has removed.
     @ivar workers: none if the service is one process.
     @ivar descriptors: how many are in use, of the process or of the fullest worker.
     @ivar mostDescriptors: how many that process may have.
@@ -150,16 +151,23 @@ class ServiceFigures:
     uptime: float
     tunnels: Sequence[TunnelFigures] = ()
     proxies: Sequence[ProxyFigures] = ()
+    former: int = 0
     workers: Sequence[WorkerFigures] = ()
     descriptors: int = 0
     mostDescriptors: int = 0
     said: Sequence[Said] = ()
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are, of all tunnels."""
+        return self.former + sum(tunnel.sessions for tunnel in self.tunnels)
+
     def past(self) -> ServiceFigures:
         """Return what stays of those of a worker when its process has ended."""
         tunnels = [each.past() for each in self.tunnels]
         proxies = [each.past() for each in self.proxies]
-        return replace(self, tunnels=tunnels, proxies=proxies, descriptors=0, mostDescriptors=0)
+        kept = replace(self, tunnels=tunnels, proxies=proxies, former=0)
+        return replace(kept, descriptors=0, mostDescriptors=0)
 
     def joined(self, other: ServiceFigures) -> ServiceFigures:
         """Return both of two pasts, with the tunnels and proxies of either."""
@@ -178,6 +186,7 @@ class ServiceFigures:
                 total,
                 tunnels=_together(total.tunnels, other.tunnels),
                 proxies=_together(total.proxies, other.proxies),
+                former=total.former + other.former,
                 descriptors=fullest.descriptors,
                 mostDescriptors=fullest.mostDescriptors,
                 said=sorted([*total.said, *other.said], key=lambda line: line.time)[-MOST_SAID:],

@@ -68,6 +68,7 @@ class Watching(Serving):
             self._reactor.seconds() - self._begun,
             tunnels=self._tunnelFigures(),
             proxies=self._routes.figures(),
+            former=self._formerSessions(),
             workers=self.workerFigures(),
             descriptors=PROCESS.used,
             mostDescriptors=PROCESS.limit,
@@ -127,6 +128,10 @@ class Watching(Serving):
 
     def _sessions(self) -> Iterable[Session]:
         return chain.from_iterable(factory.sessions for factory in self.factories())
+
+    def _formerSessions(self) -> int:
+        names = {service.factory.name for service in self.tunnels}
+        return sum(each.served for each in self._former if each.name not in names)
 
     def _tunnelFigures(self) -> list[TunnelFigures]:
         byName: dict[str, list[TunnelFactory]] = {}

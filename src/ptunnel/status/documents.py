@@ -27,7 +27,7 @@ def statusDocument(figures: ServiceFigures, *, maySteer: bool) -> dict[str, Any]
         "started": isoTime(figures.started),
         "uptime_seconds": _seconds(figures.uptime),
         "may_steer": maySteer,
-        "sessions": sum(t.sessions for t in tunnels),
+        "sessions": figures.sessions,
         "sessions_total": sum(t.accepted for t in tunnels),
         "connecting": sum(t.connecting for t in tunnels),
         "failures_total": sum(sum(t.failures.values()) for t in tunnels),

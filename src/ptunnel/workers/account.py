@@ -40,7 +40,7 @@ class Account:
     @property
     def sessions(self) -> int:
         """How many sessions there are."""
-        return sum(tunnel.sessions for each in self._latest.values() for tunnel in each.tunnels)
+        return sum(each.sessions for each in self._latest.values())
 
     def firstNumber(self, worker: int, workers: int) -> int:
         """Return the number of the first session of a worker that is started.
