@@ -187,6 +187,34 @@ class QuestionTests(AccountCase):
         self.assertEqual(self.successResultOf(done).total, 1)
         self.answer(self.two, SessionList(1, [row(2)]))
 
+    def test_oneThatIsStuckIsNotAskedBeforeItAnswers(self) -> None:
+        first = self.supervisor.listed(Query())
+        self.answer(self.one, SessionList(0))
+        [(number, _, _)] = self.asked(self.two)
+        self.reactor.advance(PATIENCE * 2)
+        self.successResultOf(first)
+        for _ in range(3):
+            second = self.supervisor.listed(Query())
+            self.answer(self.one, SessionList(1, [row(1)]))
+            self.assertEqual(self.successResultOf(second).total, 1)
+        self.assertEqual(self.asked(self.two), [])
+        self.supervisor.setDrained("tunnel", "a", True)
+        self.assertEqual(len(self.asked(self.two)), 1)
+        self.tells(self.two, ANSWER, number, SessionList(0))
+        self.supervisor.listed(Query())
+        self.assertEqual(len(self.asked(self.two)), 1)
+
+    def test_manyQuestionsAtOnceAreAllAsked(self) -> None:
+        for _ in range(100):
+            self.supervisor.listed(Query())
+        self.assertEqual(len(self.asked(self.two)), 100)
+
+    def test_anAnswerThatFailsIsNotWaitedFor(self) -> None:
+        done = self.supervisor.listed(Query())
+        self.answer(self.one, None)
+        self.answer(self.two, SessionList(1, [row(2)]))
+        self.assertEqual(self.successResultOf(done).total, 1)
+
     def test_norIsOneThatDies(self) -> None:
         done = self.supervisor.endSession(1)
         self.answer(self.one, False)

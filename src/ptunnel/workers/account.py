@@ -30,6 +30,7 @@ class Account:
         self._past: ServiceFigures | None = None
         self._first: dict[int, int] = {}
         self._questions: dict[int, _Question] = {}
+        self._silent: dict[int, float] = {}  # workers that owe an answer, and since when
         self._asked = 0
 
     def plus(self, own: ServiceFigures) -> ServiceFigures:
@@ -66,12 +67,14 @@ class Account:
 
     def reported(self, worker: int, figures: ServiceFigures, said: Iterable[Said]) -> None:
         """Note the figures of a worker, and lines that it has logged. @param worker: its number."""
+        self._silent.pop(worker, None)
         self._latest[worker] = figures
         for line in said:
             self._ledger.keep(line._replace(worker=worker))
 
     def ended(self, worker: int) -> None:
         """Note that the process of a worker has ended."""
+        self._silent.pop(worker, None)
         figures = self._latest.pop(worker, None)
         if figures is not None:
             past = figures.past()
@@ -92,6 +95,7 @@ class Account:
         question = self._questions[number] = _Question(set(asked))
         timer = self._clock.callLater(PATIENCE, question.finish)
         for worker in asked:
+            self._silent.setdefault(worker, self._clock.seconds())
             tell(worker, number)
         question.missed(None)
 
@@ -103,8 +107,16 @@ class Account:
 
         return question.done.addCallback(answered)
 
+    def isStuck(self, worker: int) -> bool:
+        """Return whether a worker has not answered for so long that more questions would only pile
+        up before it: one that is stopped would answer them all when it goes on.
+        """
+        since = self._silent.get(worker)
+        return since is not None and self._clock.seconds() - since > PATIENCE
+
     def answered(self, worker: int, number: int, answer: Any) -> None:
-        """Note an answer. One that comes too late is dropped."""
+        """Note an answer; None: it has none. One that comes too late is dropped."""
+        self._silent.pop(worker, None)
         question = self._questions.get(number)
         if question is not None:
             question.answered(worker, answer)
@@ -131,7 +143,8 @@ class _Question:
 
     def answered(self, worker: int, answer: Any) -> None:
         if worker in self._missing:
-            self._answers.append(answer)
+            if answer is not None:
+                self._answers.append(answer)
             self.missed(worker)
 
     def missed(self, worker: int | None) -> None:

@@ -63,12 +63,16 @@ class Reports(FileDescriptor):
             self._sayBug()
 
     def answer(self, question: int, method: str, arguments: Sequence[Any]) -> None:
-        """Tell the result of a method of the service. @param question: its number."""
+        """Tell the result of a method of the service; None: there is none.
+
+        @param question: its number.
+        """
         try:
             answer = getattr(self._service, method)(*arguments)
             self.write(packed((ANSWER, (question, answer))))
         except Exception:  # after which no order would be read
             self._sayBug()
+            self.write(packed((ANSWER, (question, None))))
 
     def _report(self) -> None:
         if self._isFull:

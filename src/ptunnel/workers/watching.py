@@ -72,7 +72,8 @@ class Watching(PtunnelService):
 
     def _ask(self, method: str, *arguments: Any) -> Deferred[Sequence[Any]]:
         """Ask all workers that serve for the result of a method of their service."""
-        ready = [worker for worker in self.workers if worker.isReady]
+        stuck = self._account.isStuck
+        ready = [each for each in self.workers if each.isReady and not stuck(each.number)]
         return self._askThese(ready, method, *arguments)
 
     def _askThese(
