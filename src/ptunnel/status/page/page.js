@@ -28,7 +28,7 @@ const failed = []; // how many had failed, at which uptime
 let flow = new History();
 const latest = {}; // the last document of each name
 let latestTime = null;
-let started = null;
+let process = null;
 let version = null;
 let asked = false; // for other sessions than those that are shown
 let connection = "connecting"; // live, lost
@@ -52,8 +52,9 @@ function heard(name, said) {
 
 /** Take the figures into the charts, shown or not. */
 function takeIn(status) {
-  if (started !== status.started) {
-    started = status.started;
+  const now = `${status.pid} ${status.started}`;
+  if (process !== now) {
+    process = now;
     flow = new History();
     failed.length = 0;
     tunnels.restart();
