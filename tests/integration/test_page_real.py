@@ -114,7 +114,7 @@ target = {at(self.target)}
         Path(self.path).write_text(splicedConfig(self.config + more))
         self.one("#reload").click()
         self.until(lambda: "more" in self.texts('#tunnels [data-field="name"]'), "it has come")
-        self.assertIn("reloaded", self.text("#said span"))
+        self.until(lambda: "reloaded" in self.text("#said span"), "the page says it")
         Path(self.path).write_text(splicedConfig(self.config + more.replace("target", "tarrget")))
         self.one("#reload").click()
         self.until(lambda: "tarrget" in self.text("#said span"), "the page says what is wrong")

@@ -23,9 +23,9 @@ class SteeringTests(PageTestCase):
         self.js("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
 
-    def said(self) -> str:
-        self.until(lambda: self.seen("#said"), "the page says what came of it")
-        return self.text("#said span")
+    def says(self, text: str) -> None:
+        """Wait until the page says what came of something."""
+        self.until(lambda: self.seen("#said") and text in self.text("#said span"), text)
 
     # With the token
 
@@ -38,7 +38,7 @@ class SteeringTests(PageTestCase):
         self.assertIn(5, self.server.numbers())
         self.click(f"{ROW.format(5)} button")
         self.one("#dialog-yes").click()
-        self.assertEqual(self.said(), f"Session 5 of {self.clientOf(5)} has been ended.")
+        self.says(f"Session 5 of {self.clientOf(5)} has been ended.")
         self.assertNotIn(5, self.server.numbers())
         self.until(lambda: 5 not in self.shown(), "the row is gone")
         self.assertEqual(self.text("#live"), self.text("#said span"))
@@ -63,7 +63,7 @@ class SteeringTests(PageTestCase):
             FakeStatus.TOKEN,
         )
         self.one("#dialog-yes").click()
-        self.assertEqual(self.said(), "there is no session 5")
+        self.says("there is no session 5")
 
     def test_tunnelsAndProxiesAreDrainedAndServeAgain(self) -> None:
         self.unlock()
@@ -88,7 +88,7 @@ class SteeringTests(PageTestCase):
     def test_aReloadSaysWhatCameOfIt(self) -> None:
         self.unlock()
         self.click("#reload")
-        self.until(lambda: "reloaded: " in self.text("#said span"), "the page says it")
+        self.says("reloaded: ")
 
     # Without
 
@@ -115,7 +115,7 @@ class SteeringTests(PageTestCase):
         self.unlock()
         self.click(f"{ROW.format(5)} button")
         self.one("#dialog-yes").click()
-        self.said()
+        self.says("has been ended")
         self.browser.refresh()
         self.until(lambda: self.seen("#reload"), "the page may steer after it is loaded again")
         token = FakeStatus.TOKEN
@@ -139,7 +139,7 @@ class SteeringTests(PageTestCase):
         self.addCleanup(server.stop)
         self.opened(server)
         self.click("#steer")
-        self.assertIn("set status-token-file", self.said())
+        self.says("set status-token-file")
         self.assertFalse(self.seen("#dialog"))
 
     def test_aForgottenTokenSteersNoMore(self) -> None:
@@ -163,7 +163,7 @@ class SteeringTests(PageTestCase):
         self.server.kill()
         self.click(f"{ROW.format(5)} button")
         self.one("#dialog-yes").click()
-        self.until(lambda: "not known whether" in self.text("#said span"), "the page says it")
+        self.says("not known whether")
         self.server.process.wait(PATIENCE)
 
 
