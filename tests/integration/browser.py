@@ -242,9 +242,16 @@ class BrowserTestCase(IntegrationTestCase):
         """The URLs that the tab has asked for since the last call."""
         return [each["request"]["url"] for each in self.network("requestWillBeSent")]
 
-    def hears(self) -> bool:
-        """Whether anything has come since the last call."""
-        return bool(self.network("dataReceived"))
+    def hears(self, size: int) -> None:
+        """Wait until this many bytes have come since the last call."""
+        came = 0
+
+        def enough() -> bool:
+            nonlocal came
+            came += sum(each["dataLength"] for each in self.network("dataReceived"))
+            return came >= size
+
+        self.until(enough, f"{size} bytes have come")
 
     def complaints(self) -> list[str]:
         """What the browser has said since the last call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -95,8 +96,9 @@ class LiveTests(PageTestCase):
         self.assertIn("Paused at", self.text("#pause"))
         self.assertEqual(self.one("#pause").get_attribute("aria-pressed"), "true")
         before = self.text('#tiles [data-field="received"]')
-        for _ in range(2):
-            self.until(self.hears, "more has come")
+        self.hears(0)  # so far
+        documents = (self.server.asked(path) for path in ("", "sessions"))
+        self.hears(3 * sum(len(json.dumps(each, separators=(",", ":"))) for each in documents))
         self.assertEqual(self.text('#tiles [data-field="received"]'), before)
         self.one("#pause").click()
         self.assertNotEqual(self.text('#tiles [data-field="received"]'), before)
@@ -116,8 +118,7 @@ class SessionTests(PageTestCase):
                 self.sort(key)
                 order = self.one(_SORTED.format(key)).get_attribute("aria-sort")
                 query = f"sort={key}&order={'desc' if order == 'descending' else 'asc'}"
-                expected = self.server.numbers(query)
-                self.until(lambda expected=expected: self.shown() == expected, query)
+                self.until(lambda query=query: self.shown() == self.server.numbers(query), query)
             marked = self.js("return document.querySelectorAll('[aria-sort]').length")
             self.assertEqual(marked, 1)
 
