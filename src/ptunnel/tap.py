@@ -13,7 +13,7 @@ from twisted.logger import Logger, LogLevel
 
 from ptunnel.cli.commands.configcheck import checkConfig
 from ptunnel.cli.options import Options
-from ptunnel.cli.output import mistake
+from ptunnel.cli.output import mistake, tell
 from ptunnel.errors import ConfigError, ListenError, PtunnelError
 from ptunnel.log import Layout, Log, lostLine
 from ptunnel.log.journal import fromJournal
@@ -53,8 +53,7 @@ def makeService(options: Options) -> PtunnelService:
             unblock(name, lostLine)
     settings = dataclasses.replace(options.settings, layout=Layout("relay"))
     log = Log(settings.logLevel)
-    for notice in options.notices:
-        log.notice("", notice)
+    tell(log, options.notices)
     if settings.logFormat == "json":
         log.warning("", "log-format = json: not under twistd, which writes lines of its own")
     try:

@@ -76,7 +76,7 @@ class HandshakeTests(Case):
         handshake = ClientHandshake("t.example", 993, hasLogin=True)
         self.assertEqual(handshake.greeting(), b"\5\2\0\2")
         self.assertTrue(handshake.feed(b"\5\2"))
-        self.assertTrue(handshake.isChallenged)
+        self.assertIs(handshake.phase, Phase.ASKED)
         self.assertEqual(handshake.login(ALICE), b"\1\5alice\x0b" + WORD.encode())
         self.assertTrue(handshake.feed(b"\1\0"))
         self.assertIs(handshake.phase, Phase.READY)

@@ -17,7 +17,7 @@ from ptunnel.cli.options import (
     HostsOptions,
     Options,
 )
-from ptunnel.cli.output import complain, mistake, say
+from ptunnel.cli.output import complain, mistake, say, tell
 from ptunnel.cli.terminal import orderlyEnd
 from ptunnel.config import Settings, show
 from ptunnel.errors import ConfigError, ListenError, PtunnelError
@@ -81,8 +81,7 @@ def run(words: Sequence[str]) -> int:
     asJSON = settings.logFormat == "json"
     beginLogging(standardLines("stdout", settings.layout, asJSON=asJSON), settings.logLevel)
     log = Log(settings.logLevel)
-    for notice in options.notices:
-        log.notice("", notice)
+    tell(log, options.notices)
     try:
         service = serviceFor(reactor, settings, log, print, takeOver=options["take-over"])
         service.notifier = Notifier(reactor, os.environ)
@@ -144,8 +143,7 @@ def _logged(settings: Settings, notices: Iterable[str] = ()) -> Log:
     layout = layoutOf(sys.stderr, os.environ, isCommand=True)
     beginLogging(standardLines("stderr", layout), settings.logLevel)
     log = Log(settings.logLevel)
-    for notice in notices:
-        log.notice("", notice)
+    tell(log, notices)
     for warning in settings.warnings:
         log.warning("", warning)
     return log
@@ -177,8 +175,8 @@ def status(words: Sequence[str]) -> int:
 
 def top(words: Sequence[str]) -> int:
     """Show the figures of the running service, live."""
+    from ptunnel.cli.live.top import top
     from ptunnel.cli.remote.remoteoptions import TopOptions
-    from ptunnel.cli.remote.top import top
 
     options = TopOptions()
     options.parseOptions(words)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import NoReturn
 
 from ptunnel.errors import reasonOf
+from ptunnel.log import Log
 from ptunnel.log.journal import forJournal, isJournal
 
 
@@ -38,6 +40,12 @@ def mistake(text: str) -> NoReturn:
     """Print one line on standard error, and exit with 2."""
     complain(text)
     raise SystemExit(2)
+
+
+def tell(log: Log, notices: Iterable[str]) -> None:
+    """Log notices about the options."""
+    for notice in notices:
+        log.notice("", notice)
 
 
 def output(text: str) -> None:

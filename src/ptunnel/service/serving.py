@@ -54,8 +54,7 @@ class Serving(MultiService):
         self._reactor = reactor
         self._settings = settings
         self._log = log or Log(settings.logLevel)
-        self.drainDelay = settings.drainDelay or 0.0
-        self.drainTimeout = settings.drainTimeout
+        self.drainDelay, self.drainTimeout = settings.drainDelay or 0.0, settings.drainTimeout
         self._bound = False
         self._routes = Routes(reactor, settings, self._log)
         self._former: list[TunnelFactory] = []  # their sessions go on
@@ -66,8 +65,7 @@ class Serving(MultiService):
         self.handed = handed or Handed()
         for tunnel in settings.tunnels:
             service = TunnelService(reactor, tunnel, self._log, self.handed.take(keyOf(tunnel)))
-            service.serve(tunnel, self._factory(tunnel))
-            service.setServiceParent(self)
+            self._serve(service, tunnel)
             self.tunnels.append(service)
 
     def _factory(self, tunnel: Tunnel) -> TunnelFactory:
@@ -129,11 +127,8 @@ class Serving(MultiService):
         fresh = iter(opened)
         self.tunnels = [service or next(fresh) for service in kept]
         for service, tunnel in zip(self.tunnels, after.tunnels, strict=True):
-            if service in opened:
-                service.serve(tunnel, self._factory(tunnel))
-                service.setServiceParent(self)
-            elif isLimited or not isSame(service.tunnel, before, tunnel, after):
-                self._replace(service, tunnel)
+            if service in opened or isLimited or not isSame(service.tunnel, before, tunnel, after):
+                self._serve(service, tunnel)
             service.factory.admission.drained = tunnel.name in drained
         for service in ports.values():
             self._close(service)
@@ -154,12 +149,15 @@ class Serving(MultiService):
         now = self._reactor.seconds()
         return {port: until for port, until in self._closed.items() if until > now}
 
-    def _replace(self, service: TunnelService, tunnel: Tunnel) -> None:
-        """Let new clients of a port be served by other settings."""
-        former, factory = service.factory, self._factory(tunnel)
-        factory.follow(former)
+    def _serve(self, service: TunnelService, tunnel: Tunnel) -> None:
+        """Let new clients of a port be served by some settings. Sessions by former ones go on."""
+        factory = self._factory(tunnel)
+        if service.parent is None:  # the port is new
+            service.setServiceParent(self)
+        else:
+            factory.follow(service.factory)
+            self._former.append(service.factory)
         service.serve(tunnel, factory)
-        self._former.append(former)
 
     def _close(self, service: TunnelService) -> None:
         service.acceptQueued()
@@ -172,8 +170,7 @@ class Serving(MultiService):
         self, before: Settings, after: Settings, changes: Changes, opened: list[TunnelService]
     ) -> None:
         """Apply the keys of the whole service, and say what is new."""
-        self.drainDelay = after.drainDelay or 0.0
-        self.drainTimeout = after.drainTimeout
+        self.drainDelay, self.drainTimeout = after.drainDelay or 0.0, after.drainTimeout
         if after.logLevel != before.logLevel:
             self._log.setLevel(after.logLevel)
         if self.isWorker:

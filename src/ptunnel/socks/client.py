@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import TypeVar
 
-from ptunnel import causes
 from ptunnel.auth import Credentials
 from ptunnel.errors import CredentialsRefused, ProxyFailed, ProxyTimeout, TunnelError
 from ptunnel.net.addresses import hostPort
 from ptunnel.socks import wire
 from ptunnel.socks.answers import boundBy, isAccepted, methodOf
-from ptunnel.socks.replies import Asked
+from ptunnel.socks.replies import GREETING, LOGIN, Asked
+from ptunnel.socks.side import Side
+
+_Failure = TypeVar("_Failure", bound=TunnelError)
 
 
 class Phase(Enum):
@@ -37,12 +40,11 @@ def _nobody(line: str) -> None:
     pass
 
 
-class ClientHandshake:
+class ClientHandshake(Side):
     """One handshake on one connection.
 
     `greeting`, `login` and `request` return what is to be sent; `feed` takes what comes.
 
-    @ivar phase: changed by `enter` only.
     @ivar leftover: the bytes behind the reply: the first ones of the tunnel.
     @ivar asksLogin: whether the proxy chose user name and password.
     @ivar reply: its reply code; None: there was none yet.
@@ -71,19 +73,10 @@ class ClientHandshake:
         self._asked = Asked(hostPort(host, port), hop)
         self._methods = [wire.NO_LOGIN, *([wire.PASSWORD] if hasLogin else [])]
         self._trace = trace
-        self._data = bytearray()
+        super().__init__()
 
-    def __repr__(self) -> str:
-        whom, target = self._asked.hop or "a proxy", self._asked.target
-        return f"<ClientHandshake with {whom} for {target}: {self.phase.value}>"
-
-    def enter(self, phase: Phase) -> None:
-        self.phase = phase
-
-    @property
-    def isChallenged(self) -> bool:
-        """True while the proxy waits for user name and password."""
-        return self.phase is Phase.ASKED
+    def subject(self) -> str:
+        return f"{self._asked.hop or 'a proxy'} for {self._asked.target}"
 
     def greeting(self) -> bytes:
         """Return the first message."""
@@ -121,19 +114,20 @@ class ClientHandshake:
         @raise ProxyFailed: if it is no SOCKS5 proxy, or breaks the protocol.
         """
         self._data += data
+        steps = {
+            Phase.GREETED: self._chosen,
+            Phase.TOLD: self._judged,
+            Phase.REQUESTED: self._replied,
+        }
         try:
-            if self.phase is Phase.GREETED:
-                return self._chosen()
-            if self.phase is Phase.TOLD:
-                return self._judged()
-            if self.phase is Phase.REQUESTED:
-                return self._replied()
+            if self.phase in steps:
+                return steps[self.phase]()
             if self.phase is Phase.NEW:  # a server that speaks first
                 raise self._asked.noSocks(bytes(self._data[:4]))
             raise self._early()
         except TunnelError as e:
             self._trace(f"< {e.message}")
-            self.enter(Phase.FAILED)
+            self._fail(e)
             raise
 
     def _chosen(self) -> bool:
@@ -174,31 +168,24 @@ class ClientHandshake:
     def _early(self) -> ProxyFailed:
         return self._asked.failed("sent more than it was asked for")
 
+    def _upon(self) -> str:
+        upon = {Phase.GREETED: GREETING, Phase.TOLD: LOGIN}
+        return upon.get(self.phase, f"CONNECT {self._asked.target}")
+
     def cut(self) -> CredentialsRefused:
         """The connection has ended in place of an answer to user name and password, which RFC 1929
         wants before it. @return: the failure, if that was a rejection.
         """
-        self.enter(Phase.FAILED)
-        return self._asked.rejection("closed the connection upon user name and password")
+        return self._fail(self._asked.rejection(f"closed the connection upon {LOGIN}"))
 
     def end(self) -> ProxyFailed:
         """The connection has ended before the tunnel stood. @return: the failure."""
-        phase, begun = self.phase, bool(self._data)
-        self.enter(Phase.FAILED)
-        if phase is Phase.GREETED and not begun:
-            what = "closed the connection without an answer"
-            return self._asked.failed(what, causes.NO_SOCKS)
-        if begun:
-            return self._asked.failed("closed the connection in the middle of its answer")
-        upon = "user name and password" if phase is Phase.TOLD else f"CONNECT {self._asked.target}"
-        return self._asked.failed(f"closed the connection upon {upon}")
+        return self._fail(self._asked.ended(self._upon(), begun=bool(self._data)))
 
     def expire(self, seconds: float) -> ProxyTimeout:
         """The time is over. @return: the failure."""
-        phase = self.phase
+        return self._fail(self._asked.late(self._upon(), seconds))
+
+    def _fail(self, failure: _Failure) -> _Failure:
         self.enter(Phase.FAILED)
-        if phase is Phase.GREETED:
-            return self._asked.late("the SOCKS5 greeting", seconds, causes.NO_SOCKS)
-        if phase is Phase.TOLD:
-            return self._asked.late("user name and password", seconds, causes.BROKEN_SOCKS)
-        return self._asked.late(f"CONNECT {self._asked.target}", seconds, causes.SILENT)
+        return failure

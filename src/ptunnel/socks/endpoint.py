@@ -67,9 +67,7 @@ class SocksEndpoint:
         wire.address(host, port)
         if isinstance(credentials, Credentials):
             credentials = Login(credentials, hop=hop, reactor=reactor)
-        self.host = host
-        self.port = port
-        self.hop = hop
+        self.host, self.port, self.hop = host, port, hop
         self.login = credentials
         self._attempts = Hop(
             endpoint=proxyEndpoint,

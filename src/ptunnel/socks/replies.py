@@ -39,6 +39,10 @@ _OTHERS: tuple[tuple[bytes, str, Cause], ...] = (
 _REFUSALS = frozenset([wire.NOT_ALLOWED, wire.NO_COMMAND])
 
 
+GREETING, LOGIN = "the SOCKS5 greeting", "user name and password"
+"""What a proxy answers before the request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request, as its failures need it.
@@ -62,15 +66,29 @@ class Asked:
         """
         return ProxyFailed(f"{self.who} {what}", hop=self.hop, hint=cause.hint, cause=cause)
 
-    def late(self, what: str, seconds: float, cause: Cause) -> ProxyTimeout:
+    def ended(self, upon: str, *, begun: bool) -> ProxyFailed:
+        """The failure of a connection that has ended in place of an answer.
+
+        @param upon: what it would have answered: GREETING, LOGIN, or the request in words.
+        @param begun: whether a part of the answer came.
+        """
+        if begun:
+            return self.failed("closed the connection in the middle of its answer")
+        if upon == GREETING:
+            return self.failed("closed the connection without an answer", causes.NO_SOCKS)
+        return self.failed(f"closed the connection upon {upon}")
+
+    def late(self, upon: str, seconds: float) -> ProxyTimeout:
         """The failure of an answer that was not complete within so many seconds.
 
-        @param what: what it was an answer to.
+        @param upon: as in L{ended}.
         """
+        known = {GREETING: causes.NO_SOCKS, LOGIN: causes.BROKEN_SOCKS}
+        cause = known.get(upon, causes.SILENT)
         hint = cause.hint
         if cause is causes.SILENT:
             hint = "it may wait for a target that does not answer"
-        message = f"{self.who} did not answer {what} within {seconds:g} s"
+        message = f"{self.who} did not answer {upon} within {seconds:g} s"
         return ProxyTimeout(message, hop=self.hop, hint=hint, cause=cause)
 
     def noSocks(self, first: bytes) -> ProxyFailed:

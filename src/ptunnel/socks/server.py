@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ptunnel.socks import wire
+from ptunnel.socks.side import Side
 
 # What a name may consist of; it becomes a part of a request to a proxy.
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
@@ -64,10 +65,9 @@ class Request:
     version: int
 
 
-class ServerHandshake:
+class ServerHandshake(Side):
     """One client's handshake. `feed` takes what it says; `answers` is to be sent after each call.
 
-    @ivar phase: changed by `enter` only.
     @ivar leftover: once it was granted, the bytes behind the request: the tunnel's first ones.
     """
 
@@ -77,14 +77,8 @@ class ServerHandshake:
         """@param needsLogin: whether clients must say who they are, which SOCKS4 cannot."""
         self._needsLogin = needsLogin
         self._version = wire.VERSION
-        self._data = bytearray()
         self._unsent = b""
-
-    def __repr__(self) -> str:
-        return f"<ServerHandshake: {self.phase.value}>"
-
-    def enter(self, phase: Phase) -> None:
-        self.phase = phase
+        super().__init__()
 
     @property
     def leftover(self) -> bytes:
@@ -180,9 +174,7 @@ class ServerHandshake:
             raise SocksError("a request of another version", self._reply(wire.GENERAL))
         if len(data) < 2:
             return None
-        if data[1] != wire.CONNECT:
-            what = f"command {data[1]}, and only CONNECT is served"
-            raise SocksError(what, self._reply(wire.NO_COMMAND))
+        self._checkCommand(data[1])
         try:
             found = wire.takeAddress(data, 3)
         except wire.BadAddress as e:
@@ -194,9 +186,7 @@ class ServerHandshake:
         data = self._data
         if len(data) < 8:
             return None
-        if data[1] != wire.CONNECT:
-            what = f"command {data[1]}, and only CONNECT is served"
-            raise SocksError(what, self._reply(wire.NO_COMMAND))
+        self._checkCommand(data[1])
         if self._needsLogin:
             raise SocksError("SOCKS4, which has no passwords", self._reply(wire.NOT_ALLOWED))
         try:
@@ -204,6 +194,11 @@ class ServerHandshake:
         except wire.BadAddress as e:
             raise SocksError(str(e), self._reply(wire.GENERAL)) from None
         return None if found is None else self._asked(*found)
+
+    def _checkCommand(self, command: int) -> None:
+        if command != wire.CONNECT:
+            what = f"command {command}, and only CONNECT is served"
+            raise SocksError(what, self._reply(wire.NO_COMMAND))
 
     def _asked(self, host: bytes | str, port: int, end: int) -> Request:
         """@param end: where the request ends."""

@@ -121,9 +121,8 @@ class Worker(ProcessProtocol):
     def stop(self) -> Deferred[None]:
         """@return: fires when its process has ended."""
         stopped = self._stopped = Deferred()
-        if self._starting is not None:
-            self._starting.cancel()
-            self._starting = None
+        _cancel(self._starting)
+        self._starting = None
         if self._process is None:
             stopped.callback(None)
         else:

@@ -210,8 +210,9 @@ class Supervisor(Watching):
 
     def _forWorker(self) -> Settings:
         """Return the settings of one worker."""
-        tunnels = tuple(map(self._shared, self._settings.tunnels))
-        settings: Settings = self._shared(self._settings)
+        workers = self._settings.workers
+        tunnels = tuple(_share(tunnel, workers) for tunnel in self._settings.tunnels)
+        settings: Settings = _share(self._settings, workers)
         return dataclasses.replace(settings, workers=1, tunnels=tunnels, status=None, handOver=None)
 
     def ready(self) -> None:
@@ -248,12 +249,12 @@ class Supervisor(Watching):
         for worker in self.workers:
             worker.killLater(delay + 2 * GRACE)
 
-    def _shared(self, limited: Any) -> Any:
-        """Return settings, of a tunnel or of all, with one worker's share of their limit."""
-        if limited.maxConnections is None:
-            return limited
-        share = -(-limited.maxConnections // self._settings.workers)
-        return dataclasses.replace(limited, maxConnections=share)
+
+def _share(limited: Any, workers: int) -> Any:
+    """Return settings, of a tunnel or of all, with one worker's share of their limit."""
+    if limited.maxConnections is None:
+        return limited
+    return dataclasses.replace(limited, maxConnections=-(-limited.maxConnections // workers))
 
 
 def _command() -> list[str]:

@@ -1,4 +1,4 @@
-"""The commands that ask the running service over its status address: status, top, sessions, reload.
+"""The commands that ask the running service over its status address: status, sessions, reload.
 
     place           which address, and the token for it
     client          one request, with limits in time and size
@@ -9,9 +9,6 @@
     status          `ptunnel status`
     sessions        `ptunnel sessions`
     reload          `ptunnel reload`
-    top             `ptunnel top`: keys, requests, time
-    frames          its picture, as a pure function
-    screen          its terminal
 
 They need no reactor, so that they start fast. All that comes from the service is printed escaped.
 """

@@ -1,4 +1,4 @@
-"""`ptunnel.cli.remote.frames`: the picture of `ptunnel top`."""
+"""`ptunnel.cli.live.frames`: the picture of `ptunnel top`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ptunnel.cli.remote.document import Node
-from ptunnel.cli.remote.frames import (
+from ptunnel.cli.live.frames import (
     TABS,
     Rates,
     Seen,
@@ -20,7 +19,8 @@ from ptunnel.cli.remote.frames import (
     pressed,
     ratesBetween,
 )
-from ptunnel.cli.remote.screen import KEYS, keysOf
+from ptunnel.cli.live.screen import KEYS, keysOf
+from ptunnel.cli.remote.document import Node
 from ptunnel.cli.remote.tables import painted, widthOf
 from tests.cli.remote.test_document import anything, hostile
 from tests.support.answering import SESSIONS, STATUS

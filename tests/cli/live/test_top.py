@@ -29,7 +29,7 @@ for descriptor in 0, 1:
     os.dup2(terminal, descriptor)
 sys.path[:0] = sys.argv[2:3]
 sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False, encoding="utf-8")
-from ptunnel.cli.remote import top
+from ptunnel.cli.live import top
 top.PERIOD = 0.05
 from ptunnel.cli import main
 sys.exit(main(["top", "--status", sys.argv[3]]))

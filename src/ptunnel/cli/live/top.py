@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ptunnel.cli.remote.client import Client
-from ptunnel.cli.remote.document import Node
-from ptunnel.cli.remote.frames import (
+from ptunnel.cli.live.frames import (
     Rates,
     Seen,
     View,
@@ -24,7 +22,9 @@ from ptunnel.cli.remote.frames import (
     pressed,
     ratesBetween,
 )
-from ptunnel.cli.remote.screen import Screen
+from ptunnel.cli.live.screen import Screen
+from ptunnel.cli.remote.client import Client
+from ptunnel.cli.remote.document import Node
 from ptunnel.cli.remote.sessions import query
 from ptunnel.cli.terminal import orderlyEnd
 from ptunnel.errors import PtunnelError
