@@ -121,6 +121,7 @@ INSIDE = {
         ("files",),
         ("words",),
         ("values",),
+        ("parsers",),
     ),
     "connect": (
         ("endpoint",),
@@ -438,12 +439,20 @@ class FindingTests(SynchronousTestCase):
 
     def test_aModuleInAFolderIsToldFromTheFolder(self) -> None:
         for text, importer, found in (
-            ("from ptunnel.config.words import show", "ptunnel.service", {"ptunnel.config.words"}),
-            ("from ptunnel.config import words", "ptunnel.service", {"ptunnel.config.words"}),
+            (
+                "from ptunnel.config.parsers.words import show",
+                "ptunnel.service",
+                {"ptunnel.config.parsers.words"},
+            ),
+            ("from ptunnel.config import ini", "ptunnel.service", {"ptunnel.config.ini"}),
             ("from ptunnel.config import Settings", "ptunnel.service", {"ptunnel.config"}),
             ("from ptunnel import Credentials, auth", "ptunnel.tap", {"ptunnel", "ptunnel.auth"}),
-            ("from .words import show", "ptunnel.config.ini", {"ptunnel.config.words"}),
-            ("from .words import show", "ptunnel.config", {"ptunnel.config.words"}),
+            (
+                "from .parsers.words import show",
+                "ptunnel.config.ini",
+                {"ptunnel.config.parsers.words"},
+            ),
+            ("from .parsers.words import show", "ptunnel.config", {"ptunnel.config.parsers.words"}),
             ("from ..auth import Credentials", "ptunnel.config.ini", {"ptunnel.auth"}),
         ):
             self.assertEqual(ours(allImports(ast.parse(text), importer)), found, text)

@@ -38,6 +38,7 @@ from ptunnel.net import attempt
 from ptunnel.relay.outcome import Cause
 from ptunnel.session import session
 from ptunnel.socks.client import ClientHandshake
+from ptunnel.socks.client import Phase as SocksPhase
 from ptunnel.tap import Options
 from tests.support.phases import followers
 
@@ -470,7 +471,7 @@ class ErrorPageTests(SynchronousTestCase):
             handshake.greeting()
             for answer in answers[:count]:
                 handshake.feed(answer)
-                if handshake.isChallenged:
+                if handshake.phase is SocksPhase.ASKED:
                     handshake.login(Credentials("alice", "word"))
                 else:
                     handshake.request("TARGET", 993)

@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.config import TcpListen, UnixListen, listens, ownListen, parseListen
 from ptunnel.config.listens import autoAddresses
 from ptunnel.errors import ConfigError
+from tests.config.parsers.test_words import hosts, names, ports
 from tests.config.test_config import SettingsTestCase
-from tests.config.test_words import hosts, names, ports
 
 
 class AutoAddressTests(SynchronousTestCase):

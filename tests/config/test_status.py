@@ -8,7 +8,7 @@ from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.config import Settings, TcpListen, TokenFile, UnixListen, readToken
-from ptunnel.config.addresses import parseStatus, parseStatusHosts
+from ptunnel.config.parsers.addresses import parseStatus, parseStatusHosts
 from ptunnel.errors import ConfigError
 from tests.config.test_config import TUNNEL, WORD, SettingsTestCase
 from tests.support.fakes import anyText

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptunnel.config import STARTTLS, CommandLine, Settings, Tunnel, loadConnect
+from ptunnel.config.parsers.words import parseAlpn
 from ptunnel.config.tls import tunnelTls
-from ptunnel.config.words import parseAlpn
 from ptunnel.errors import ConfigError
 from ptunnel.starttls import UPGRADES
 from ptunnel.tls import TlsSettings
+from tests.config.parsers.test_words import WordsTestCase
 from tests.config.test_config import SettingsTestCase
 from tests.config.test_proxies import selfSigned
-from tests.config.test_words import WordsTestCase
 
 TUNNEL = "[tunnel imap]\nlisten = 9993\ntarget = imap.gmail.com:993\n"
 KEYS = {

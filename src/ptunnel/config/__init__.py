@@ -17,15 +17,6 @@
 Every mistake is a L{ConfigError} of one line, and none of them shows a password.
 """
 
-from ptunnel.config.addresses import (
-    parseHostAndPort,
-    parseHostPort,
-    parseListen,
-    parseListenHost,
-    parseNetworks,
-    parseStatus,
-    parseTunnel,
-)
 from ptunnel.config.environment import CONFIG, defaultConfig, defaultPlaces
 from ptunnel.config.files import (
     CREDENTIAL,
@@ -36,9 +27,19 @@ from ptunnel.config.files import (
     readToken,
 )
 from ptunnel.config.listens import addressOf, canonical, isLocalhost, ownListen
+from ptunnel.config.parsers.addresses import (
+    parseHostAndPort,
+    parseHostPort,
+    parseListen,
+    parseListenHost,
+    parseNetworks,
+    parseStatus,
+    parseTunnel,
+)
+from ptunnel.config.parsers.urls import makeCredentials, parseProxy
+from ptunnel.config.parsers.words import parseDuration, parseHeaders, show
 from ptunnel.config.sections import readKeys
 from ptunnel.config.settings import NOTHING_TO_DO, loadConnect, loadSettings
-from ptunnel.config.urls import makeCredentials, parseProxy
 from ptunnel.config.values import (
     DIRECT,
     STARTTLS,
@@ -59,7 +60,6 @@ from ptunnel.config.values import (
     Tunnel,
     UnixListen,
 )
-from ptunnel.config.words import parseDuration, parseHeaders, show
 
 __all__ = [
     "CONFIG",

@@ -15,9 +15,9 @@ from ptunnel.config.files import (
     readPassword,
 )
 from ptunnel.config.ini import ConfigFile
-from ptunnel.config.urls import checkSocksLogin, makeCredentials, parseProxy
+from ptunnel.config.parsers.urls import checkSocksLogin, makeCredentials, parseProxy
+from ptunnel.config.parsers.words import parseHeader, show
 from ptunnel.config.values import CommandLine, PasswordSource, Proxy
-from ptunnel.config.words import parseHeader, show
 from ptunnel.errors import ConfigError
 from ptunnel.text import printable
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ptunnel.config.addresses import parseHost
-from ptunnel.config.urls import PROXY_PORT, parseProxy
+from ptunnel.config.parsers.addresses import parseHost
+from ptunnel.config.parsers.urls import PROXY_PORT, parseProxy
+from ptunnel.config.parsers.words import show
 from ptunnel.config.values import PasswordEnv, Proxy
-from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
 from ptunnel.net.addresses import Network
 

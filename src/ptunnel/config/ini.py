@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ptunnel.config.addresses import (
+from ptunnel.config.files import passwordFile, readText
+from ptunnel.config.parsers.addresses import (
     parseHandOver,
     parseListen,
     parseNetworks,
@@ -16,12 +17,7 @@ from ptunnel.config.addresses import (
     parseTarget,
     parseTrusted,
 )
-from ptunnel.config.files import passwordFile, readText
-from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
-from ptunnel.config.sections import hashHint, keyName, sectionsOf, withoutComment
-from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
-from ptunnel.config.values import DIRECT, Listen, Proxy, TokenFile
-from ptunnel.config.words import (
+from ptunnel.config.parsers.words import (
     Keys,
     choice,
     parseDuration,
@@ -34,6 +30,10 @@ from ptunnel.config.words import (
     show,
     suggest,
 )
+from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
+from ptunnel.config.sections import hashHint, keyName, sectionsOf, withoutComment
+from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
+from ptunnel.config.values import DIRECT, Listen, Proxy, TokenFile
 from ptunnel.errors import ConfigError
 from ptunnel.text import printable
 

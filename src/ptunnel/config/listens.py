@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
 from ptunnel.config.ini import Draft
+from ptunnel.config.parsers.words import show
 from ptunnel.config.values import (
     DIRECT,
     EndpointListen,
@@ -20,7 +21,6 @@ from ptunnel.config.values import (
     pathOf,
     targetText,
 )
-from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
 from ptunnel.net.addresses import hostPort
 

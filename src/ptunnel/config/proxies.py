@@ -19,8 +19,16 @@ from ptunnel.config.files import (
     passwordFile,
     readPassword,
 )
+from ptunnel.config.parsers.urls import checkSocksLogin, makeCredentials, parseProxy
+from ptunnel.config.parsers.words import (
+    Keys,
+    choice,
+    parseHeaders,
+    parseThrough,
+    show,
+    suggest,
+)
 from ptunnel.config.tls import PROXY_TLS_KEYS, locate, makeTls
-from ptunnel.config.urls import checkSocksLogin, makeCredentials, parseProxy
 from ptunnel.config.values import (
     PasswordCommand,
     PasswordEnv,
@@ -28,14 +36,6 @@ from ptunnel.config.values import (
     PasswordKeyring,
     PasswordSource,
     Proxy,
-)
-from ptunnel.config.words import (
-    Keys,
-    choice,
-    parseHeaders,
-    parseThrough,
-    show,
-    suggest,
 )
 from ptunnel.errors import ConfigError
 from ptunnel.text import printable

@@ -7,12 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ptunnel.config.addresses import (
-    parseHostAndPort,
-    parseHostPort,
-    parseListenHost,
-    parseTunnel,
-)
 from ptunnel.config.commandline import (
     Ask,
     credentials,
@@ -35,7 +29,20 @@ from ptunnel.config.ini import (
     Draft,
     readConfigFile,
 )
-from ptunnel.config.listens import checkLoops, checkStatus, listensOf, openListen, openStatus
+from ptunnel.config.listens import (
+    checkLoops,
+    checkStatus,
+    listensOf,
+    openListen,
+    openStatus,
+)
+from ptunnel.config.parsers.addresses import (
+    parseHostAndPort,
+    parseHostPort,
+    parseListenHost,
+    parseTunnel,
+)
+from ptunnel.config.parsers.words import show
 from ptunnel.config.tls import tunnelTls, withoutTls
 from ptunnel.config.values import (
     DIRECT,
@@ -47,7 +54,6 @@ from ptunnel.config.values import (
     Tunnel,
     pathOf,
 )
-from ptunnel.config.words import show
 from ptunnel.errors import ConfigError
 from ptunnel.net.addresses import hostPort
 from ptunnel.text import printable

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ptunnel.config.addresses import parseHost
 from ptunnel.config.files import isOpen
+from ptunnel.config.parsers.addresses import parseHost
+from ptunnel.config.parsers.words import Keys, choice, parseAlpn, parseYesNo
 from ptunnel.config.values import STARTTLS
-from ptunnel.config.words import Keys, choice, parseAlpn, parseYesNo
 from ptunnel.errors import ConfigError
 from ptunnel.text import printable
 from ptunnel.tls import TlsFileError, TlsSettings, check

@@ -20,7 +20,7 @@ from ptunnel.config import (
     UnixListen,
 )
 from ptunnel.text import printable
-from tests.config.test_words import addresses, names, ports
+from tests.config.parsers.test_words import addresses, names, ports
 
 IMAP = "imap.gmail.com"
 HERE = TcpListen("127.83.14.201", 993)

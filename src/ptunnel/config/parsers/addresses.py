@@ -10,6 +10,7 @@ import ipaddress
 import os.path
 import re
 
+from ptunnel.config.parsers.words import BLANKS, addressing, checkNoScheme, show
 from ptunnel.config.values import (
     UNIX,
     EndpointListen,
@@ -18,7 +19,6 @@ from ptunnel.config.values import (
     Trusted,
     UnixListen,
 )
-from ptunnel.config.words import BLANKS, addressing, checkNoScheme, show
 from ptunnel.errors import ConfigError
 from ptunnel.net.addresses import Network
 

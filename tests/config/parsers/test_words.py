@@ -1,4 +1,4 @@
-"""One word to one value: `ptunnel.config.words` and `ptunnel.config.addresses`."""
+"""One word to one value: `ptunnel.config.parsers.words` and `ptunnel.config.parsers.addresses`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ptunnel.config import (
     parseProxy,
     parseTunnel,
 )
-from ptunnel.config.addresses import parseHost, parseHostAndPort, parseTrusted
-from ptunnel.config.words import (
+from ptunnel.config.parsers.addresses import parseHost, parseHostAndPort, parseTrusted
+from ptunnel.config.parsers.words import (
     choice,
     parseAlpn,
     parseLimit,

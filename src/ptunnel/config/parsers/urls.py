@@ -8,9 +8,9 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from ptunnel.auth import Credentials, Secret
-from ptunnel.config.addresses import hostAndPort
+from ptunnel.config.parsers.addresses import hostAndPort
+from ptunnel.config.parsers.words import BLANKS, QUOTES, checkAround, show
 from ptunnel.config.values import Proxy
-from ptunnel.config.words import BLANKS, QUOTES, checkAround, show
 from ptunnel.errors import ConfigError
 from ptunnel.net.addresses import hostPort
 from ptunnel.tls import TlsSettings

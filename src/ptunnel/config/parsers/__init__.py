@@ -1,0 +1,1 @@
+"""Values of keys and options, parsed: words, addresses, URLs."""
