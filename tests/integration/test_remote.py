@@ -165,7 +165,8 @@ class RunningTests(RemoteCase):
                 ],
                 "the session is listed",
             )
-            self.assertEqual(self.document("status")["sessions"], 1)
+            # Workers report each second.
+            eventually(lambda: self.document("status")["sessions"] == 1, "it is counted")
             code, out, _ = self.asked("sessions", "--end", str(joined[0]["number"]))
             self.assertEqual((code, out), (0, f"session {joined[0]['number']} is ended\n"))
             with contextlib.suppress(ConnectionResetError):
