@@ -51,7 +51,7 @@ class LedgerTests(SynchronousTestCase):
         counters.ended("end", 1, 2)
         figures = counters.figures("a")
         counters.ended("end", 1, 2)
-        counters.joined(1.0)
+        counters.connectTimes.add(1.0)
         self.assertEqual((figures.ends, figures.bytesSent), ({"end": 1}, 1))
         self.assertEqual(figures.connectTimes.count, 0)
 

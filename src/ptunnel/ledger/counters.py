@@ -21,6 +21,8 @@ UNKNOWN = "unknown"
 class TunnelCounters:
     """What has happened in one tunnel. The attributes are as in L{TunnelFigures}; the bytes are
     those of sessions that have ended.
+
+    @ivar connectTimes: each session that gets its connection adds its own.
     """
 
     __slots__ = (
@@ -28,7 +30,6 @@ class TunnelCounters:
         "bytesReceived",
         "bytesSent",
         "connectTimes",
-        "connected",
         "ends",
         "failures",
         "left",
@@ -36,16 +37,11 @@ class TunnelCounters:
     )
 
     def __init__(self) -> None:
-        self.accepted = self.refused = self.connected = self.left = 0
+        self.accepted = self.refused = self.left = 0
         self.bytesSent = self.bytesReceived = 0
         self.failures: defaultdict[str, int] = defaultdict(int)
         self.ends: defaultdict[str, int] = defaultdict(int)
         self.connectTimes = Stopwatch()
-
-    def joined(self, seconds: float) -> None:
-        """Count a session that got its connection, after so many seconds."""
-        self.connected += 1
-        self.connectTimes.add(seconds)
 
     def ended(self, cause: str, sent: int, received: int) -> None:
         """Count the end of a session that had its connection."""
@@ -61,17 +57,18 @@ class TunnelCounters:
         """Return what was counted."""
         from ptunnel.ledger.figures import TunnelFigures  # `connect`, which starts often, has none
 
+        times = self.connectTimes.durations()
         return TunnelFigures(
             name,
             accepted=self.accepted,
             refused=self.refused,
-            connected=self.connected,
+            connected=times.count,
             left=self.left,
             failures=dict(self.failures),
             ends=dict(self.ends),
             bytesSent=self.bytesSent,
             bytesReceived=self.bytesReceived,
-            connectTimes=self.connectTimes.durations(),
+            connectTimes=times,
         )
 
 
@@ -81,10 +78,9 @@ class WayCounters:
     @ivar trouble: why the last attempt could not reach the proxy; None if it could.
     """
 
-    __slots__ = ("_lastError", "_lastErrorTime", "connectTimes", "connected", "failures", "trouble")
+    __slots__ = ("_lastError", "_lastErrorTime", "connectTimes", "failures", "trouble")
 
     def __init__(self) -> None:
-        self.connected = 0
         self.failures: defaultdict[str, int] = defaultdict(int)
         self.connectTimes = Stopwatch()
         self.trouble: str | None = None
@@ -93,7 +89,6 @@ class WayCounters:
 
     def reached(self, seconds: float) -> None:
         """Count an attempt that reached its target, after so many seconds."""
-        self.connected += 1
         self.connectTimes.add(seconds)
         self.trouble = None
 
@@ -111,12 +106,13 @@ class WayCounters:
         """Return what was counted."""
         from ptunnel.ledger.figures import ProxyFigures
 
+        times = self.connectTimes.durations()
         return ProxyFigures(
             name,
             trouble=self.trouble,
-            connected=self.connected,
+            connected=times.count,
             failures=dict(self.failures),
-            connectTimes=self.connectTimes.durations(),
+            connectTimes=times,
             lastError=self._lastError,
             lastErrorTime=self._lastErrorTime,
         )

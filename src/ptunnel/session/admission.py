@@ -82,7 +82,12 @@ class Admission:
             name = clientName(client)
             self._strangers.say(f"{name} is not allowed", client=name, code=REFUSED)
             return False
-        if self.drained or not self._hasRoom(served):
+        if (
+            self.drained
+            or (self._room is not None and not self._room.admits(served()))
+            or (self._total is not None and not self._total.admits())
+            or (self._descriptors is not None and not self._isAffordable(self._descriptors))
+        ):
             return False
         if self._counts is None and self._rates is None:
             return True
@@ -108,13 +113,6 @@ class Admission:
             self._total.used -= 1
         if self._counts is not None and (key := clientKey(client)) is not None:
             self._counts.ended(key)
-
-    def _hasRoom(self, served: Callable[[], int]) -> bool:
-        if self._room is not None and not self._room.admits(served()):
-            return False
-        if self._total is not None and not self._total.admits():
-            return False
-        return self._descriptors is None or self._isAffordable(self._descriptors)
 
     def _isModest(self, client: IAddress | None) -> bool:
         key = clientKey(client)

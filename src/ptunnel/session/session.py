@@ -175,7 +175,7 @@ class Session(Shown, Protocol):
             self._failed(Failure())
             abort(there)
             return
-        tunnel.counters.joined(self._connecting)
+        tunnel.counters.connectTimes.add(self._connecting)
         tunnel.sweep.discard(self)
         if self._early:
             self._deliver()
