@@ -109,8 +109,10 @@ class LogTests(SurroundingsCase):
             process.wait(PATIENCE)
             lost = re.search(rb"(\d+) lines were lost because nobody read them\n", log)
             assert lost is not None, log[-1000:]
-            # One more made sure that it listens, and may have gone before there was a line.
-            self.assertIn(log.count(b"gets no tunnel") + int(lost[1]), (4500, 4501))
+            # One more made sure that it listens, and may have gone before there was a line. The two
+            # lines of the stop, if it had to wait, may be among the lost ones.
+            said = log.count(b"gets no tunnel") + int(lost[1])
+            self.assertIn(said, range(4500, 4504))
 
     def test_aFullDiskHoldsUpNothing(self) -> None:
         for command in RUN, WORKERS:
