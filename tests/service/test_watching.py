@@ -160,6 +160,14 @@ class ProxyTests(WatchingCase):
         self.assertEqual(found.connectTimes.seconds, 0.3)
         self.assertEqual((found.scheme, found.rejection, found.trouble), (None, None, None))
 
+    def test_aDirectWayIsInNoTroubleWhereOneTargetCannotBeReached(self) -> None:
+        self.start(tunnel("a", 1))
+        self.client(1)
+        self.refuse()
+        found = self.proxyFigures(DIRECT)
+        self.assertEqual(found.failures, {"connection-refused": 1})
+        self.assertIsNone(found.trouble)
+
     def test_aRefusalIsNoTrouble(self) -> None:
         self.start(tunnel("a", 1, via=("corp",)))
         self.client(1)

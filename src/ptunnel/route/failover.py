@@ -241,7 +241,8 @@ class _Search:
         self._failures.append((way, error))
         cause = None if error.cause is None else error.cause.id
         isReached = False if isinstance(error, Unreachable) else error.reached or None
-        way.counters.failed(cause, str(error), isReached=isReached)
+        # What a direct way does not reach is one target of many.
+        way.counters.failed(cause, str(error), isReached=None if way.direct else isReached)
         if way.health is not None:
             # A direct way has a log line of its own.
             way.health.note(error, quiet=all(later.direct for later in self._left))
