@@ -24,7 +24,7 @@ man: $(STAMP)
 	$(BIN)/python docs/man/generate.py
 
 wheel: $(STAMP)
-	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m build --wheel --outdir dist . --config-setting=--quiet
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
