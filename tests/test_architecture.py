@@ -65,7 +65,6 @@ INSIDE = {
     "service": (
         ("reloading", "service"),
         ("handing",),
-        ("handing",),
         ("shown",),
         ("watching",),
         ("serving",),
@@ -176,6 +175,7 @@ INSIDE = {
         (
             "addresses",
             "arrived",
+            "asked",
             "descriptors",
             "names",
             "phases",
@@ -211,6 +211,7 @@ SANS_IO = {
     "connect.request",
     "errors",
     "log.excerpts",
+    "net.asked",
     "socks.answers",
     "socks.client",
     "socks.replies",

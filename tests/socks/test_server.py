@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel.auth import Credentials
+from ptunnel.net.asked import Login, Rejected, Request
 from ptunnel.socks import wire
 from ptunnel.socks.client import ClientHandshake
 from ptunnel.socks.client import Phase as ClientPhase
-from ptunnel.socks.server import Login, Phase, Request, ServerHandshake, SocksError, nameOf
+from ptunnel.socks.replies import Asked
+from ptunnel.socks.server import Phase, ServerHandshake, nameOf
 from tests.socks.test_wire import hosts, ports
 from tests.support.phases import followers, holdToTable
 
@@ -23,9 +25,9 @@ class Case(SynchronousTestCase):
     def setUp(self) -> None:
         holdToTable(self, ServerHandshake, "a client's SOCKS handshake")
 
-    def refused(self, handshake: ServerHandshake, data: bytes) -> SocksError:
-        error = self.assertRaises(SocksError, handshake.feed, data)
-        assert isinstance(error, SocksError)
+    def refused(self, handshake: ServerHandshake, data: bytes) -> Rejected:
+        error = self.assertRaises(Rejected, handshake.feed, data)
+        assert isinstance(error, Rejected)
         self.assertIs(handshake.phase, Phase.OVER)
         return error
 
@@ -40,14 +42,14 @@ class HandshakeTests(Case):
         self.assertIsNone(handshake.feed(b"\5\2\0\1"))
         self.assertEqual(handshake.answers(), b"\5\0")
         self.assertEqual(handshake.answers(), b"")
-        self.assertEqual(handshake.feed(ASK + b"early"), Request("t.example", 993, 5))
+        self.assertEqual(handshake.feed(ASK + b"early"), Request("t.example", 993))
         self.assertEqual(handshake.answers(), b"")  # not before the target is connected
         self.assertEqual(handshake.grant(), b"\5\0\0\1\0\0\0\0\0\0")
         self.assertEqual(handshake.leftover, b"early")
 
     def test_whatIsPipelinedIsTaken(self) -> None:
         handshake = ServerHandshake()
-        self.assertEqual(handshake.feed(b"\5\1\0" + ASK), Request("t.example", 993, 5))
+        self.assertEqual(handshake.feed(b"\5\1\0" + ASK), Request("t.example", 993))
         self.assertEqual(handshake.answers(), b"\5\0")
 
     def test_aLoginIsJudged(self) -> None:
@@ -58,14 +60,14 @@ class HandshakeTests(Case):
         self.assertEqual(login, Login(b"alice", b"word"))
         self.assertNotIn("word", repr(login))
         self.assertIsNone(handshake.feed(b"more"))  # nothing is looked at before the verdict
-        self.assertEqual(handshake.judge(True), Request("t.example", 993, 5))
+        self.assertEqual(handshake.judge(True), Request("t.example", 993))
         self.assertEqual(handshake.answers(), b"\1\0")
         self.assertEqual(handshake.leftover, b"more")
 
     def test_aWrongLoginIsToldAndIsTheEnd(self) -> None:
         handshake = ServerHandshake(needsLogin=True)
         handshake.feed(b"\5\1\2\1\1a\1b")
-        error = self.assertRaises(SocksError, handshake.judge, False)
+        error = self.assertRaises(Rejected, handshake.judge, False)
         self.assertEqual(error.answer, b"\1\1")
         self.assertIs(handshake.phase, Phase.OVER)
 
@@ -105,7 +107,9 @@ class HandshakeTests(Case):
     def test_aRefusalHasItsCode(self) -> None:
         handshake = ServerHandshake()
         handshake.feed(b"\5\1\0" + ASK)
-        self.assertEqual(handshake.refuse(wire.REFUSED), b"\5\5\0\1\0\0\0\0\0\0")
+        self.assertEqual(
+            handshake.refuse(Asked("t.example:993").refusal(wire.REFUSED)), b"\5\5\0\1\0\0\0\0\0\0"
+        )
 
     def test_anythingElseIsNotAnswered(self) -> None:
         for first in b"G", b"\x16", b"\0", b"\6":
@@ -116,14 +120,17 @@ class Version4Tests(Case):
     def test_itsAddressesAndNames(self) -> None:
         for ask, host in (ASK_4, "192.0.2.1"), (ASK_4A, "t.example"):
             handshake = ServerHandshake()
-            self.assertEqual(handshake.feed(ask + b"early"), Request(host, 993, 4))
+            self.assertEqual(handshake.feed(ask + b"early"), Request(host, 993))
             self.assertEqual(handshake.grant(), b"\0\x5a\0\0\0\0\0\0")
             self.assertEqual(handshake.leftover, b"early")
 
     def test_aRefusalHasOneCode(self) -> None:
         handshake = ServerHandshake()
         handshake.feed(ASK_4)
-        self.assertEqual(handshake.refuse(wire.NOT_ALLOWED), b"\0\x5b\0\0\0\0\0\0")
+        self.assertEqual(
+            handshake.refuse(Asked("t.example:993").refusal(wire.NOT_ALLOWED)),
+            b"\0\x5b\0\0\0\0\0\0",
+        )
 
     def test_itCannotLogIn(self) -> None:
         error = self.refused(ServerHandshake(needsLogin=True), ASK_4)
@@ -155,10 +162,10 @@ class CutTests(Case):
         try:
             for a, b in zip([0, *cuts], [*cuts, len(said)], strict=True):
                 found = handshake.feed(said[a:b]) or found
-        except SocksError:
+        except Rejected:
             self.assertIsNone(name)
             return
-        self.assertEqual(found, Request(str(name), port, 4 if isOld else 5))
+        self.assertEqual(found, Request(str(name), port))
         self.assertEqual(handshake.leftover, behind)
 
     @given(st.booleans(), st.lists(st.binary(max_size=40), max_size=8))
@@ -169,7 +176,7 @@ class CutTests(Case):
                 found = handshake.feed(piece)
                 if isinstance(found, Login):
                     found = handshake.judge(True)
-            except SocksError:
+            except Rejected:
                 self.assertIs(handshake.phase, Phase.OVER)
                 return
             if isinstance(found, Request):
@@ -190,11 +197,11 @@ class CutTests(Case):
             client.feed(server.answers())
         try:
             asked = server.feed(client.request(host, port))
-        except SocksError as e:
+        except Rejected as e:
             self.assertIsNone(nameOf(host.encode()))
             self.assertEqual(e.answer[1], wire.HOST_UNREACHABLE)
             return
-        self.assertEqual(asked, Request(host, port, 5))
+        self.assertEqual(asked, Request(host, port))
         client.feed(server.grant("2001:db8::1", 5) + b"x")
         self.assertIs(client.phase, ClientPhase.ESTABLISHED)
         self.assertEqual(client.leftover, b"x")

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from enum import Enum
 
+from ptunnel.net.asked import Login, Rejected, Request
 from ptunnel.socks import wire
+from ptunnel.socks.replies import replyFor
 from ptunnel.socks.side import Side
 
 # What a name may consist of; it becomes a part of a request to a proxy.
@@ -25,44 +26,6 @@ class Phase(Enum):
     REQUEST = "request"  # waits for the request
     ASKED = "asked"  # has it, and waits for `grant` or `refuse`
     OVER = "over"
-
-
-class SocksError(ValueError):
-    """The client is not to be served. The text says why, and quotes nothing secret.
-
-    @ivar answer: what it is to be sent before the connection is closed; may be b"".
-    """
-
-    def __init__(self, why: str, answer: bytes = b"") -> None:
-        super().__init__(why)
-        self.answer = answer
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """The client has said who it is; `judge` is to be called.
-
-    @ivar password: not in the repr.
-    """
-
-    username: bytes
-    password: bytes
-
-    def __repr__(self) -> str:
-        return f"Login({self.username!r}, ***)"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The client asks for a target; `grant` or `refuse` is to be called.
-
-    @ivar host: an address, or a name that was not looked up; it fits into a request.
-    @ivar version: 5 or 4.
-    """
-
-    host: str
-    port: int
-    version: int
 
 
 class ServerHandshake(Side):
@@ -96,7 +59,7 @@ class ServerHandshake(Side):
         meanwhile.
 
         @return: None if more bytes are needed.
-        @raise SocksError: if it breaks the protocol, or asks for what is not served.
+        @raise Rejected: if it breaks the protocol, or asks for what is not served.
         """
         self._data += data
         try:
@@ -107,18 +70,18 @@ class ServerHandshake(Side):
             if self.phase is Phase.LOGIN:
                 return self._login()
             return self._request() if self.phase is Phase.REQUEST else None
-        except SocksError:
+        except Rejected:
             self.enter(Phase.OVER)
             raise
 
     def judge(self, accepted: bool) -> Login | Request | None:
         """Accept a Login, or reject it; send `answers` after it. @return: as L{feed}.
 
-        @raise SocksError: if it is rejected, and as L{feed}.
+        @raise Rejected: if it is rejected, and as L{feed}.
         """
         if not accepted:
             self.enter(Phase.OVER)
-            raise SocksError("a wrong user name or password", bytes([wire.LOGIN_VERSION, 1]))
+            raise Rejected("a wrong user name or password", bytes([wire.LOGIN_VERSION, 1]))
         self._unsent += bytes([wire.LOGIN_VERSION, 0])
         self.enter(Phase.REQUEST)
         return self.feed(b"")
@@ -132,17 +95,17 @@ class ServerHandshake(Side):
         self.enter(Phase.OVER)
         return wire.reply(self._version, wire.GRANTED, host, port)
 
-    def refuse(self, code: int) -> bytes:
-        """Return the reply for a target that is not. @param code: of SOCKS5; see L{replyFor}."""
+    def refuse(self, error: BaseException, *, direct: bool = False) -> bytes:
+        """Return the reply for a target that is not. @param direct: as in L{replyFor}."""
         self.enter(Phase.OVER)
-        return self._reply(code)
+        return self._reply(replyFor(error, direct=direct))
 
     def _greeted(self) -> None:
         data = self._data
         if not data:
             return
         if data[0] != wire.VERSION:
-            raise SocksError(f"version {data[0]}, which is not SOCKS")
+            raise Rejected(f"version {data[0]}, which is not SOCKS")
         if len(data) < 2 or len(data) < 2 + data[1]:
             return
         offered = data[2 : 2 + data[1]]
@@ -152,14 +115,14 @@ class ServerHandshake(Side):
         method = next((each for each in wanted if each in offered), wire.NO_METHOD)
         answer = bytes([wire.VERSION, method])
         if method == wire.NO_METHOD:
-            raise SocksError("no method to log in that it could use", answer)
+            raise Rejected("no method to log in that it could use", answer)
         self._unsent += answer
         self.enter(Phase.LOGIN if method == wire.PASSWORD else Phase.REQUEST)
 
     def _login(self) -> Login | None:
         data = self._data
         if data and data[0] != wire.LOGIN_VERSION:
-            raise SocksError("a login of another version", bytes([wire.LOGIN_VERSION, 1]))
+            raise Rejected("a login of another version", bytes([wire.LOGIN_VERSION, 1]))
         found = wire.takeLogin(data)
         if found is None:
             return None
@@ -171,14 +134,14 @@ class ServerHandshake(Side):
     def _request(self) -> Request | None:
         data = self._data
         if data and data[0] != wire.VERSION:
-            raise SocksError("a request of another version", self._reply(wire.GENERAL))
+            raise Rejected("a request of another version", self._reply(wire.GENERAL))
         if len(data) < 2:
             return None
         self._checkCommand(data[1])
         try:
             found = wire.takeAddress(data, 3)
         except wire.BadAddress as e:
-            raise SocksError(str(e), self._reply(wire.NO_ADDRESS_TYPE)) from None
+            raise Rejected(str(e), self._reply(wire.NO_ADDRESS_TYPE)) from None
         return None if found is None else self._asked(*found)
 
     def _request4(self) -> Request | None:
@@ -188,17 +151,17 @@ class ServerHandshake(Side):
             return None
         self._checkCommand(data[1])
         if self._needsLogin:
-            raise SocksError("SOCKS4, which has no passwords", self._reply(wire.NOT_ALLOWED))
+            raise Rejected("SOCKS4, which has no passwords", self._reply(wire.NOT_ALLOWED))
         try:
             found = wire.takeRequest4(data)
         except wire.BadAddress as e:
-            raise SocksError(str(e), self._reply(wire.GENERAL)) from None
+            raise Rejected(str(e), self._reply(wire.GENERAL)) from None
         return None if found is None else self._asked(*found)
 
     def _checkCommand(self, command: int) -> None:
         if command != wire.CONNECT:
             what = f"command {command}, and only CONNECT is served"
-            raise SocksError(what, self._reply(wire.NO_COMMAND))
+            raise Rejected(what, self._reply(wire.NO_COMMAND))
 
     def _asked(self, host: bytes | str, port: int, end: int) -> Request:
         """@param end: where the request ends."""
@@ -206,9 +169,9 @@ class ServerHandshake(Side):
         name = nameOf(host) if isinstance(host, bytes) else host
         if name is None or not port:
             what = "a name that is none" if name is None else "port 0"
-            raise SocksError(what, self._reply(wire.HOST_UNREACHABLE))
+            raise Rejected(what, self._reply(wire.HOST_UNREACHABLE))
         self.enter(Phase.ASKED)
-        return Request(name, port, self._version)
+        return Request(name, port)
 
     def _reply(self, code: int) -> bytes:
         return wire.reply(self._version, code)
