@@ -120,6 +120,9 @@ INSIDE = {
         ("files",),
         ("words",),
         ("values",),
+        ("service",),
+        ("ports", "proxy"),
+        ("secrets",),
         ("parsers",),
     ),
     "connect": (

@@ -376,7 +376,7 @@ class ReferenceTests(SynchronousTestCase):
         self.assertEqual(tunnel.keys(), keysOfTheProgram("tunnel"))
 
     def test_theDurationsAreTheDefaultsOfTheProgram(self) -> None:
-        settings, tunnel = Settings((), {}), Tunnel("t", None, "h", 1, ())  # type: ignore[arg-type]
+        settings, tunnel = Settings((), {}), Tunnel("t", None, "h", 1, via=())  # type: ignore[arg-type]
         defaults: dict[str, Any] = {
             "drain-timeout": settings.drainTimeout,
             "connect-timeout": tunnel.connectTimeout,

@@ -47,7 +47,7 @@ PASSWORD = "wonderland"
 
 
 def tunnel(name: str, host: str, port: int, *via: str, **more: Any) -> Tunnel:
-    return Tunnel(name, TcpListen(LOOPBACK, 0), host, port, via, **more)
+    return Tunnel(name, TcpListen(LOOPBACK, 0), host, port, via=via, **more)
 
 
 def proxy(name: str, host: str, port: int, **more: Any) -> Proxy:

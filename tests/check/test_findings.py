@@ -20,7 +20,7 @@ NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 class FindingsCase(SynchronousTestCase):
     def setUp(self) -> None:
-        tunnel = Tunnel("t", TcpListen("127.0.0.1", 0), "t.example", 25, ("p",))
+        tunnel = Tunnel("t", TcpListen("127.0.0.1", 0), "t.example", 25, via=("p",))
         self.findings = Findings(tunnel, "p", ("192.0.2.1:1",), NOW.timestamp)
 
     def step(self, kind: str, host: str, port: int, *, ok: bool, begun: bool = True) -> None:

@@ -75,7 +75,7 @@ class TunnelTests(SettingsTestCase):
                         TcpListen("127.0.0.1", 9993),
                         "imap.gmail.com",
                         993,
-                        ("proxy:3128",),
+                        via=("proxy:3128",),
                     ),
                 ),
                 proxies={"proxy:3128": Proxy("proxy:3128", "proxy", 3128)},
@@ -581,7 +581,7 @@ class ConnectTests(SettingsTestCase):
         settings = loadConnect(CommandLine(proxies=("p:1",)), {}, "[::1]:22")
         self.assertEqual(
             settings.tunnels,
-            (Tunnel("[::1]:22", EndpointListen("stdio:"), "::1", 22, ("p:1",)),),
+            (Tunnel("[::1]:22", EndpointListen("stdio:"), "::1", 22, via=("p:1",)),),
         )
         self.assertEqual(settings.proxies, {"p:1": Proxy("p:1", "p", 1)})
 

@@ -96,7 +96,9 @@ class LegTests(TestCase):
         factory.noisy = False
         target = self.reactor.listenTCP(0, factory, interface=HERE)
         self.addCleanup(target.stopListening)
-        tunnel = Tunnel("t", listen, HERE, target.getHost().port, (DIRECT,), keepAlive=keepAlive)
+        tunnel = Tunnel(
+            "t", listen, HERE, target.getHost().port, via=(DIRECT,), keepAlive=keepAlive
+        )
         service = PtunnelService(self.reactor, Settings((tunnel,), {}, logLevel="none"))
         clock = service.tunnels[0].factory.sweep.clock = Clock()
         service.startService()

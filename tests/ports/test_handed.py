@@ -19,7 +19,7 @@ from ptunnel.session.tunnel import TunnelFactory
 
 
 def tunnel(listen: Listen, name: str = "a") -> Tunnel:
-    return Tunnel(name, listen, "192.0.2.9", 1, (DIRECT,))
+    return Tunnel(name, listen, "192.0.2.9", 1, via=(DIRECT,))
 
 
 class KeyTests(SynchronousTestCase):

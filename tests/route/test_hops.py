@@ -24,7 +24,7 @@ class SocksTests(SynchronousTestCase):
 
     def begin(self, *proxies: Proxy) -> Transport:
         """Connect to t.example through the last of these proxies, and to the first of them."""
-        tunnel = Tunnel("t", EndpointListen(""), "t.example", 993, (proxies[-1].name,))
+        tunnel = Tunnel("t", EndpointListen(""), "t.example", 993, via=(proxies[-1].name,))
         self.settings = Settings((tunnel,), {proxy.name: proxy for proxy in proxies})
         self.routes = Routes(self.reactor, self.settings, Log("none"))
         self.connecting = self.routes.to(tunnel).connect(Builder())
@@ -93,7 +93,7 @@ class ImportTests(SynchronousTestCase):
             "import sys; from twisted.internet import reactor\n"
             "from ptunnel.config import *; from ptunnel.log import Log\n"
             "from ptunnel.route.routes import Routes\n"
-            "tunnel = Tunnel('t', EndpointListen(''), 't.example', 1, (sys.argv[1],))\n"
+            "tunnel = Tunnel('t', EndpointListen(''), 't.example', 1, via=(sys.argv[1],))\n"
             "proxy = parseProxy(sys.argv[1])\n"
             "Routes(reactor, Settings((tunnel,), {sys.argv[1]: proxy}), Log()).to(tunnel)\n"
             "print(any(name.startswith('ptunnel.socks') for name in sys.modules))"

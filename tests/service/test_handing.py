@@ -15,7 +15,7 @@ from tests.support.loopback import captureLog, lines
 
 
 def tunnel(name: str, port: int) -> Tunnel:
-    return Tunnel(name, TcpListen("127.0.0.1", port), "192.0.2.9", 1, (DIRECT,))
+    return Tunnel(name, TcpListen("127.0.0.1", port), "192.0.2.9", 1, via=(DIRECT,))
 
 
 class Giver:

@@ -100,7 +100,9 @@ class SupervisorCase(SynchronousTestCase):
         self.reactor: Any = FakeReactor()
         self.events = captureLog(self)
         self.emitted: list[str] = []
-        tunnel = Tunnel("a", TcpListen("127.0.0.1", 0), "192.0.2.9", 1, (DIRECT,), **self.limits)
+        tunnel = Tunnel(
+            "a", TcpListen("127.0.0.1", 0), "192.0.2.9", 1, via=(DIRECT,), **self.limits
+        )
         settings = Settings((tunnel,), {}, workers=2, logLevel="info", **self.limits)
         self.supervisor = Supervisor(self.reactor, settings, Log(), self.emitted.append)
         [service] = self.supervisor.tunnels

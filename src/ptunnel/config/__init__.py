@@ -1,6 +1,6 @@
 """From an INI file, a command line and the environment to frozen settings. Opens no socket.
 
-    values         the results, as frozen dataclasses
+    values/        the results, as frozen dataclasses
     addresses      targets, tunnels, where to listen, who may connect
     urls           proxies, with user and password
     words          durations, numbers, names, headers; and the quoting of mistakes
@@ -45,6 +45,7 @@ from ptunnel.config.values import (
     STARTTLS,
     UNIX,
     CommandLine,
+    Door,
     EndpointListen,
     Listen,
     PasswordCommand,
@@ -52,8 +53,10 @@ from ptunnel.config.values import (
     PasswordFile,
     PasswordKeyring,
     PasswordSource,
+    Port,
     Proxy,
     Settings,
+    TargetPattern,
     TcpListen,
     TokenFile,
     Trusted,
@@ -70,6 +73,7 @@ __all__ = [
     "STARTTLS",
     "UNIX",
     "CommandLine",
+    "Door",
     "EndpointListen",
     "Listen",
     "PasswordCommand",
@@ -77,8 +81,10 @@ __all__ = [
     "PasswordFile",
     "PasswordKeyring",
     "PasswordSource",
+    "Port",
     "Proxy",
     "Settings",
+    "TargetPattern",
     "TcpListen",
     "TokenFile",
     "Trusted",

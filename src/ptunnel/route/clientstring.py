@@ -67,7 +67,7 @@ def parse(reactor: Any, /, *args: Any, **kwargs: Any) -> IStreamClientEndpoint:
         EndpointListen(""),  # unused: nothing listens
         host,
         port,
-        (proxies[-1].name,),
+        via=(proxies[-1].name,),
         connectTimeout=timeout,
     )
     settings = Settings((tunnel,), {proxy.name: proxy for proxy in proxies})

@@ -34,7 +34,7 @@ def tunnel(
     via: tuple[str, ...] = ("corp",),
     name: str = "t",
 ) -> Tunnel:
-    return Tunnel(name, listen, host, port, via)
+    return Tunnel(name, listen, host, port, via=via)
 
 
 def linesOf(*tunnels: Tunnel, proxies: tuple[Proxy, ...] = (CORP,)) -> list[str]:
@@ -191,7 +191,7 @@ class AnyTunnelsTests(SynchronousTestCase):
         | st.builds(UnixListen, st.just("/x")),
         st.sampled_from([IMAP, "a", "B.", "localhost"]) | names | addresses,
         ports,
-        st.sampled_from([("corp",), ("corp", DIRECT), (DIRECT,)]),
+        via=st.sampled_from([("corp",), ("corp", DIRECT), (DIRECT,)]),
     )
 
     @given(st.lists(some, max_size=9, unique_by=lambda tunnel: tunnel.name))
