@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass
+
+# What a name may consist of; it becomes a part of a request to a proxy.
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
 
 class Rejected(ValueError):
@@ -40,3 +45,16 @@ class Request:
 
     host: str
     port: int
+
+
+def nameOf(data: bytes) -> str | None:
+    """Return a name, or an address that was sent as one; None if it is neither."""
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    try:
+        # A zone means nothing to others.
+        return str(ipaddress.ip_address(text)) if "%" not in text else None
+    except ValueError:
+        return text if _NAME.fullmatch(text) else None

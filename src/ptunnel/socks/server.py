@@ -4,17 +4,12 @@ reactor.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from enum import Enum
 
-from ptunnel.net.asked import Login, Rejected, Request
+from ptunnel.net.asked import Login, Rejected, Request, nameOf
 from ptunnel.socks import wire
 from ptunnel.socks.replies import replyFor
 from ptunnel.socks.side import Side
-
-# What a name may consist of; it becomes a part of a request to a proxy.
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
 
 class Phase(Enum):
@@ -175,16 +170,3 @@ class ServerHandshake(Side):
 
     def _reply(self, code: int) -> bytes:
         return wire.reply(self._version, code)
-
-
-def nameOf(data: bytes) -> str | None:
-    """Return a name, or an address that was sent as one; None if it is neither."""
-    try:
-        text = data.decode("ascii")
-    except UnicodeDecodeError:
-        return None
-    try:
-        # A zone means nothing to others.
-        return str(ipaddress.ip_address(text)) if "%" not in text else None
-    except ValueError:
-        return text if _NAME.fullmatch(text) else None
