@@ -1,0 +1,1 @@
+"""Doors: local proxies whose clients say themselves where they want to go."""
