@@ -15,7 +15,6 @@ import hashlib
 import itertools
 import os
 import pwd
-import random
 import re
 import shutil
 import signal
@@ -33,6 +32,7 @@ from unittest import SkipTest
 from urllib.parse import unquote
 
 from tests.support.authority import Pair
+from tests.support.loopback import freePort
 
 T = TypeVar("T")
 
@@ -72,15 +72,6 @@ def eventually(condition: Callable[[], T], what: str) -> T:
             raise AssertionError(f"{what}: not within {PATIENCE:g} s")
         time.sleep(0.02)
     return result
-
-
-def freePort() -> int:
-    """A port to listen on, of those that the kernel does not give to outgoing connections."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            return port
 
 
 def openssl(*words: str, stdin: bytes = b"") -> bytes:

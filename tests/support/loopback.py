@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -279,6 +281,10 @@ def useReactor(case: Any, fake: Any) -> None:
 
 # Over loopback
 
+# Not that of `random`, which Hypothesis makes the same in each run.
+_CHANCE = random.SystemRandom()
+_given: set[int] = set()
+
 
 def tcpPair(bufferSize: int | None = None) -> tuple[socket.socket, socket.socket]:
     """Two connected TCP sockets, not blocking.
@@ -315,11 +321,19 @@ def takenPort(case: Any) -> int:
 
 
 def freePort() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on, another one each time.
+
+    It is of those that the kernel does not give to outgoing connections, one of which could have
+    it before a server does, or meet itself there.
+    """
+    while True:
+        port = _CHANCE.randrange(20000, 32000)
+        if port in _given:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            _given.add(port)
+            return port
 
 
 @implementer(IHalfCloseableProtocol)

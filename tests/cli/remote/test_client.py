@@ -24,6 +24,7 @@ from tests.support.answering import (
     asJSON,
     service,
 )
+from tests.support.loopback import freePort
 
 
 class ClientCase(SynchronousTestCase):
@@ -123,10 +124,8 @@ class SteeringTests(ClientCase):
 
 class UglyTests(ClientCase):
     def test_nobodyThere(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
         for address in (
-            TcpListen("127.0.0.1", port),
+            TcpListen("127.0.0.1", freePort()),
             UnixListen("/nowhere/socket"),
         ):
             line = self.fails(Client(address))

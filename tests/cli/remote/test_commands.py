@@ -25,6 +25,7 @@ from ptunnel.config import environment
 from ptunnel.ledger.figures import SortKey
 from tests.cli.remote.test_document import anything, hostile
 from tests.support.answering import STATUS, Answering, Script, answer, asJSON, service
+from tests.support.loopback import freePort
 
 
 class Terminal(io.StringIO):
@@ -96,8 +97,7 @@ class StatusTests(RemoteCase):
     def test_quietIsTheExitCodeOnly(self) -> None:
         address = self.serving().address
         self.assertEqual(self.ran("status", "-q", "--status", address), (0, "", ""))
-        with socket.create_server(("127.0.0.1", 0)) as gone:
-            port = str(gone.getsockname()[1])
+        port = str(freePort())
         self.assertEqual(self.ran("status", "-q", "--status", port), (1, "", ""))
 
     def test_oneThatStopsAnswersToo(self) -> None:
@@ -121,8 +121,7 @@ class StatusTests(RemoteCase):
         self.assertIn("--frobnicate", self.fails("status", "--frobnicate", code=2))
 
     def test_whereNobodyAnswersALineNamesTheAddress(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as gone:
-            port = gone.getsockname()[1]
+        port = freePort()
         line = self.fails("status", "--status", str(port))
         self.assertTrue(line.startswith(f"127.0.0.1:{port}: nobody answers there"), line)
 
@@ -265,8 +264,7 @@ class TopTests(RemoteCase):
         self.assertIn("needs a terminal", line)
 
     def test_whereNothingRunsItTakesNoScreen(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as gone:
-            port = str(gone.getsockname()[1])
+        port = str(freePort())
         self.patch(sys, "stdin", Terminal())
         code, out, err = self.ran("top", "--status", port, out=Terminal())
         self.assertEqual((code, out), (1, ""))
