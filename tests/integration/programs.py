@@ -39,7 +39,7 @@ T = TypeVar("T")
 HOST = "127.0.0.1"
 # Seconds for anything that ends at once unless something is wrong: long enough for a machine that
 # is busy with other things.
-PATIENCE = 30.0
+PATIENCE = 120.0
 ME = pwd.getpwuid(os.getuid()).pw_name
 AM_ROOT = os.getuid() == 0
 NO_PROXY_SETTINGS = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
