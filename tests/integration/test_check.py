@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import signal
 import socket
 import subprocess
 import threading
 
-from tests.integration.case import IntegrationTestCase, Peer, at, readToEnd, run
+from tests.integration.case import Handler, IntegrationTestCase, Peer, at, readToEnd, run
 from tests.integration.programs import (
     HOST,
     NO_PROXY_SETTINGS,
@@ -81,25 +81,31 @@ class EndTests(IntegrationTestCase):
         return done.stdout.decode()
 
     def test_aProxyThatEndsBothIsMetWithHoldEnd(self) -> None:
-        for target in self.peer(greetLate), self.peer(answerAtTheEnd):
+        for target in self.peer(greeter()), self.peer(answerAtTheEnd):
             for proxy in Squid, Tinyproxy:
                 self.assertIn("hold-end = yes", self.check(shared(proxy), target), proxy)
 
     def test_oneThatPassesItOnIsNot(self) -> None:
-        for target in self.peer(greetLate), self.peer(answerAtTheEnd):
+        for target in self.peer(greeter()), self.peer(answerAtTheEnd):
             self.assertNotIn("hold-end", self.check(shared(Apache), target))
 
     def test_norIsAnyoneWhereItIsOnAlready(self) -> None:
-        target = self.peer(greetLate)
+        target = self.peer(greet)
         self.assertNotIn("hold-end", self.check(shared(Squid), target, "--hold-end"))
 
 
-def greetLate(connection: socket.socket) -> None:
-    """Greet when an end has had the time to come; it is lost where that ends both directions."""
-    connection.settimeout(1)
-    with contextlib.suppress(TimeoutError):
-        connection.recv(1)
-    greet(connection)
+def greeter() -> Handler:
+    """A target that greets. A check's second connection is to find out where an end leads: there
+    the greeting comes behind that end, and is lost where it ends both directions.
+    """
+    connections = itertools.count(1)
+
+    def serve(connection: socket.socket) -> None:
+        if next(connections) % 2 == 0:
+            connection.recv(1)
+        greet(connection)
+
+    return serve
 
 
 def answerAtTheEnd(connection: socket.socket) -> None:
