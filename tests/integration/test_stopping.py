@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -26,6 +27,12 @@ def processes(program: Ptunnel) -> list[int]:
     parent = program.process.pid
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
     return [*map(int, children.split()), parent]
+
+
+def waiting(program: Ptunnel) -> bool:
+    """Whether there is a signal that the process has not got yet."""
+    status = Path(f"/proc/{program.process.pid}/status").read_text()
+    return any(int(mask, 16) for mask in re.findall(r"(?:Sig|Shd)Pnd:\s*(\w+)", status))
 
 
 class Listening(Ptunnel):
@@ -86,6 +93,7 @@ class StopTests(IntegrationTestCase):
         for _ in clients:
             self.assertTrue(begun.acquire(timeout=PATIENCE))
         program.process.terminate()
+        eventually(lambda: "stopping: " in program.output(), "the stop has begun")
         stopped.set()
         for client in clients:
             client.join()
@@ -146,7 +154,7 @@ class WorkersStopTests(StopTests):
 
     def test_aSignalForAllProcessesLosesNothingEither(self) -> None:
         """As systemd stops a service."""
-        program = self.start(self.peer(echo), "drain-delay = 300ms")
+        program = self.start(self.peer(echo), "drain-delay = 5s")
         client = self.dial(self.port)
         for pid in processes(program):
             os.kill(pid, signal.SIGTERM)
@@ -179,6 +187,8 @@ class SecondSignalTests(IntegrationTestCase):
                 client.sendall(b"x")
                 self.assertEqual(client.recv(1), b"x")
                 program.process.send_signal(first)
+                # Two of the same that wait are one, and of others the lower one comes first.
+                eventually(lambda p=program: not waiting(p), "it has the signal")  # type: ignore[misc]
                 time.sleep(gap)
                 program.process.send_signal(second)
                 code = 0 if command is Ptunnel.COMMAND else -first
