@@ -87,6 +87,7 @@ defaults
     timeout connect 10s
     timeout client 60s
     timeout server 60s
+    timeout check 30s
     retries 0
 listen replicas
     bind {HOST}:{self.port}
@@ -138,7 +139,7 @@ class RollingRestartTests(IntegrationTestCase):
         self.assertGreater(load.served, 100)
 
     def replica(self, port: int, status: int, target: Peer) -> Ptunnel:
-        service = f"status = {HOST}:{status}", "drain-delay = 3s", "drain-timeout = 0"
+        service = f"status = {HOST}:{status}", "drain-delay = 5s", "drain-timeout = 0"
         program = Ptunnel("--config", self.write(configured(f"{HOST}:{port}", target, *service)))
         self.addCleanup(program.stop)
         return program
