@@ -18,6 +18,7 @@ from tests.support import authority
 
 RESET = struct.pack("ii", 1, 0)
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+TIMEOUT = 4  # seconds, in which a busy machine comes to the suspension
 
 
 def readHead(connection: socket.socket) -> None:
@@ -109,10 +110,10 @@ class SuspendedTests(IntegrationTestCase):
     """
 
     def whileSuspended(self, tunnel: Ptunnel, do: Callable[[], object]) -> None:
-        time.sleep(0.5)  # shorter than the timeouts here, and now longer: that is what is tested
+        time.sleep(0.5)  # shorter than TIMEOUT, and now longer: that is what is tested
         tunnel.process.send_signal(signal.SIGSTOP)
         do()
-        time.sleep(2)
+        time.sleep(TIMEOUT + 1)
         tunnel.process.send_signal(signal.SIGCONT)
 
     def proxy(self, answer: Callable[[socket.socket], object]) -> Peer:
@@ -123,7 +124,7 @@ class SuspendedTests(IntegrationTestCase):
         return self.peer(serve)
 
     def configuredWith(self, key: str, proxy: Peer) -> Ptunnel:
-        config = self.write(f"[ptunnel]\n{key} = 1s\n[proxy p]\nurl = http://{at(proxy)}\n")
+        config = self.write(f"[ptunnel]\n{key} = {TIMEOUT}s\n[proxy p]\nurl = http://{at(proxy)}\n")
         return self.ptunnel("--config", config, "-v", "0:a.example:1")
 
     def test_aHalfClosedSessionGetsTheAnswerThatCameInTime(self) -> None:
