@@ -106,9 +106,9 @@ class HandOverTests(HandOverCase):
                 for _, sessions in clients:
                     for client in sessions:
                         self.talk(client)
-                present = self.next()
+                present, before = self.next(), load.served
+                eventually(lambda before=before: load.served > before + 10, "it serves")  # type: ignore[misc]
         self.assertEqual(load.failures, [])
-        self.assertGreater(load.served, 100)
         for _, sessions in clients:
             for client in sessions:
                 self.talk(client)
