@@ -20,6 +20,7 @@ from tests.integration.case import IntegrationTestCase, echo
 from tests.integration.programs import HOST, NO_PROXY_SETTINGS, PATIENCE, Ptunnel, eventually
 from tests.integration.test_surroundings import twistd
 from tests.support import schema
+from tests.support.loopback import freePort
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/log.schema.json").read_text("utf-8"))
 ENVIRON = {k: v for k, v in NO_PROXY_SETTINGS.items() if k not in ("NO_COLOR", "JOURNAL_STREAM")}
@@ -54,8 +55,8 @@ class LinesCase(IntegrationTestCase):
 
     def visit(self, said: str) -> None:
         for port in re.findall(r"listening on \S+:(\d+), to ", said):
-            with contextlib.suppress(ConnectionResetError):
-                client = self.dial(int(port))
+            client = self.dial(int(port))
+            with contextlib.suppress(OSError):  # who is refused is perhaps reset at once
                 client.sendall(b"hello")
                 client.shutdown(socket.SHUT_WR)
                 while client.recv(4096):
@@ -147,10 +148,7 @@ class WorkersTerminalTests(TerminalTests):
 
 class CommandTests(LinesCase):
     def test_aCommandHasItsNameInPlaceOfTheTime(self) -> None:
-        closed = socket.create_server((HOST, 0))
-        port = closed.getsockname()[1]
-        closed.close()
-        screen = Screen("connect", "-p", f"{HOST}:{port}", "a.example:22")
+        screen = Screen("connect", "-p", f"{HOST}:{freePort()}", "a.example:22")
         self.addCleanup(screen.end)
         text = screen.shows(r"\n")
         self.assertRegex(text, r"\Aptunnel: \x1b\[31merror\x1b\[0m: cannot reach the proxy ")
