@@ -53,6 +53,8 @@ def nameOf(data: bytes) -> str | None:
         text = data.decode("ascii")
     except UnicodeDecodeError:
         return None
+    if ":" not in text and not text.rpartition(".")[2].isdigit():
+        return text if _NAME.fullmatch(text) else None
     try:
         # A zone means nothing to others.
         return str(ipaddress.ip_address(text)) if "%" not in text else None
