@@ -166,6 +166,8 @@ def _loginOf(head: Head) -> Login | None:
 
 def _rawOf(head: Head) -> bytes:
     """Return it for h11, without what is for this proxy alone."""
+    if not head.values(_AUTHORIZATION):
+        return head.raw
     lines = [b"%b %b HTTP/%b" % (head.method, head.target, head.version)]
     lines += [b"%b: %b" % each for each in head.fields if each[0].lower() != _AUTHORIZATION]
     return b"\r\n".join(lines) + b"\r\n\r\n"

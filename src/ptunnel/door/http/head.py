@@ -24,6 +24,13 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _REQUEST_LINE = re.compile(rb"(%b{1,64}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n" % _TOKEN)
 _OLDEST = re.compile(rb"%b+ +[\x21-\x7e]+ *\r\n" % _TOKEN)
 _FIELD = re.compile(rb"(%b+):[ \t]*((?:[^ \t\r\n]+(?:[ \t]+[^ \t\r\n]+)*)?)[ \t]*\r\n" % _TOKEN)
+# A whole head that is as it should be: most come in one piece, and need no look at each line.
+_LINE = rb"%b+:[^\0-\x08\n-\x1f\x7f]*\r\n" % _TOKEN
+_WHOLE = re.compile(
+    rb"([A-Za-z]%b{0,63}) ([\x21-\x7e]{1,%d}) HTTP/(1\.[01])\r\n((?:%b)*)\r\n"
+    % (_TOKEN, MAX_REQUEST_LINE - 80, _LINE)
+)
+_FIELDS = re.compile(rb"(%b+):([^\r]*)\r\n" % _TOKEN)
 # NUL and the like; a line end that is none; a CR whose LF may still come is none of them.
 _WRONG = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
 
@@ -36,12 +43,14 @@ class Head:
 
     @ivar version: b"1.0" or b"1.1".
     @ivar fields: names as they came, and values without white space around them.
+    @ivar raw: its bytes, from the request line on.
     """
 
     method: bytes
     target: bytes
     version: bytes
-    fields: tuple[tuple[bytes, bytes], ...]
+    fields: list[tuple[bytes, bytes]]
+    raw: bytes = field(repr=False)
     _byName: dict[bytes, list[bytes]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -61,6 +70,7 @@ class HeadReader:
 
     def __init__(self) -> None:
         self._received = bytearray()
+        self._start = 0  # where the request line begins
         self._line = 0  # where the line begins that is being read
         self._seen = 0  # the bytes before it are checked, so a drip costs no more than a stream
         self._request: tuple[bytes, bytes, bytes] | None = None
@@ -88,6 +98,11 @@ class HeadReader:
         @raise Rejected: if the client does not speak HTTP.
         """
         received = self._received
+        if not received and (whole := _wholeOf(data)):
+            received += data
+            self._line = len(whole.raw)
+            self._request = whole.method, whole.target, whole.version
+            return whole
         received += data
         if not self._seen and received:
             _checkFirst(received[0])
@@ -98,7 +113,7 @@ class HeadReader:
             self._line = self._seen = end
             if isLast:
                 assert self._request is not None
-                return Head(*self._request, tuple(self._fields))
+                return Head(*self._request, self._fields, bytes(received[self._start : end]))
         self._checkBytes(len(received))
         # The last byte is looked at again, with the next one: it may be a CR.
         self._seen = max(self._line, len(received) - 1)
@@ -124,7 +139,9 @@ class HeadReader:
         """Take a line with its end. @return: whether it is the last one of the head."""
         if self._request is None:
             # One empty line before a request is ignored (RFC 9112 section 2.2).
-            if line != b"\r\n" or self._line:
+            if line == b"\r\n" and not self._start:
+                self._start = len(line)
+            else:
                 self._request = _requestOf(line)
             return False
         if line == b"\r\n":
@@ -133,6 +150,18 @@ class HeadReader:
         if len(self._fields) > MAX_FIELDS:
             raise Objection(431, f"more than {MAX_FIELDS} header fields")
         return False
+
+
+def _wholeOf(data: bytes) -> Head | None:
+    """Return the head with which it begins; None: its lines have to be looked at."""
+    match = _WHOLE.match(data)
+    if match is None or match.end() > MAX_HEAD:
+        return None
+    method, target, version, lines = match.groups()
+    fields = [(name, value.strip(b" \t")) for name, value in _FIELDS.findall(lines)]
+    if len(fields) > MAX_FIELDS:
+        return None
+    return Head(method, target, version, fields, match[0])
 
 
 def _checkFirst(first: int) -> None:

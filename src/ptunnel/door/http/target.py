@@ -66,8 +66,10 @@ def _checkHost(head: Head, target: Request, default: int) -> None:
     hosts = head.values(b"host")
     if len(hosts) > 1:
         raise Objection(400, "several Host fields")
+    if not hosts:
+        return
     try:
-        agrees = not hosts or _requestOf(hosts[0], default) == target
+        agrees = _requestOf(hosts[0], default) == target
     except Objection:
         raise Objection(400, "a Host that is no host") from None
     if not agrees:
