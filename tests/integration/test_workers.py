@@ -43,9 +43,10 @@ class WorkersTests(IntegrationTestCase):
     def owner(self, tunnel: Ptunnel, client: socket.socket) -> int:
         """The worker that has the other end of a client's connection."""
         port = client.getsockname()[1]
-        found = re.search(
-            rf"(?m)^ *\d+: 0100007F:{tunnel.port:04X} 0100007F:{port:04X} (?:\S+ +){{6}}(\d+)",
-            Path("/proc/net/tcp").read_text(),
+        line = rf"(?m)^ *\d+: 0100007F:{tunnel.port:04X} 0100007F:{port:04X} (?:\S+ +){{6}}(\d+)"
+        # While others come and go, one reading may miss it.
+        found = eventually(
+            lambda: re.search(line, Path("/proc/net/tcp").read_text()), "its connection is listed"
         )
         assert found is not None
         for pid in self.workers(tunnel):
@@ -58,14 +59,16 @@ class WorkersTests(IntegrationTestCase):
     def opened(self, tunnel: Ptunnel) -> dict[int, socket.socket]:
         """A client of each worker, which has got the first byte of the answer."""
         clients: dict[int, socket.socket] = {}
-        for _ in range(500):
+
+        def both() -> bool:
             client = self.dial(tunnel.port)
             self.assertEqual(client.recv(1), ANSWER[:1])
             if clients.setdefault(self.owner(tunnel, client), client) is not client:
                 client.close()
-            if len(clients) == 2:
-                return clients
-        raise AssertionError("one worker serves them all")
+            return len(clients) == 2
+
+        eventually(both, "each worker serves one")
+        return clients
 
     def late(self) -> tuple[object, threading.Event]:
         """A target that sends a byte, and the rest of its answer when it is told to."""
