@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -220,10 +220,11 @@ class BrowserTestCase(IntegrationTestCase):
         return any(e.is_displayed() for e in self.browser.find_elements(By.CSS_SELECTOR, selector))
 
     def until(self, condition: Callable[[], T], what: str) -> T:
-        """What `condition` returns, as soon as that is true."""
-        waiting = WebDriverWait(
-            self.browser, PATIENCE, 0.05, ignored_exceptions=[StaleElementReferenceException]
-        )
+        """What `condition` returns, as soon as that is true. While a page is loaded, what it looks
+        for is not there.
+        """
+        absent = StaleElementReferenceException, JavascriptException
+        waiting = WebDriverWait(self.browser, PATIENCE, 0.05, ignored_exceptions=absent)
         return waiting.until(lambda _: condition(), what)  # type: ignore[arg-type, return-value]
 
     def changes(self, look: Callable[..., object], *words: object) -> None:
