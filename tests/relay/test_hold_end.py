@@ -80,7 +80,6 @@ class MemoryTests(SynchronousTestCase):
 class LoopbackTests:
     """The same over TCP, for each kind of leg."""
 
-    timeout = 30
     inKernel: bool
 
     async def test_theTargetSeesItWhenItHasEndedItself(self) -> None:

@@ -542,8 +542,6 @@ class KeyringTests(ReaderCase):
 class ShellTests(TestCase):
     """What only a real shell shows."""
 
-    timeout = 20
-
     def reader(self, command: str) -> PasswordReader:
         from twisted.internet import reactor
 
@@ -581,7 +579,7 @@ class ShellTests(TestCase):
         # Each of them holds the pipe; its end is the end of them all.
         pipe = os.path.abspath(self.mktemp())
         os.mkfifo(pipe)
-        reading = self.reader(f"exec 3>'{pipe}'; sleep 60 & echo up >&3; sleep 60").read()
+        reading = self.reader(f"exec 3>'{pipe}'; sleep 1000 & echo up >&3; sleep 1000").read()
         self.addCleanup(reading.cancel)
         file = yield deferToThread(open, pipe, "rb")
         self.addCleanup(file.close)

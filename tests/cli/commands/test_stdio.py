@@ -37,8 +37,6 @@ class Here:
 
 
 class StdioCase(TestCase):
-    timeout = 20
-
     def setUp(self) -> None:
         self.open: set[int] = set()
         self.addCleanup(lambda: [os.close(fd) for fd in self.open])
@@ -362,8 +360,6 @@ class BrokenTests(StdioCase):
 
 
 class FailureTests(TestCase):
-    timeout = 20
-
     async def test_itFailsAsTheEndpointDoesAndNothingIsReadOrChanged(self) -> None:
         stdin, keyboard = os.pipe()
         self.addCleanup(os.close, stdin)

@@ -35,7 +35,6 @@ from tests.support.spliced import spliced
 
 
 class KernelTests(TestCase):
-    timeout = 30
     if not epoll.AVAILABLE:
         skip = "there is no epoll, or no os.splice"
 
