@@ -59,7 +59,7 @@ LEGS = ("leg", "producers", "socketleg", "kernel", "tlsleg")
 REMOTE = {
     kind.command: kind for kind in (StatusOptions, TopOptions, SessionsOptions, ReloadOptions)
 }
-PATIENCE = 20.0
+PATIENCE = 120.0
 CHALLENGE = (
     b"HTTP/1.1 407 Who are you\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n"
 )

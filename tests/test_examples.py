@@ -35,7 +35,7 @@ EXAMPLES = DOCS / "examples"
 PAGE = DOCS / "embedding.md"
 ALICE = Credentials("alice", "wonderland")
 # Seconds for a program that has hung, which is no part of what is tested.
-PATIENCE = 60
+PATIENCE = 240
 
 
 class Program(ProcessProtocol):
