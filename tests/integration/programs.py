@@ -470,7 +470,7 @@ class Haproxy(Program):
                 mode http
                 timeout connect 5s
                 timeout client 60s
-                timeout server 1s
+                timeout server 5s
                 timeout queue 1s
             frontend clients
                 bind {HOST}:{self.port}
@@ -502,6 +502,7 @@ class TcpHaproxy(Program):
                 timeout connect 5s
                 timeout client 60s
                 timeout server 60s
+                timeout check 30s
             frontend clients
                 bind {HOST}:{self.port} {self._bind}
                 default_backend servers

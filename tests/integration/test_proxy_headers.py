@@ -205,7 +205,7 @@ target = {at(self.target)}
             listen=f"unix:{path}",
         )
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
+            client.settimeout(PATIENCE)
             client.connect(path)
             client.sendall(f"PROXY TCP4 {OUTSIDE} {HOST} 5001 993\r\nping".encode())
             self.assertEqual(client.recv(100), b"ping")
