@@ -27,10 +27,12 @@ class Phase(Enum):
 class HttpHandshake(Phased):
     """One client's request. `feed` takes what it says.
 
+    @cvar name: the protocol, for people.
     @ivar forward: the request, if it is for an http:// URL; it is not granted, but forwarded. None:
         it is for a tunnel.
     """
 
+    name = "HTTP"
     phase = Phase.REQUEST
     forward: Forward | None = None
 

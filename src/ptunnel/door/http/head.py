@@ -174,7 +174,7 @@ def _checkFirst(first: int) -> None:
             raise Objection(400, "a request line that is none") from None
         raise
     if kind is not Kind.HTTP:
-        raise Rejected("it speaks SOCKS, and this door is for HTTP")
+        raise Rejected("SOCKS, which this door does not speak")
 
 
 def _requestOf(line: bytes) -> tuple[bytes, bytes, bytes]:

@@ -25,30 +25,34 @@ class Objection(Exception):
 
     @ivar why: in a few words that a log line and a page can end with; they quote nothing.
     @ivar hint: what to do, for the page only.
+    @ivar said: what the page says in place of why; "": that.
     """
 
-    def __init__(self, status: int, why: str, hint: str = "") -> None:
+    def __init__(self, status: int, why: str, hint: str = "", said: str = "") -> None:
         super().__init__(why)
         self.status = status
         self.why = why
         self.hint = hint
+        self.said = said or f"This proxy does not take the request: {why}."
 
     def answer(self, *, isHead: bool = False) -> bytes:
         """Return what the client gets. @param isHead: as in L{answer}."""
-        said = f"This proxy does not take the request: {self.why}."
-        return answer(self.status, [said, self.hint], isHead=isHead)
+        return answer(self.status, [self.said, self.hint], isHead=isHead)
 
 
 def answer(
     status: int,
     paragraphs: Iterable[str],
     *,
+    reason: str = "",
     fields: Iterable[Field] = (),
     isHead: bool = False,
 ) -> bytes:
     """Return a whole answer, after which the connection closes.
 
     @param paragraphs: the text of the page; empty ones are left out.
+    @param reason: what the status line has behind the status, which is all that some programs
+        show; "": the status's usual phrase.
     @param fields: more header fields, trusted.
     @param isHead: whether the request was HEAD, whose answer has the fields alone.
     """
@@ -56,7 +60,7 @@ def answer(
     text = "\n".join(f"<p>{escape(each)}</p>" for each in paragraphs if each)
     body = _PAGE.format(title=title, text=text).encode("utf-8")
     lines = [
-        f"HTTP/1.1 {title}",
+        f"HTTP/1.1 {status} {reason}" if reason else f"HTTP/1.1 {title}",
         "Content-Type: text/html; charset=utf-8",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",

@@ -93,7 +93,8 @@ def refusal(error: BaseException, *, direct: bool = False, isHead: bool = False)
     said = _saidOf(error, direct)
     hint = said.hint or _hintOf(error)
     fields = [("Proxy-Status", f"ptunnel; error={said.error}")]
-    return answer(said.status, [said.words, hint], fields=fields, isHead=isHead)
+    reason = said.words.rstrip(".")
+    return answer(said.status, [said.words, hint], reason=reason, fields=fields, isHead=isHead)
 
 
 def loginNeeded(*, isHead: bool = False) -> bytes:

@@ -18,9 +18,10 @@ _HINT_CONNECT = "CONNECT names its target as host:port, an IPv6 address in brack
 _HINT_SCHEME = (
     "This proxy fetches http:// URLs; for all others its clients ask for a tunnel, CONNECT."
 )
+_SAID_SELF = "You have reached a proxy, and not a web site."
 _HINT_SELF = (
-    "You have reached a proxy, and not a web site: set this address and port as the HTTP proxy of "
-    "your browser or program, or as http_proxy and https_proxy in the environment."
+    "Set this address and port as the HTTP proxy of your browser or program, or as http_proxy and "
+    "https_proxy in the environment."
 )
 
 
@@ -57,7 +58,9 @@ def urlTarget(head: Head) -> tuple[Request, bytes]:
 
 def _noUrl(target: bytes) -> Objection:
     if target.startswith(b"/") or target == b"*":
-        return Objection(400, "a request to this proxy itself, as to a web server", _HINT_SELF)
+        return Objection(
+            400, "a request to this proxy itself, as to a web server", _HINT_SELF, _SAID_SELF
+        )
     return Objection(400, "a target that is no URL", _HINT_SCHEME)
 
 
