@@ -36,7 +36,12 @@ def fields(header: bytes | None) -> dict[str, str]:
     return dict(one.parameters)
 
 
-def expected(challenged: Challenge, given: dict[str, str], credentials: Credentials) -> str:
+def expected(
+    challenged: Challenge,
+    given: dict[str, str],
+    credentials: Credentials,
+    method: str = "CONNECT",
+) -> str:
     """The response, as a proxy that knows the password computes it."""
     name = challenged.parameters.get("algorithm", "MD5")
 
@@ -48,7 +53,7 @@ def expected(challenged: Challenge, given: dict[str, str], credentials: Credenti
     a1 = h(f"{credentials.username}:{realm}:{credentials.password.reveal()}")
     if name.endswith("-sess"):
         a1 = h(f"{a1}:{nonce}:{given['cnonce']}")
-    a2 = h(f"CONNECT:{TARGET}")
+    a2 = h(f"{method}:{given['uri']}")
     if "qop" in given:
         return h(f"{a1}:{nonce}:{given['nc']}:{given['cnonce']}:{given['qop']}:{a2}")
     return h(f"{a1}:{nonce}:{a2}")
@@ -102,6 +107,13 @@ class HeaderTests(SynchronousTestCase):
             'Digest username="alice", realm="corp", nonce="N1", uri="imap.example.com:993", '
             f'response="{response}", qop=auth, nc=00000001, cnonce="ours"',
         )
+
+    def test_ofAnotherMethodItIsForThatAndTheUrl(self) -> None:
+        url = "http://origin.example/a?b"
+        header = Digest(ALICE).begin(url, "GET").answer(challenge())
+        given_ = fields(header)
+        self.assertEqual(given_["uri"], url)
+        self.assertEqual(given_["response"], expected(challenge(), given_, ALICE, "GET"))
 
     def test_theClientNonceIsAnotherEachTime(self) -> None:
         digest = Digest(ALICE)

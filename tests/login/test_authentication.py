@@ -13,6 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ptunnel import causes
 from ptunnel.auth import Credentials
+from ptunnel.auth.challenges import parseChallenges
+from ptunnel.auth.digest import Digest
 from ptunnel.errors import CredentialsRefused, CredentialsUnavailable, ProxyFailed, ProxyRefused
 from ptunnel.login import answers
 from ptunnel.login.authentication import Authentication, AuthPhase
@@ -56,6 +58,15 @@ class AuthenticationTests(SynchronousTestCase):
         self.assertPhase(one, AuthPhase.ACCEPTED)
         one.leave()
         self.assertPhase(one, AuthPhase.ACCEPTED)
+
+    def test_ofARequestDigestIsForItsMethodAndUrl(self) -> None:
+        login, values = self.login, (b'Digest realm="corp", nonce="N1"',)
+        one = Authentication(login, "a.example:80", method="PUT", uri="http://a.example/b")
+        header = self.successResultOf(one.answer(values, REFUSAL))
+        self.assertIn(b'uri="http://a.example/b"', header)
+        again = Digest(ALICE).begin("http://a.example/b", "PUT")
+        self.assertEqual(header, again.answer(parseChallenges(values)[0]))
+        self.assertIn("for a.example:80 by Digest", repr(one))
 
     def test_itsReprShowsThemAndTheSchemeAndNoSecret(self) -> None:
         one = self.unverified()

@@ -1,4 +1,4 @@
-"""Digest access authentication (RFC 7616), for CONNECT."""
+"""Digest access authentication (RFC 7616)."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ class Digest(Scheme):
                 best, least = challenge, rank
         return best
 
-    def begin(self, target: str) -> Exchange:
-        return _DigestExchange(self, target)
+    def begin(self, target: str, method: str = "CONNECT") -> Exchange:
+        return _DigestExchange(self, target, method)
 
     def use(self, challenge: Challenge) -> None:
         """Use the nonce of this challenge from now on."""
@@ -139,10 +139,11 @@ class Digest(Scheme):
 
 
 class _DigestExchange(Exchange):
-    def __init__(self, scheme: Digest, target: str) -> None:
+    def __init__(self, scheme: Digest, target: str, method: str) -> None:
         super().__init__(scheme)
         self._digest = scheme
         self._target = target
+        self._method = method
         self._answered = False
         self._nonce: str | None = None  # the last one sent; "" is a nonce too
         self._stale = 0
@@ -181,7 +182,7 @@ class _DigestExchange(Exchange):
         parameters = challenge.parameters
         self._nonce = parameters["nonce"]
         nc, cnonce = self._digest.counted(self._nonce), self._digest.makeNonce()
-        response = digestResponse(credentials, challenge, "CONNECT", self._target, nc, cnonce)
+        response = digestResponse(credentials, challenge, self._method, self._target, nc, cnonce)
         username, isHashed = _username(credentials, challenge)
         fields = [*username, ("realm", _quoted(parameters["realm"]))]
         fields += [("nonce", _quoted(self._nonce)), ("uri", _quoted(self._target))]

@@ -58,12 +58,15 @@ class Scheme(ABC):
         return challenges[0]
 
     @abstractmethod
-    def begin(self, target: str) -> Exchange:
-        """Begin the authentication of one CONNECT. @param target: `host:port`, as requested."""
+    def begin(self, target: str, method: str = "CONNECT") -> Exchange:
+        """Begin the authentication of one request.
+
+        @param target: as the request has it: `host:port` of CONNECT, else a URL.
+        """
 
 
 class Exchange(ABC):
-    """The authentication of one CONNECT, as values of Proxy-Authorization.
+    """The authentication of one request, as values of Proxy-Authorization.
 
     @ivar midway: whether more messages have to follow on the same connection.
     @ivar continues: whether the newest answer was such a further message.
@@ -114,7 +117,7 @@ class Basic(Scheme):
     name = "basic"
     title = "Basic"
 
-    def begin(self, target: str) -> Exchange:
+    def begin(self, target: str, method: str = "CONNECT") -> Exchange:
         return _BasicExchange(self)
 
 

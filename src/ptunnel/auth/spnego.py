@@ -31,7 +31,7 @@ class _Spnego(Scheme):
             return f"for {cls.title}, pip install 'ptunnel[{cls.extra}]'"
         return super().lacks(credentials, challenges)
 
-    def begin(self, target: str) -> Exchange:
+    def begin(self, target: str, method: str = "CONNECT") -> Exchange:
         return _SpnegoExchange(self)
 
 

@@ -34,19 +34,32 @@ class AuthPhase(Enum):
 
 
 class Authentication(Phased):
-    """One attempt at a tunnel, as far as authentication goes: `first`, then `answer` as often as
-    the proxy asks, with `sent` whenever an answer goes out; then `accepted`, `refused` or `leave`.
+    """One attempt at a tunnel or request, as far as authentication goes: `first`, then `answer` as
+    often as the proxy asks, with `sent` whenever an answer goes out; then `accepted`, `refused` or
+    `leave`.
 
     @ivar exchanges: the scheme in use, and the secrets that went to the proxy.
     """
 
     phase: Enum = AuthPhase.NEW
 
-    def __init__(self, login: Login, target: str, trace: Trace | None = None) -> None:
-        """@param trace: gets a line for each scheme that is chosen, and why; None: none."""
+    def __init__(
+        self,
+        login: Login,
+        target: str,
+        trace: Trace | None = None,
+        *,
+        method: str = "CONNECT",
+        uri: str | None = None,
+    ) -> None:
+        """
+        @param target: `host:port`.
+        @param trace: gets a line for each scheme that is chosen, and why; None: none.
+        @param uri: what the request has as its target; None: the same.
+        """
         self._login = login
         self._target = target
-        self.exchanges = Exchanges(login, target, trace)
+        self.exchanges = Exchanges(login, uri or target, trace, method)
         self._trial = Trial(login, target, trace, self._waits)
         self._answers = Answers(login, self._trial, self.exchanges)
 

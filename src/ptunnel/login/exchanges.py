@@ -72,12 +72,16 @@ class Exchanges:
     @ivar unasked: whether its exchange began without a challenge.
     """
 
-    def __init__(self, login: Login, target: str, trace: Trace | None) -> None:
+    def __init__(
+        self, login: Login, target: str, trace: Trace | None, method: str = "CONNECT"
+    ) -> None:
+        """@param target: as the request has it."""
         self.scheme: Scheme | None = None
         self.unasked = False
         self.offers = Offers(login.wanted)
         self._login = login
         self._target = target
+        self._method = method
         self._trace = trace
         self._exchange: Exchange | None = None
         self._begun: list[Exchange] = []
@@ -129,7 +133,7 @@ class Exchanges:
         """Begin an exchange. @param why: for the trace."""
         self.scheme = scheme
         self.unasked = unasked
-        self._exchange = scheme.begin(self._target)
+        self._exchange = scheme.begin(self._target, self._method)
         self._begun.append(self._exchange)
         if self._trace is not None:
             self._trace(f"auth: {scheme.title}: {self.masked(why)}")
