@@ -32,6 +32,8 @@ from ptunnel.cli.remote.remoteoptions import (
 from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
 from ptunnel.connect import handshake
 from ptunnel.connect.handshake import Handshake
+from ptunnel.door.exchange import life
+from ptunnel.door.forward import client
 from ptunnel.errors import ConfigError, TunnelError
 from ptunnel.login.authentication import AuthPhase
 from ptunnel.net import attempt
@@ -297,6 +299,8 @@ class ArchitectureTests(SynchronousTestCase):
             ("a handshake", handshake.Phase),
             ("an authentication", AuthPhase),
             ("a session", session.Phase),
+            ("a forwarded client", client.Phase),
+            ("an exchange", life.Phase),
         ):
             named = [phase.value for phase in phases]
             self.assertEqual(list(followers(what)), named)

@@ -1,0 +1,1 @@
+"""Requests for http:// URLs and their answers, as they go on: bytes in, bytes out."""
