@@ -14,7 +14,7 @@ from ptunnel.errors import Unreachable
 from ptunnel.log import Log
 from ptunnel.session import clients as module
 from ptunnel.session.admission import Total
-from ptunnel.session.clients import Counts, Rates, clientKey
+from ptunnel.session.clients import Counts, Rates
 from ptunnel.session.episodes import EPISODE
 from ptunnel.session.session import Session
 from ptunnel.session.tunnel import TunnelFactory
@@ -23,25 +23,6 @@ from tests.support.loopback import FakeEndpoint, MemoryTCP, captureLog, lines
 
 def at(host: str, port: int = 5001) -> Any:
     return (IPv6Address if ":" in host else IPv4Address)("TCP", host, port)
-
-
-class KeyTests(SynchronousTestCase):
-    def test_ofIPv4ItIsTheAddressAndOfIPv6TheNetwork(self) -> None:
-        same = [
-            ("192.0.2.1", "192.0.2.1"),
-            ("192.0.2.1", "::ffff:192.0.2.1"),
-            ("2001:db8::1", "2001:db8::ffff:1:2:3"),
-            ("fe80::1%eth0", "fe80::2"),
-        ]
-        other = [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8:0:1::1")]
-        for one, two in same:
-            self.assertEqual(clientKey(at(one, 1)), clientKey(at(two, 2)))
-        for one, two in other:
-            self.assertNotEqual(clientKey(at(one)), clientKey(at(two)))
-
-    def test_aUnixSocketsClientHasNone(self) -> None:
-        self.assertIsNone(clientKey(UNIXAddress(None)))
-        self.assertIsNone(clientKey(None))
 
 
 class RatesTests(SynchronousTestCase):

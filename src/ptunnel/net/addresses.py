@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from typing import Any
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_MAPPED = bytes(10) + b"\xff\xff"
 
 
 def hostPort(host: str, port: int) -> str:
@@ -21,6 +24,21 @@ def clientName(address: Any) -> str:
     """
     host = getattr(address, "host", None)
     return "a local client" if host is None else hostPort(host, address.port)
+
+
+def clientKey(address: Any) -> str | bytes | None:
+    """Return what identifies a client, by its address; None for one of a Unix socket.
+
+    It is an IPv4 address, or the /64 of an IPv6 one, which is the least that a network gives away
+    and holds as many addresses as anybody wants.
+    """
+    host: str | None = getattr(address, "host", None)
+    if host is None or ":" not in host:
+        return host
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    if packed.startswith(_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return packed[:8]
 
 
 def isWithin(host: str, networks: Iterable[Network]) -> bool:

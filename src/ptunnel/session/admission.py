@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from twisted.internet.interfaces import IAddress
 
 from ptunnel.log import Log
-from ptunnel.net.addresses import Network, clientName, isWithin
+from ptunnel.net.addresses import Network, clientKey, clientName, isWithin
 from ptunnel.net.descriptors import SESSION, Descriptors
-from ptunnel.session.clients import Counts, Rates, clientKey
+from ptunnel.session.clients import Counts, Rates
 from ptunnel.session.episodes import REFUSED, Ceiling, Episode
 
 

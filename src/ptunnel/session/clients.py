@@ -1,31 +1,15 @@
 """What single clients use: how many sessions each has, and how fast it opens them.
 
-A client is an IPv4 address, or the /64 of an IPv6 one, which is the least that a network gives away
-and holds as many addresses as anybody wants.
+A client is what L{ptunnel.net.addresses.clientKey} says.
 """
 
 from __future__ import annotations
-
-import socket
-from typing import Any
 
 # How many clients' rates a tunnel remembers, at some 150 bytes each. Beyond that it forgets the one
 # that was silent for longest.
 REMEMBERED = 10_000
 # Rounding must not cost a client its last session of a second.
 _ROUNDING = 1e-9
-_MAPPED = bytes(10) + b"\xff\xff"
-
-
-def clientKey(address: Any) -> str | bytes | None:
-    """Return what identifies a client, by its address; None for one of a Unix socket."""
-    host: str | None = getattr(address, "host", None)
-    if host is None or ":" not in host:
-        return host
-    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    if packed.startswith(_MAPPED):
-        return socket.inet_ntop(socket.AF_INET, packed[12:])
-    return packed[:8]
 
 
 class Counts:
