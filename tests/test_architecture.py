@@ -119,7 +119,7 @@ INSIDE = {
     ),
     "session": (
         ("tunnel",),
-        ("admission", "listing"),
+        ("admission", "led", "listing"),
         ("session",),
         ("shown",),
         ("account",),

@@ -66,7 +66,6 @@ class Tunnel(Interface):
 
     name: str
     endpoint: IStreamClientEndpoint
-    forClient: Callable[[Any, Any], IStreamClientEndpoint] | None
     terms: Terms
     prelude: Callable[[], Prelude] | None
     log: Log
@@ -109,12 +108,13 @@ class Session(Shown, Protocol):
         # Not a byte of the client is read before there is somewhere to send it.
         self.transport.pauseProducing()
         try:
-            lead = tunnel.forClient
-            endpoint = lead(self.client, self.transport.getHost()) if lead else tunnel.endpoint
-            connecting = self._pending = endpoint.connect(outgoing)
+            connecting = self._pending = self._dial(outgoing)
         except Exception:  # it should have failed
             connecting = self._pending = fail()
         connecting.addCallback(self._connected).addErrback(self._failed)
+
+    def _dial(self, outgoing: Outgoing) -> Any:
+        return self.tunnel.endpoint.connect(outgoing)
 
     def dataReceived(self, data: bytes) -> None:
         """Keep what comes although the client is paused: it stood behind a PROXY header."""

@@ -23,6 +23,7 @@ from ptunnel.net.transports import KEEP_ALIVE
 from ptunnel.relay.terms import Terms
 from ptunnel.session.admission import Admission, Total
 from ptunnel.session.introduce import Prelude
+from ptunnel.session.led import LedSession
 from ptunnel.session.session import Outgoing, Session
 from ptunnel.timing.deadlines import Sweep, clockOf
 
@@ -32,11 +33,9 @@ class TunnelFactory(ServerFactory):
 
     @ivar sessions: those that are connecting or running.
     @ivar counters: what has happened, of all factories with this name and log.
-    @ivar forClient: makes an endpoint for a client, of its address and the one it connected to;
-        None: all clients have the same.
 
     @param endpoint: leads to the target; it is connected once for each client. If it has a method
-        `forClient`, the endpoint that this returns is.
+        `forClient`, the endpoint that this returns is (L{ptunnel.session.led}).
     @param name: what log lines call the tunnel.
     @param idleTimeout: seconds without a byte after which a session is closed; None: never.
     @param halfCloseTimeout: the same once one side has ended.
@@ -83,7 +82,7 @@ class TunnelFactory(ServerFactory):
     ) -> None:
         self.name = name
         self.endpoint = endpoint
-        self.forClient = getattr(endpoint, "forClient", None)
+        self._kind = LedSession if hasattr(endpoint, "forClient") else Session
         self.terms = Terms(idleTimeout, halfCloseTimeout, inKernel, holdEnd, keepAlive)
         self.prelude = prelude
         self.log = log or Log()
@@ -115,7 +114,7 @@ class TunnelFactory(ServerFactory):
         (To build nothing would raise in whatever wraps a client's TLS.)
         """
         isServed = self.admission.admit(addr, self._serving)
-        return Session(self, addr) if isServed else _Refused(self.counters)
+        return self._kind(self, addr) if isServed else _Refused(self.counters)
 
     def _serving(self) -> int:
         return self.served + sum(each.served for each in self._before)
