@@ -128,8 +128,10 @@ INSIDE = {
     "route": (
         ("clientstring",),
         ("routes",),
+        ("balance",),
         ("failover", "figures", "forwards"),
-        ("clientheader", "health", "hops", "kept"),
+        ("health", "hops", "kept"),
+        ("clientheader",),
         ("passwords",),
         ("route",),
     ),

@@ -263,6 +263,30 @@ class ViaTests(SettingsTestCase):
         settings = self.load(file=TUNNEL + "via = direct\n", proxies=("p:1",))
         self.assertEqual(settings.warnings, ("-p is not used: every tunnel has a via of its own",))
 
+    def test_aBalanceWithoutAChoiceIsWarnedOf(self) -> None:
+        for via in ("one", "direct", "one, direct"):
+            tunnel = f"{TUNNEL}via = {via}\n"
+            settings = self.load(file=f"{PROXIES}{tunnel}balance = least\n")
+            where = settings.tunnels[0].where
+            what = f"nothing to choose from: the tunnel goes via {via}"
+            self.assertEqual(settings.warnings, (f"{where} balance: {what}",))
+            settings = self.load(file=f"[ptunnel]\nbalance = hash\n{PROXIES}{tunnel}")
+            what = "nothing to choose from: no tunnel goes via more than one proxy"
+            [warning] = settings.warnings
+            self.assertTrue(warning.endswith(f": [ptunnel] balance: {what}"), warning)
+            self.assertEqual(self.load(file=f"{PROXIES}{tunnel}balance = first\n").warnings, ())
+
+    def test_aBalanceWithAChoiceIsNot(self) -> None:
+        both = f"{TUNNEL}via = one, two\n"
+        for text in (
+            f"{PROXIES}{both}balance = least\n",
+            f"[ptunnel]\nbalance = least\n{PROXIES}{both}",
+        ):
+            settings = self.load(file=text)
+            self.assertEqual((settings.tunnels[0].balance, settings.warnings), ("least", ()))
+        own = self.load(file=f"[ptunnel]\nbalance = least\n{PROXIES}{both}balance = first\n")
+        self.assertEqual(own.tunnels[0].balance, "first")
+
 
 class CredentialsTests(SettingsTestCase):
     def test_theyAreForTheProxiesWithoutAUserOfTheirOwn(self) -> None:

@@ -46,6 +46,7 @@ _MAX_CONNECTIONS: Keys = {"max-connections": ("maxConnections", parseLimit)}
 # Those of a tunnel that have their default in [ptunnel].
 TUNNEL_KEYS: Keys = {
     "via": ("via", parseVia),
+    "balance": ("balance", choice("first", "least", "round-robin", "hash")),
     "connect-timeout": ("connectTimeout", parseDuration),
     "idle-timeout": ("idleTimeout", parseDuration),
     "half-close-timeout": ("halfCloseTimeout", parseDuration),

@@ -86,7 +86,12 @@ def loadSettings(
     if not drafts:
         place = f"{printable(commandLine.configFile)}: " if commandLine.configFile else ""
         raise ConfigError(place + NOTHING_TO_DO)
-    return _settings(commandLine, environ, file, drafts, ask)
+    settings = _settings(commandLine, environ, file, drafts, ask)
+    if file.service.get("balance", "first") == "first" or any(map(_hasChoice, settings.tunnels)):
+        return settings
+    place = f"{printable(str(commandLine.configFile))}: [ptunnel] balance"
+    warning = f"{place}: nothing to choose from: no tunnel goes via more than one proxy"
+    return replace(settings, warnings=(*settings.warnings, warning))
 
 
 def loadConnect(
@@ -298,7 +303,15 @@ def _tunnel(
     if pathOf(host) is not None and (tls := fields["tls"]) and tls.verify and not tls.serverName:
         what = "a Unix socket has no name to verify; write tls-server-name = NAME"
         raise ConfigError(f"{draft.where} tls: {what}")
-    return Tunnel(draft.name, listen, host, port, where=draft.where, **fields)
+    tunnel = Tunnel(draft.name, listen, host, port, where=draft.where, **fields)
+    if draft.values.get("balance", "first") != "first" and not _hasChoice(tunnel):
+        what = f"nothing to choose from: the tunnel goes via {', '.join(via)}"
+        warnings.append(f"{draft.where} balance: {what}")
+    return tunnel
+
+
+def _hasChoice(tunnel: Tunnel) -> bool:
+    return sum(name != DIRECT for name in tunnel.via) > 1
 
 
 def _place(proxy: Proxy, commandLine: CommandLine, file: ConfigFile) -> str:

@@ -145,6 +145,8 @@ class TunnelService(Service):
         """Log the address and the target."""
         tunnel = self.tunnel
         via = ", ".join("no proxy" if name == DIRECT else name for name in tunnel.via)
+        if tunnel.balance != "first" and len(tunnel.via) > 1:
+            via += f" (balance: {tunnel.balance})"
         self._log.notice(tunnel.name, f"listening on {self.where}, to {tunnel.target} via {via}")
 
     @property

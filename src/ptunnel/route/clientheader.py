@@ -117,33 +117,61 @@ class _Attempt(Attempt):
 
 @implementer(IStreamClientEndpoint)
 class ClientsEndpoint:
-    """Leads to a target that awaits PROXY headers.
+    """Leads to a target by an endpoint for each client: with a PROXY header to the target, or
+    where the proxy is chosen by the client; or both.
 
-    `connect` sends one that names no client, as for a check; `forClient` is for those of clients.
+    `connect` is for no client, as for a check; `forClient` is for those of clients.
+
+    @ivar wantsHere: whether `forClient` uses the address that a client connected to.
     """
 
     def __init__(
         self,
         endpoint: IStreamClientEndpoint,
-        version: Version,
+        version: Version | None,
         hop: str,
         wrap: Callable[[IStreamClientEndpoint], IStreamClientEndpoint],
     ) -> None:
         """
-        @param endpoint: leads to the target, by TCP or through proxies.
+        @param endpoint: leads to the target, by TCP or through proxies. If it has a `forClient`,
+            what this returns does.
+        @param version: None: there is no header.
         @param hop: the target's name.
         @param wrap: adds what comes behind the header, such as TLS.
         """
         self._endpoint = endpoint
+        self._lead = getattr(endpoint, "forClient", None)
         self._version = version
         self._hop = hop
         self._wrap = wrap
+        self.wantsHere = version is not None
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect without a client; see L{HeadedEndpoint}."""
-        return self.forClient(None, None).connect(protocolFactory)
+        return self._whole(self._endpoint, None, None).connect(protocolFactory)
 
     def forClient(self, client: Any, here: Any) -> IStreamClientEndpoint:
-        """Return the endpoint for one client; see L{clientHeader}."""
-        header = clientHeader(self._version, client, here)
-        return self._wrap(HeadedEndpoint(self._endpoint, header, self._hop))
+        """Return the endpoint for one client; see L{clientHeader}. It has a method `left` if the
+        one within it has.
+        """
+        if self._lead is None:
+            return self._whole(self._endpoint, client, here)
+        led = self._lead(client, here)
+        return _ClientsOwn(self._whole(led, client, here), led.left)
+
+    def _whole(
+        self, endpoint: IStreamClientEndpoint, client: Any, here: Any
+    ) -> IStreamClientEndpoint:
+        if self._version is not None:
+            header = clientHeader(self._version, client, here)
+            endpoint = HeadedEndpoint(endpoint, header, self._hop)
+        return self._wrap(endpoint)
+
+
+@implementer(IStreamClientEndpoint)
+class _ClientsOwn:
+    """An endpoint over one that is told when its client has left."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, left: Callable[[], None]) -> None:
+        self.connect = endpoint.connect
+        self.left = left

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectError
@@ -20,7 +21,9 @@ from zope.interface import implementer
 
 from ptunnel.causes import DRAINED, PROXY_OVERLOADED
 from ptunnel.errors import (
+    CredentialsRefused,
     LocalFailure,
+    ProxyRefused,
     RouteFailed,
     TargetUnreachable,
     TunnelError,
@@ -53,6 +56,16 @@ class Way:
     health: Health | None = None
     counters: WayCounters = field(default_factory=WayCounters)
     proxies: Sequence[str] = ()
+
+
+class Turn(Protocol):
+    """One connection by a route that balances: which of its proxies comes first."""
+
+    def rank(self, way: Way) -> Any:
+        """Return a sort key of a way: the one with the least is tried first."""
+
+    def took(self, way: Way) -> None:
+        """This way is tried now."""
 
 
 # After this many tunnels in a row that one proxy could not make and a later one could, the later
@@ -102,8 +115,11 @@ class Route:
         self._outdone: dict[Way, int] = {}  # how often in a row
         self._resting: dict[Way, float] = {}  # until when
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        ways = self._ordered() if self._resting else self._ways
+    def connect(
+        self, protocolFactory: IProtocolFactory, turn: Turn | None = None
+    ) -> Deferred[IProtocol]:
+        """@param turn: None: the ways stand in their order."""
+        ways: Sequence[Way] = self._ways
         if self._drained:
             ways = [way for way in ways if self._drained.isdisjoint(way.proxies)]
             if not ways:
@@ -112,7 +128,9 @@ class Route:
         for way in passed:
             if way.health is not None:
                 way.health.probeIfDue()
-        connecting = _Search(self, ways, passed, protocolFactory).next()
+        if turn is not None or self._resting:
+            ways = self._ordered(ways, passed, turn)
+        connecting = _Search(self, ways, passed, protocolFactory, turn).next()
         return fail(connecting) if isinstance(connecting, TunnelError) else connecting
 
     def _noneLeft(self) -> TunnelError:
@@ -129,15 +147,20 @@ class Route:
         ill = {way for way in ways if way.health is not None and way.health.trouble is not None}
         return ill if len(ill) < len(ways) else frozenset()
 
-    def _ordered(self) -> Sequence[Way]:
+    def _ordered(self, ways: Sequence[Way], passed: Set[Way], turn: Turn | None) -> Sequence[Way]:
         """Return the ways, with resting proxies after the others.
 
         None moves past a direct way, which may be tried only after those before it.
         """
         now = self.now()
         resting = {way for way, until in self._resting.items() if now < until}
-        runs = groupby(self._ways, lambda way: way.direct)
-        return [way for _, run in runs for way in sorted(run, key=resting.__contains__)]
+
+        def place(way: Way) -> Any:
+            return way in passed, way in resting, turn.rank(way) if turn is not None else 0
+
+        key = resting.__contains__ if turn is None else place
+        runs = groupby(ways, lambda way: way.direct)
+        return [way for _, run in runs for way in sorted(run, key=key)]
 
     def connected(self, way: Way, failures: Sequence[tuple[Way, TunnelError]]) -> None:
         """Note that a way led to the target, after these failures of others."""
@@ -153,6 +176,10 @@ class Route:
         elif self._fallen and not way.direct:
             self._fallen = False
             self._log.notice(self.name, f"no longer connecting directly: {way.name} is back")
+
+    def rest(self, way: Way) -> None:
+        """Try a way after the others for a while."""
+        self._resting[way] = self.now() + REST
 
     @cached_property
     def now(self) -> Callable[[], float]:
@@ -171,7 +198,7 @@ class Route:
             if way not in self._resting:
                 what = f"{error.message}; {better.name} can, and is asked first for a while"
                 self._log.warning(self.name, what)
-            self._resting[way] = self.now() + REST
+            self.rest(way)
 
 
 def _isOutdone(error: TunnelError) -> bool:
@@ -179,13 +206,23 @@ def _isOutdone(error: TunnelError) -> bool:
     return isinstance(error, TargetUnreachable) or error.cause is PROXY_OVERLOADED
 
 
+def _isRefusal(error: TunnelError) -> bool:
+    """Return whether a proxy has refused, and is able to do what it was asked for."""
+    return isinstance(error, ProxyRefused) and not _isOutdone(error)
+
+
 class _Search:
     """One connection that tries the ways."""
 
-    __slots__ = ("_factory", "_failures", "_left", "_passed", "_route", "_since", "_trace")
+    __slots__ = ("_factory", "_failures", "_left", "_passed", "_route", "_since", "_trace", "_turn")
 
     def __init__(
-        self, route: Route, ways: Sequence[Way], passed: Set[Way], factory: IProtocolFactory
+        self,
+        route: Route,
+        ways: Sequence[Way],
+        passed: Set[Way],
+        factory: IProtocolFactory,
+        turn: Turn | None,
     ) -> None:
         self._route = route
         self._left = list(ways)
@@ -193,6 +230,7 @@ class _Search:
         self._factory = factory
         self._trace = traceOf(factory)
         self._failures: list[tuple[Way, TunnelError]] = []
+        self._turn = turn
 
     def next(self) -> Deferred[IProtocol] | TunnelError:
         """Try the next way. @return: its result, or the failure of all when none is left."""
@@ -205,6 +243,8 @@ class _Search:
             elif not way.direct or all(isinstance(f, Unreachable) for _, f in self._failures):
                 if self._trace is not None:
                     self._trace(f"way {way.name}: tried")
+                if self._turn is not None:
+                    self._turn.took(way)
                 self._since = self._route.now()
                 try:
                     connecting = way.endpoint.connect(self._factory)
@@ -247,6 +287,10 @@ class _Search:
             # A direct way has a log line of its own.
             way.health.note(error, quiet=all(later.direct for later in self._left))
         if isinstance(error, LocalFailure):
+            return Failure(self._together())
+        if self._turn is not None and _isRefusal(error):
+            if isinstance(error, CredentialsRefused):
+                self._route.rest(way)  # that is its own trouble, and not the target's
             return Failure(self._together())
         outcome = self.next()
         return Failure(outcome) if isinstance(outcome, TunnelError) else outcome

@@ -1,17 +1,25 @@
-"""The endpoint of one hop: by CONNECT or by SOCKS, as the proxy's settings say."""
+"""The endpoints of single hops: by CONNECT or by SOCKS through a proxy, and what comes behind the
+last one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from ptunnel.config import Proxy
+from ptunnel.config import Proxy, Tunnel
 from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.login.login import Login
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.names import lookUp
+from ptunnel.tls import TlsContext
+
+Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
+"""Wraps each endpoint of a way, beginning with the one that connects first. Called with
+"tcp", "tls", "connect", "socks" or "starttls", with the host and port that the endpoint leads to,
+or with "unix", the path and 0; and with the endpoint."""
 
 
 def hopName(proxy: Proxy) -> str:
@@ -57,3 +65,47 @@ def throughProxy(
         hop=hop,
         reactor=reactor,
     )
+
+
+def toTarget(
+    reactor: Any,
+    tunnel: Tunnel,
+    context: TlsContext | None,
+    route: IStreamClientEndpoint,
+    wrap: Wrap,
+) -> IStreamClientEndpoint:
+    """Add what a tunnel has between its proxies and its target: a PROXY header, and TLS.
+
+    @param context: None: no TLS.
+    @param route: leads to the target; if it has a `forClient`, what is returned has one too.
+    """
+
+    def secured(endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
+        return endpoint if context is None else _secured(reactor, tunnel, context, endpoint, wrap)
+
+    if tunnel.sendProxy is None and (context is None or not hasattr(route, "forClient")):
+        return secured(route)
+    from ptunnel.route.clientheader import ClientsEndpoint  # as for TLS, below
+
+    return ClientsEndpoint(route, tunnel.sendProxy, tunnel.target, secured)
+
+
+def _secured(
+    reactor: Any,
+    tunnel: Tunnel,
+    context: TlsContext,
+    endpoint: IStreamClientEndpoint,
+    wrap: Wrap,
+) -> IStreamClientEndpoint:
+    host, port = tunnel.targetHost, tunnel.targetPort
+    how = {"hop": tunnel.target, "timeout": tunnel.connectTimeout, "reactor": reactor}
+    if tunnel.starttls is None:
+        from ptunnel.tls import TlsEndpoint  # most ways have none
+
+        return wrap("tls", host, port, TlsEndpoint(endpoint, context, host, target=True, **how))
+    # Rarely used, and several modules; `ptunnel connect` starts for each connection.
+    from ptunnel.starttls import UPGRADES
+    from ptunnel.starttls.endpoint import StartTlsEndpoint
+
+    led = StartTlsEndpoint(endpoint, UPGRADES[tunnel.starttls], context, host, **how)
+    return wrap("starttls", host, port, led)

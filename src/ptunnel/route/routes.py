@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -15,17 +13,12 @@ from ptunnel.log import Log
 from ptunnel.net.dial import tcpEndpoint
 from ptunnel.route.failover import Route, Way
 from ptunnel.route.health import PROBE_TIMEOUT, Health
-from ptunnel.route.hops import hopName, throughProxy
+from ptunnel.route.hops import Wrap, hopName, throughProxy, toTarget
 from ptunnel.route.kept import Kept
-from ptunnel.tls import TlsContext
 
 if TYPE_CHECKING:
     from ptunnel.ledger.figures import ProxyFigures
-
-Wrap = Callable[[str, str, int, IStreamClientEndpoint], IStreamClientEndpoint]
-"""Wraps each endpoint of a way, beginning with the one that connects first. Called with
-"tcp", "tls", "connect", "socks" or "starttls", with the host and port that the endpoint leads to,
-or with "unix", the path and 0; and with the endpoint."""
+    from ptunnel.route.balance import Balancing
 
 
 def _bare(
@@ -40,7 +33,8 @@ class Routes:
     @ivar drained: the names of proxies that no new connection goes through.
     """
 
-    def __init__(self, reactor: Any, settings: Settings, log: Log) -> None:
+    def __init__(self, reactor: Any, settings: Settings, log: Log, begin: int = 0) -> None:
+        """@param begin: which proxy is the first where they take turns; workers differ."""
         self._reactor = reactor
         self._settings = settings
         self._log = log
@@ -48,41 +42,24 @@ class Routes:
         self._kept = Kept(reactor, log)
         self._healths: dict[str, Health] = {}
         self._reaches: dict[tuple[Any, ...], IStreamClientEndpoint] = {}
+        self._begin = begin
+        self._balancing: Balancing | None = None
         self.drained: set[str] = set()
 
     def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
         """Return the endpoint that leads to a tunnel's target."""
         ways = [self._way(name, tunnel) for name in tunnel.via]
-        target = tunnel.target
-        route = Route(tunnel.name, target, ways, self._log, self._reactor, self.drained)
+        about = tunnel.name, tunnel.target, ways, self._log, self._reactor, self.drained
+        route = Route(*about) if tunnel.balance == "first" else self._balanced(tunnel, *about)
         tls = tunnel.tls
         context = None if tls is None else self._kept.context("tunnel", tunnel.name, tls)
-        secured = partial(self._secured, tunnel, context)
-        if tunnel.sendProxy is None:
-            return secured(route)
-        from ptunnel.route.clientheader import ClientsEndpoint  # as for TLS, below
+        return toTarget(self._reactor, tunnel, context, route, self._wrap)
 
-        return ClientsEndpoint(route, tunnel.sendProxy, target, secured)
+    def _balanced(self, tunnel: Tunnel, *about: Any) -> Route:
+        from ptunnel.route.balance import Balancing  # rarely asked for
 
-    def _secured(
-        self, tunnel: Tunnel, context: TlsContext | None, endpoint: IStreamClientEndpoint
-    ) -> IStreamClientEndpoint:
-        """Add TLS to the target, if the tunnel has it."""
-        if context is None:
-            return endpoint
-        host, port = tunnel.targetHost, tunnel.targetPort
-        how = {"hop": tunnel.target, "timeout": tunnel.connectTimeout, "reactor": self._reactor}
-        if tunnel.starttls is None:
-            from ptunnel.tls import TlsEndpoint  # most ways have none
-
-            secured = TlsEndpoint(endpoint, context, host, target=True, **how)
-            return self._wrap("tls", host, port, secured)
-        # Rarely used, and several modules; `ptunnel connect` starts for each connection.
-        from ptunnel.starttls import UPGRADES
-        from ptunnel.starttls.endpoint import StartTlsEndpoint
-
-        led = StartTlsEndpoint(endpoint, UPGRADES[tunnel.starttls], context, host, **how)
-        return self._wrap("starttls", host, port, led)
+        self._balancing = self._balancing or Balancing(self._begin)
+        return self._balancing.route(tunnel.balance, *about)
 
     def renew(self, settings: Settings) -> None:
         """Build further ways by other settings. Proxies that stay keep their health and login with

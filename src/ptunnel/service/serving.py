@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -56,7 +57,7 @@ class Serving(MultiService):
         self._log = log or Log(settings.logLevel)
         self.drainDelay, self.drainTimeout = settings.drainDelay or 0.0, settings.drainTimeout
         self._bound = False
-        self._routes = Routes(reactor, settings, self._log)
+        self._routes = Routes(reactor, settings, self._log, os.getpid() if self.isWorker else 0)
         self._former: list[TunnelFactory] = []  # their sessions go on
         self._closed: dict[tuple[Listen | str, ...], float] = {}  # ports, and until when
         _, self._total = _limited(None, settings.maxConnections, self._log)

@@ -69,6 +69,8 @@ class Port:
 
     @ivar via: names of proxies, and perhaps DIRECT at the end, in the order in which they are
         tried; never empty.
+    @ivar balance: which proxy of `via` is tried first: of those that are well the "first", the one
+        with the "least" open connections, each in turn, or one by a "hash" of the client.
     @ivar maxConnections: None: as many as the process has descriptors for.
     @ivar maxPerClient: how many sessions one client may have; None: no limit.
     @ivar rateLimit: how many it may open a second; None: no limit.
@@ -85,6 +87,7 @@ class Port:
     listen: Listen
     _: KW_ONLY
     via: tuple[str, ...]
+    balance: Literal["first", "least", "round-robin", "hash"] = "first"
     connectTimeout: float | None = 30.0
     idleTimeout: float | None = 3600.0
     halfCloseTimeout: float | None = 60.0
