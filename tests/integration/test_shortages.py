@@ -172,7 +172,10 @@ def _inside() -> None:
         clients.append(client)
         with contextlib.suppress(ConnectionError):
             answers.append(client.recv(1))
-    print(answers.count(b"P"), answers.count(b"D"))
+    served = [answers.count(word) for word in (b"P", b"D")]
+    left = CLIENTS - sum(served)
+    eventually(lambda: tunnel.output().count("gets no tunnel") >= left, "a line for each")
+    print(*served)
     print(tunnel.output())
     tunnel.stop()
 
