@@ -20,7 +20,7 @@ class BadAnswerTests(ForwardCase):
         if ends:
             self.there.end()
         got = self.client.sent
-        self.assertIn(b"HTTP/1.1 502 Bad Gateway\r\n", got)
+        self.assertIn(b"HTTP/1.1 502 The next proxy does not answer as one\r\n", got)
         self.assertIn(words, str(self.door.refusals[-1]))
         self.assertTrue(self.there.lost)
 
