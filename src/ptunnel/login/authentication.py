@@ -135,9 +135,11 @@ class Authentication(Phased):
             self._login.succeeded(self._trial, scheme)
         self.leave()
 
-    def refused(self, refusal: ProxyRefused) -> None:
+    def refused(self, refusal: ProxyRefused | None) -> None:
         """Note that the proxy refused the target. If it had challenged us, it has accepted the
         credentials.
+
+        @param refusal: None: the answer may be that of whoever is behind the proxy.
         """
         exchanges = self.exchanges
         isAsked = exchanges.scheme is not None and not exchanges.midway and not exchanges.unasked

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from ptunnel.errors import CredentialsRefused, ProxyRefused, TunnelError
+from ptunnel.errors import CredentialsRefused, TunnelError
 from ptunnel.log import Trace
 from ptunnel.login.authentication import Authentication
 from ptunnel.login.login import Login
@@ -97,7 +97,7 @@ class Asker:
             self._authentication.accepted(info)
         else:
             # It may be the origin's answer, or that of a proxy which has not looked at who we are.
-            self._authentication.refused(ProxyRefused("", status=status))
+            self._authentication.refused(None)
 
     def late(self, seconds: float) -> TunnelError:
         """Return the failure of a value that was not ready within so many seconds."""
