@@ -69,6 +69,19 @@ LISTEN_TAKEN = Cause(
     "give the tunnel another port, or stop what listens there",
 )
 
+CLIENT_PROTOCOL = Cause(
+    "client-protocol",
+    "check what that program is set to: a door is a SOCKS5 proxy, and an HTTP proxy without TLS",
+)
+CLIENT_LOGIN = Cause(
+    "client-login",
+    "check the user name and password that it is set to against those of the door",
+)
+TARGET_FORBIDDEN = Cause(
+    "target-forbidden",
+    "the key targets of the door says what may be asked for: by default all but this machine",
+)
+
 # TLS with a proxy or with the target.
 CLOCK = Cause(
     "clock",

@@ -97,6 +97,12 @@ class LocalFailure(TunnelError):
     reached = False
 
 
+class NotServed(TunnelError):
+    """A door does not serve what its client asks for, or does not let it in."""
+
+    reached = False
+
+
 class CertificateRefused(TunnelError):
     """The hop's TLS certificate cannot be trusted, or the hop did not get one that it accepts.
 

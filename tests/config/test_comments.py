@@ -112,7 +112,8 @@ class CommentTests(IniTestCase):
         for behind in " x", ";x", " # x":
             self.assertWrong(
                 f"[ptunnel]{behind}\n",
-                "line 1: not in a section; begin with [ptunnel], [proxy NAME] or [tunnel NAME]",
+                "line 1: not in a section; "
+                "begin with [ptunnel], [proxy NAME], [tunnel NAME] or [door NAME]",
             )
 
 

@@ -133,7 +133,7 @@ class TunnelTests(SettingsTestCase):
     def test_noTunnelIsNothingToDo(self) -> None:
         message = (
             "nothing to do: give a TUNNEL, such as 9993:imap.gmail.com:993 (see ptunnel --help), "
-            "or a config file that has a [tunnel NAME]"
+            "or a config file that has a [tunnel NAME] or [door NAME]"
         )
         self.assertWrong(message, direct=True)
         self.assertWrong(f"FILE: {message}", file=PROXIES)

@@ -107,7 +107,7 @@ class SampleTests(IniTestCase):
         self.assertEqual(corp.headers, (("X-Team", "mail"), ("X-Site", "berlin")))
         self.assertEqual((backup.name, backup.host, backup.port), ("backup", "2001:db8::1", 1080))
         self.assertEqual((backup.username, backup.password), ("bob", Secret("pa;ss")))
-        imap, two = file.tunnels
+        imap, two = file.ports
         self.assertEqual((imap.name, imap.listen), ("imap", TcpListen("127.0.0.1", 9993)))
         self.assertEqual(imap.target, ("imap.gmail.com", 993))
         self.assertEqual(imap.values["via"], ("corp", "backup", "direct"))
@@ -123,7 +123,7 @@ class SampleTests(IniTestCase):
     def test_aByteOrderMarkAndWindowsLinesAreNoMatter(self) -> None:
         data = b"\xef\xbb\xbf" + (PROXY + TUNNEL).replace("\n", "\r\n").encode()
         file = readConfigFile(self.write("tunnels.ini", data), {})
-        self.assertEqual(file.tunnels[0].target, ("imap.gmail.com", 993))
+        self.assertEqual(file.ports[0].target, ("imap.gmail.com", 993))
 
     def test_percentSignsAreNotInterpolated(self) -> None:
         text = PROXY + "username = %(x)s\npassword = %d%%\n"
@@ -227,7 +227,7 @@ class FileTests(IniTestCase):
     def test_aDeviceIsNoConfigFileButDevNullIsAnEmptyOne(self) -> None:
         error = self.assertRaises(ConfigError, readConfigFile, "/dev/zero", {})
         self.assertEqual(str(error), "/dev/zero: not a regular file")
-        self.assertEqual(readConfigFile("/dev/null", {}).tunnels, ())
+        self.assertEqual(readConfigFile("/dev/null", {}).ports, ())
 
     def test_aNameThatNoFileCanHave(self) -> None:
         error = self.assertRaises(ConfigError, readConfigFile, "a\0b", {})
@@ -238,7 +238,8 @@ class SyntaxTests(IniTestCase):
     def test_aLineBeforeAnySection(self) -> None:
         self.assertWrong(
             f"\npassword = {CANARY}",
-            "line 2: not in a section; begin with [ptunnel], [proxy NAME] or [tunnel NAME]",
+            "line 2: not in a section; "
+            "begin with [ptunnel], [proxy NAME], [tunnel NAME] or [door NAME]",
         )
 
     def test_aLineThatIsNeitherASectionNorAKey(self) -> None:
@@ -273,7 +274,7 @@ class NameTests(IniTestCase):
     def test_anUnknownSection(self) -> None:
         self.assertWrong("[tunel imap]\n", "[tunel imap]: unknown section; did you mean tunnel?")
         self.assertWrong(
-            "[DEFAULT]\n", "[DEFAULT]: unknown section; known are ptunnel, proxy, tunnel"
+            "[DEFAULT]\n", "[DEFAULT]: unknown section; known are ptunnel, proxy, tunnel, door"
         )
         self.assertWrong("[ptunnel x]\n", "[ptunnel x]: unknown section; did you mean ptunnel?")
 
@@ -320,7 +321,7 @@ class NameTests(IniTestCase):
 
     def test_aViaMayNameAProxyThatComesLater(self) -> None:
         file = self.read(TUNNEL + "via = corp, direct\n" + PROXY)
-        self.assertEqual(file.tunnels[0].values["via"], ("corp", "direct"))
+        self.assertEqual(file.ports[0].values["via"], ("corp", "direct"))
 
     def test_aMissingKey(self) -> None:
         self.assertWrong("[tunnel a]\ntarget = x:1\n", "[tunnel a]: the key listen is missing")

@@ -22,8 +22,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from ptunnel import causes
+from ptunnel.config import TcpListen
 from ptunnel.errors import Unreachable
 from ptunnel.net.dial import REMEMBER, NamedEndpoint, tcpEndpoint
+from ptunnel.route.own import OwnPorts
 from tests.support.fakes import Builder, Recorder, Resolver, ResolvingReactor, acceptTCP, refuseTCP
 
 NAME = "proxy.example"
@@ -123,23 +125,25 @@ class NameTests(TCPTestCase):
         self.assertNothingLeft()
 
     def test_aNameThatLeadsToOurselvesIsNotConnectedTo(self) -> None:
-        own = {("192.0.2.1", 3128)}
-        endpoint = tcpEndpoint(self.reactor, NAME, 3128, 30.0, lambda *at: at in own)
-        connecting = endpoint.connect(self.factory)
-        transport = acceptTCP(self.reactor)
-        error = self.failureResultOf(connecting, Unreachable).value
-        self.assertIn(f"{NAME} leads back to ptunnel itself", str(error))
-        self.assertEqual(error.cause, causes.LEADS_BACK)
-        self.assertEqual(transport.aborted, 1)
-        # The connections that it had made already, by way of ourselves, make no further ones.
+        own = {"192.0.2.1"}
+        ports = OwnPorts(lambda: [TcpListen(each, 3128) for each in own])
+        forbid = ports.forbid(NAME, 3128)
+        endpoint = tcpEndpoint(self.reactor, NAME, 3128, 30.0, forbid)
         for _ in range(3):
-            self.failureResultOf(endpoint.connect(self.factory), Unreachable)
-        self.assertEqual(len(self.tried), 1)
+            error = self.failureResultOf(endpoint.connect(self.factory), Unreachable).value
+            self.assertIn(f"{NAME} leads back to ptunnel itself", str(error))
+            self.assertEqual(error.cause, causes.LEADS_BACK)
+        self.assertEqual(self.tried, [])
         own.clear()
-        self.reactor.advance(REMEMBER)
         connecting = endpoint.connect(self.factory)
         acceptTCP(self.reactor)
         self.successResultOf(connecting)
+
+    def test_ofANamesAddressesThoseOfOurOwnAreLeftOut(self) -> None:
+        self.resolver.addresses = ("192.0.2.1", "192.0.2.2")
+        ports = OwnPorts(lambda: [TcpListen("192.0.2.1", 3128)])
+        tcpEndpoint(self.reactor, NAME, 3128, 30.0, ports.forbid(NAME, 3128)).connect(self.factory)
+        self.assertEqual(self.tried, [("192.0.2.2", 3128)])
 
     def test_anIPv6WinnerIsUsedAgainToo(self) -> None:
         self.resolver.addresses = ("2001:db8::1", "192.0.2.2")

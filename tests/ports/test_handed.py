@@ -69,7 +69,7 @@ class EveryKindTests(TestCase):
             endpoint: Any = object()
             factory = TunnelFactory(endpoint, log=Log("none"), reactor=reactor)
             service.serve(service.tunnel, factory)
-            self.patch(service._door, "buildProtocol", accepted.append)
+            self.patch(service._entrance, "buildProtocol", accepted.append)
             await service.listen()
             with socket.create_connection(theirs.getsockname()) as client:
                 service.acceptQueued()

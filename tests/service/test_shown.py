@@ -57,7 +57,7 @@ class PortReactor(MemoryReactorClock):
 
 
 def tunnel(name: str, port: int) -> Tunnel:
-    return Tunnel(name, TcpListen(HERE, port), "t.example", 1, via=("direct",))
+    return Tunnel(name, TcpListen(HERE, port), "t.example", 993, via=("direct",))
 
 
 SETTINGS = Settings((tunnel("a", 1),), {}, status=TcpListen(HERE, 8620))

@@ -26,7 +26,7 @@ COMMANDS = {
 
 # The options in the order in which they are shown; those of no group come last.
 _GROUPS = {
-    "What to do": ("config", "listen", "multithreaded"),
+    "What to do": ("config", "listen", "door", "multithreaded"),
     "Stop": ("drain-delay", "drain-timeout", "take-over"),
     "The status address": ("status", "token-file"),
     "Check": ("check-config", "deadline"),

@@ -132,7 +132,7 @@ class TunnelOptions(ProxyOptions):
         "Listen on local ports and carry each connection through an HTTP proxy. TUNNEL is "
         "[LISTEN_HOST:]LOCAL_PORT:REMOTE_HOST:REMOTE_PORT, IPv6 addresses in brackets; "
         "LOCAL_PORT 0 picks a free one. For example: ptunnel -p proxy:3128 "
-        "9993:imap.gmail.com:993. Without a TUNNEL and a config file, "
+        "9993:imap.gmail.com:993. Without a TUNNEL, -D and a config file, "
         "~/.config/ptunnel/tunnels.ini is read, or /etc/ptunnel/tunnels.ini."
     )
     optParameters = [
@@ -153,11 +153,23 @@ class TunnelOptions(ProxyOptions):
     settings: Settings
     usesDefault = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.doors: list[str] = []
+
+    def opt_door(self, address: str) -> None:
+        """A local SOCKS and HTTP proxy at [HOST:]PORT, as ssh's -D: each client says its target;
+        repeatable.
+        """
+        self.doors.append(address)
+
+    opt_D = opt_door
+
     def postOptions(self) -> None:
         for word in self.words:
             if hint := commandHint(word):
                 raise ConfigError(hint)
-        if self["config"] is None and not self.words:
+        if self["config"] is None and not self.words and not self.doors:
             self["config"] = self._default()
             self.usesDefault = self["config"] is not None
         self.settings = loadSettings(self.commandLine(), os.environ, self.ask)
@@ -185,6 +197,7 @@ class TunnelOptions(ProxyOptions):
             status=self["status"],
             multithreaded=bool(self["multithreaded"]),
             tunnels=tuple(self.words),
+            doors=tuple(self.doors),
         )
 
 

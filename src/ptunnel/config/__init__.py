@@ -17,7 +17,7 @@
 Every mistake is a L{ConfigError} of one line, and none of them shows a password.
 """
 
-from ptunnel.config.environment import CONFIG, defaultConfig, defaultPlaces
+from ptunnel.config.environment import CONFIG, defaultConfig, defaultPlaces, isBypassed
 from ptunnel.config.files import (
     CREDENTIAL,
     MAX_FILE,
@@ -94,6 +94,7 @@ __all__ = [
     "canonical",
     "defaultConfig",
     "defaultPlaces",
+    "isBypassed",
     "isLocalhost",
     "loadConnect",
     "loadSettings",

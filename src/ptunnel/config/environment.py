@@ -102,6 +102,11 @@ def isBypassed(environ: Mapping[str, str], host: str, port: int) -> bool:
     return any(entry is not None and _matches(entry, host, port) for entry in entries)
 
 
+def noProxy(environ: Mapping[str, str]) -> str:
+    """Return the value of no_proxy in effect, for L{isBypassed}."""
+    return ",".join(_entries(environ)[1])
+
+
 def bypassWarnings(environ: Mapping[str, str]) -> list[str]:
     """Return a warning for each entry of no_proxy that can match no target."""
     variable, entries = _entries(environ)

@@ -17,6 +17,7 @@ from ptunnel.config.parsers.addresses import (
     parseTarget,
     parseTrusted,
 )
+from ptunnel.config.parsers.targets import parseTargets
 from ptunnel.config.parsers.words import (
     Keys,
     choice,
@@ -30,7 +31,14 @@ from ptunnel.config.parsers.words import (
     show,
     suggest,
 )
-from ptunnel.config.proxies import PROXY_KEYS, Section, checkThrough, makeProxy
+from ptunnel.config.proxies import (
+    LOGIN_KEYS,
+    PROXY_KEYS,
+    Section,
+    checkThrough,
+    loginOf,
+    makeProxy,
+)
 from ptunnel.config.sections import hashHint, keyName, sectionsOf, withoutComment
 from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
 from ptunnel.config.values import DIRECT, Listen, Proxy, TokenFile
@@ -43,8 +51,8 @@ _SECRET_HEADER = re.compile("auth|cookie|credential|key|pass|secret|session|toke
 AUTO = "auto"
 
 _MAX_CONNECTIONS: Keys = {"max-connections": ("maxConnections", parseLimit)}
-# Those of a tunnel that have their default in [ptunnel].
-TUNNEL_KEYS: Keys = {
+# Those of tunnels and doors that have their default in [ptunnel].
+PORT_KEYS: Keys = {
     "via": ("via", parseVia),
     "balance": ("balance", choice("first", "least", "round-robin", "hash")),
     "connect-timeout": ("connectTimeout", parseDuration),
@@ -54,11 +62,21 @@ TUNNEL_KEYS: Keys = {
     "rate-limit": ("rateLimit", parseRate),
     "allow": ("allow", parseNetworks),
     "accept-proxy": ("acceptProxy", parseTrusted),
-    "send-proxy": ("sendProxy", parseSendProxy),
     "kernel-splice": ("kernelSplice", parseYesNo),
     "keepalive": ("keepAlive", parseDuration),
     "hold-end": ("holdEnd", parseYesNo),
+}
+TUNNEL_KEYS: Keys = {
+    **PORT_KEYS,
+    "send-proxy": ("sendProxy", parseSendProxy),
     **TUNNEL_TLS_KEYS,
+}
+DOOR_KEYS: Keys = {
+    "protocol": ("protocol", choice("auto", "socks", "http")),
+    "targets": ("targets", parseTargets),
+    **_MAX_CONNECTIONS,
+    **LOGIN_KEYS,
+    **PORT_KEYS,
 }
 SERVICE_KEYS: Keys = {
     "log-level": ("logLevel", choice("debug", "info", "notice", "warning", "error")),
@@ -81,21 +99,23 @@ _SECTIONS: dict[str, Keys] = {
         **_MAX_CONNECTIONS,
         **TUNNEL_KEYS,
     },
+    "door": {"listen": ("listen", parseListen), **DOOR_KEYS},
 }
 
 
 class Draft(NamedTuple):
-    """A tunnel as written, before the defaults are added.
+    """A tunnel or door as written, before the defaults are added.
 
     @ivar where: its place in error messages.
     @ivar listen: None for `auto`.
-    @ivar values: of TUNNEL_KEYS and max-connections, by field; files are located.
+    @ivar target: None for a door.
+    @ivar values: all others, by field; files are located.
     """
 
     where: str
     name: str
     listen: Listen | None
-    target: tuple[str, int]
+    target: tuple[str, int] | None
     values: Mapping[str, Any]
 
 
@@ -104,7 +124,7 @@ class ConfigFile(NamedTuple):
 
     service: Mapping[str, Any]
     proxies: Mapping[str, Proxy]
-    tunnels: tuple[Draft, ...]
+    ports: tuple[Draft, ...]
     warnings: tuple[str, ...]
 
 
@@ -121,7 +141,7 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
     folder = "" if isPipe else os.path.dirname(path)
     service: Mapping[str, Any] = {}
     proxies: dict[str, Proxy] = {}
-    tunnels: list[Draft] = []
+    ports: dict[str, Draft] = {}
     warnings: list[str] = []
     if isShared:
         warnings.append(f"{file}: others than its owner can change it; chmod go-w helps")
@@ -135,13 +155,18 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
         elif kind == "proxy":
             section = Section(where, name, values, folder, environ, warnings)
             proxies[name] = _proxy(section, isOpen)
+        elif name in ports:
+            raise ConfigError(f"{where}: {ports[name].where} has that name; take another")
+        elif kind == "door":
+            section = Section(where, name, values, folder, environ, warnings)
+            ports[name] = _door(section, isOpen)
         else:
-            tunnels.append(_draft(where, name, values, folder))
+            ports[name] = _draft(where, name, values, folder)
     checkThrough(file, proxies)
     _checkVia(f"{file}: [ptunnel]", service, proxies)
-    for draft in tunnels:
+    for draft in ports.values():
         _checkVia(draft.where, draft.values, proxies)
-    return ConfigFile(service, proxies, tuple(tunnels), tuple(warnings))
+    return ConfigFile(service, proxies, tuple(ports.values()), tuple(warnings))
 
 
 def _service(
@@ -162,11 +187,28 @@ def _proxy(section: Section, isOpen: bool) -> Proxy:
     """@param isOpen: whether others than the owner may read the config file."""
     _require(section.where, section.values, "url")
     proxy = makeProxy(section)
-    secret = _secretOf(section.values)
-    if isOpen and secret:
+    if isOpen:
+        _warnOf(section, _secretOf(section.values))
+    return proxy
+
+
+def _warnOf(section: Section, secret: str) -> None:
+    """Warn about a secret that others may read. @param secret: its name, or ""."""
+    if secret:
         what = f"the {secret} can be read by others than the file's owner"
         section.warnings.append(f"{section.where}: {what}; chmod 600 helps")
-    return proxy
+
+
+def _door(section: Section, isOpen: bool) -> Draft:
+    where, values = section.where, dict(section.values)
+    _require(where, values, "listen")
+    if any(key in values for key in LOGIN_KEYS):
+        values["username"], values["password"] = loginOf(section, forSocks=True)
+        if isOpen and "password" in section.values:
+            _warnOf(section, "password")
+    listen = values.pop("listen")
+    own = {field: value for field, value in values.items() if not field.startswith("password-")}
+    return Draft(where, section.name, listen, None, own)
 
 
 def _draft(where: str, name: str, values: dict[str, Any], folder: str) -> Draft:

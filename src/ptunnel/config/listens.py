@@ -12,8 +12,10 @@ from ptunnel.config.ini import Draft
 from ptunnel.config.parsers.words import show
 from ptunnel.config.values import (
     DIRECT,
+    Door,
     EndpointListen,
     Listen,
+    Port,
     Proxy,
     TcpListen,
     Tunnel,
@@ -77,22 +79,17 @@ def listensOf(drafts: Sequence[Draft]) -> tuple[Listen, ...]:
 
     @raise ConfigError: for `auto` with a target that is not a name, and for an address given twice.
     """
-    auto = [draft for draft in drafts if draft.listen is None]
-    for draft in auto:
-        host, port = draft.target
+    auto = [(draft, draft.target) for draft in drafts if draft.listen is None and draft.target]
+    for draft, (host, port) in auto:
         if pathOf(host) is not None or addressOf(host) is not None or isLocalhost(host):
             what = (
                 f"auto is for targets with a name of their own, and the target is "
                 f"{targetText(host, port)}; write where to listen"
             )
             raise ConfigError(f"{draft.where} listen: {what}")
-    addresses = autoAddresses(draft.target[0] for draft in auto)
-    listens = tuple(
-        TcpListen(addresses[canonical(draft.target[0])], draft.target[1])
-        if draft.listen is None
-        else draft.listen
-        for draft in drafts
-    )
+    addresses = autoAddresses(host for _, (host, _) in auto)
+    chosen = {d.name: TcpListen(addresses[canonical(host)], port) for d, (host, port) in auto}
+    listens = tuple(draft.listen or chosen[draft.name] for draft in drafts)
     seen: dict[str, str] = {}
     for draft, listen in zip(drafts, listens, strict=True):
         if isinstance(listen, TcpListen) and not listen.port:
@@ -105,18 +102,18 @@ def listensOf(drafts: Sequence[Draft]) -> tuple[Listen, ...]:
     return listens
 
 
-def checkStatus(where: str, status: Listen | None, tunnels: Iterable[Tunnel]) -> None:
-    """@raise ConfigError: if a tunnel listens where the status server is to."""
-    for tunnel in tunnels:
+def checkStatus(where: str, status: Listen | None, ports: Iterable[Port]) -> None:
+    """@raise ConfigError: if a port listens where the status server is to."""
+    for port in ports:
         isFree = isinstance(status, TcpListen) and not status.port  # any free port
-        if status is not None and not isFree and str(tunnel.listen) == str(status):
-            what = f"{show(str(status))} is taken by {tunnel.place}"
+        if status is not None and not isFree and str(port.listen) == str(status):
+            what = f"{show(str(status))} is taken by {port.place}"
             raise ConfigError(f"{where}: {what}; give it an address of its own")
 
 
 def openStatus(where: str, status: Listen | None) -> str:
     """Return the warning about a token that other machines may read on its way; or ""."""
-    if status is None or not _isBeyondLoopback(status):
+    if status is None or not isBeyondLoopback(status):
         return ""
     what = f"a token goes to {show(str(status))} without TLS, and others may read it on its way"
     return f"{where}: {what}; listen on 127.0.0.1 or a Unix socket (docs/status.md)"
@@ -156,12 +153,24 @@ def _isLoopback(place: _Address | str) -> bool:
     return isinstance(place, _Address) and place.is_loopback
 
 
+def checkDoor(door: Door) -> None:
+    """@raise ConfigError: for a door that other machines reach, and that serves them unasked."""
+    if not isBeyondLoopback(door.listen):
+        return
+    wanted = (("allow", door.allow), ("username", door.username))
+    missing = " and ".join(key for key, value in wanted if not value)
+    if missing:
+        what = f"other machines reach it, and without {missing} everyone there could use it"
+        what += "; write allow = NETWORKS, username and password-file, or listen on 127.0.0.1"
+        raise ConfigError(f"{door.place} listen: {show(str(door.listen))}: {what}")
+
+
 def openListen(tunnel: Tunnel, proxies: Mapping[str, Proxy]) -> str:
     """Return the warning about a tunnel that lends our credentials to anyone who reaches it; or "".
 
     @param proxies: by name.
     """
-    if tunnel.allow or not _isBeyondLoopback(tunnel.listen):
+    if tunnel.allow or not isBeyondLoopback(tunnel.listen):
         return ""
     used = [proxies[name] for name in tunnel.via if name != DIRECT]
     for proxy in used:
@@ -182,7 +191,7 @@ def _knowsUs(proxy: Proxy) -> bool:
     return proxy.username is not None or proxy.auth == "negotiate" or hasCertificate
 
 
-def _isBeyondLoopback(listen: Listen) -> bool:
+def isBeyondLoopback(listen: Listen) -> bool:
     """Return whether other machines may reach it, as far as the text shows."""
     if isinstance(listen, TcpListen):
         host = listen.host
@@ -203,14 +212,13 @@ def _ownTarget(listens: Iterable[Listen], tunnel: Tunnel) -> Listen | None:
     return next(isIt, None)
 
 
-def checkLoops(tunnels: Iterable[tuple[str, Tunnel]], proxies: Iterable[tuple[str, Proxy]]) -> None:
+def checkLoops(ports: Iterable[Tunnel | Door], proxies: Iterable[tuple[str, Proxy]]) -> None:
     """
-    @param tunnels: each with its place in error messages.
     @param proxies: those in use, each with the place of its address in error messages.
     @raise ConfigError: if a connection of ptunnel's would lead back to itself.
     """
-    tunnels = list(tunnels)
-    places = {tunnel.listen: where for where, tunnel in tunnels}
+    ports = list(ports)
+    places = {port.listen: port.place for port in ports}
     for where, proxy in proxies:
         if proxy.through is None:  # else its name or address is resolved elsewhere
             own = ownListen(places, proxy.host, proxy.port)
@@ -218,12 +226,12 @@ def checkLoops(tunnels: Iterable[tuple[str, Tunnel]], proxies: Iterable[tuple[st
                 there = show(hostPort(proxy.host, proxy.port))
                 what = "so ptunnel would connect to itself; write the address of the proxy"
                 raise ConfigError(f"{where}: {there}: {places[own]} listens there, {what}")
-    for where, tunnel in tunnels:
-        if DIRECT in tunnel.via:
+    for tunnel in ports:
+        if isinstance(tunnel, Tunnel) and DIRECT in tunnel.via:
             itself = _ownTarget(places, tunnel)
             if itself is not None:
                 there = show(tunnel.target)
                 what = "so with direct ptunnel would connect to itself"
                 raise ConfigError(
-                    f"{where} target: {there}: {places[itself]} listens there, {what}"
+                    f"{tunnel.place} target: {there}: {places[itself]} listens there, {what}"
                 )

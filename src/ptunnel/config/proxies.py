@@ -41,17 +41,20 @@ from ptunnel.errors import ConfigError
 from ptunnel.text import printable
 from ptunnel.tls import TlsSettings
 
-_PASSWORD_KEYS = (
+PASSWORD_KEYS = (
     "password",
     "password-file",
     "password-env",
     "password-command",
     "password-keyring",
 )
+LOGIN_KEYS: Keys = {
+    "username": ("username", str),
+    **{key: (key, str) for key in PASSWORD_KEYS},
+}
 PROXY_KEYS: Keys = {
     "url": ("url", parseProxy),
-    "username": ("username", str),
-    **{key: (key, str) for key in _PASSWORD_KEYS},
+    **LOGIN_KEYS,
     "auth": ("auth", choice(*AUTH_METHODS)),
     "through": ("through", parseThrough),
     **PROXY_TLS_KEYS,
@@ -60,10 +63,10 @@ PROXY_KEYS: Keys = {
 
 
 class Section(NamedTuple):
-    """A [proxy] as written.
+    """A [proxy] or [door] as written.
 
     @ivar where: its place in error messages.
-    @ivar values: of PROXY_KEYS, by field; `url` is among them.
+    @ivar values: of its keys, by field.
     @ivar folder: the folder for relative names of files.
     @ivar environ: the environment for `password-env` and `credential:`.
     @ivar warnings: gets further warnings.
@@ -133,24 +136,36 @@ def checkThrough(file: str, proxies: Mapping[str, Proxy]) -> None:
 def _credentials(section: Section, auth: AuthMethod) -> tuple[str | None, PasswordSource | None]:
     where, values = section.where, section.values
     url: Proxy = values["url"]
-    username = values.get("username")
-    given = [key for key in _PASSWORD_KEYS if key in values]
-    written = [key for key in ("username", *_PASSWORD_KEYS) if key in values]
+    written = [key for key in LOGIN_KEYS if key in values]
     if url.username is not None and written:
         what = "the url has a user already; leave one of them out"
         raise ConfigError(f"{where} {written[0]}: {what}")
     if not written:
         return url.username, url.password
+    return loginOf(section, needsPassword=auth != "negotiate", forSocks=url.isSocks)
+
+
+def loginOf(
+    section: Section, *, needsPassword: bool = True, forSocks: bool
+) -> tuple[str, PasswordSource | None]:
+    """Return the user name, and the source of the password, of a section that has keys of
+    LOGIN_KEYS.
+
+    @param forSocks: whether they must fit into the login of SOCKS.
+    @raise ConfigError: if they contradict each other, or a file cannot be used.
+    """
+    where, username = section.where, section.values.get("username")
+    given = [key for key in PASSWORD_KEYS if key in section.values]
     if len(given) > 1:
         raise ConfigError(f"{where} {given[1]}: {given[0]} is given too; leave one of them out")
-    if not given and auth != "negotiate":
+    if not given and needsPassword:
         raise ConfigError(f"{where} username: a password is missing; write password-file")
     if username is None:
         raise ConfigError(f"{where} {given[0]}: the key username is missing")
     source, text = _source(section, given[0]) if given else (None, "")
     try:
         makeCredentials(username, text)
-        if url.isSocks:
+        if forSocks:
             checkSocksLogin(username, Secret(text))
     except ConfigError as e:
         raise ConfigError(f"{where} {' and '.join(['username', *given])}: {e}") from None

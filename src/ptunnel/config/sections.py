@@ -43,7 +43,7 @@ def sectionsOf(file: str, text: str) -> dict[str, Mapping[str, str]]:
         where = f"{file}: [{printable(e.section)}]"
         raise ConfigError(f"{where}: given twice, again in line {e.lineno}") from None
     except configparser.MissingSectionHeaderError as e:
-        what = "not in a section; begin with [ptunnel], [proxy NAME] or [tunnel NAME]"
+        what = "not in a section; begin with [ptunnel], [proxy NAME], [tunnel NAME] or [door NAME]"
         raise ConfigError(f"{file}: line {e.lineno}: {what}") from None
     except configparser.ParsingError as e:
         line = e.errors[0][0]

@@ -21,6 +21,7 @@ from ptunnel.config.environment import (
     bypassWarnings,
     environmentProxy,
     isBypassed,
+    noProxy,
 )
 from ptunnel.config.ini import (
     SERVICE_KEYS,
@@ -30,25 +31,27 @@ from ptunnel.config.ini import (
     readConfigFile,
 )
 from ptunnel.config.listens import (
+    checkDoor,
     checkLoops,
     checkStatus,
     listensOf,
     openListen,
     openStatus,
 )
+from ptunnel.config.making import fieldsOf, hasChoice, portFrom
 from ptunnel.config.parsers.addresses import (
+    parseDoor,
     parseHostAndPort,
     parseHostPort,
     parseListenHost,
     parseTunnel,
 )
 from ptunnel.config.parsers.words import show
-from ptunnel.config.tls import tunnelTls, withoutTls
 from ptunnel.config.values import (
     DIRECT,
     CommandLine,
+    Door,
     EndpointListen,
-    Listen,
     Proxy,
     Settings,
     Tunnel,
@@ -60,7 +63,7 @@ from ptunnel.text import printable
 
 NOTHING_TO_DO = (
     "nothing to do: give a TUNNEL, such as 9993:imap.gmail.com:993 (see ptunnel --help), "
-    "or a config file that has a [tunnel NAME]"
+    "or a config file that has a [tunnel NAME] or [door NAME]"
 )
 _NO_PROXY = (
     "no proxy: give one with -p, in a [proxy] section or in https_proxy, "
@@ -81,13 +84,13 @@ def loadSettings(
     """
     commandLine = _withFile(commandLine, environ)
     file = _configFile(commandLine, environ)
-    names = {draft.name for draft in file.tunnels}
-    drafts = (*file.tunnels, *_tunnelWords(commandLine, names))
+    names = {draft.name for draft in file.ports}
+    drafts = (*file.ports, *_tunnelWords(commandLine, names), *_doors(commandLine, names))
     if not drafts:
         place = f"{printable(commandLine.configFile)}: " if commandLine.configFile else ""
         raise ConfigError(place + NOTHING_TO_DO)
     settings = _settings(commandLine, environ, file, drafts, ask)
-    if file.service.get("balance", "first") == "first" or any(map(_hasChoice, settings.tunnels)):
+    if file.service.get("balance", "first") == "first" or any(map(hasChoice, settings.ports)):
         return settings
     place = f"{printable(str(commandLine.configFile))}: [ptunnel] balance"
     warning = f"{place}: nothing to choose from: no tunnel goes via more than one proxy"
@@ -162,6 +165,19 @@ def _tunnelWords(commandLine: CommandLine, names: set[str]) -> Iterable[Draft]:
         yield Draft(f"TUNNEL: {show(word)}", name, listen, (host, port), {})
 
 
+def _doors(commandLine: CommandLine, names: set[str]) -> Iterable[Draft]:
+    for word in commandLine.doors:
+        try:
+            listen = parseDoor(word)
+        except ConfigError as e:
+            raise ConfigError(f"-D: {e}") from None
+        name = f"door {listen}"
+        while name in names:
+            name += "'"
+        names.add(name)
+        yield Draft(f"-D: {show(word)}", name, listen, None, {})
+
+
 class _Proxies(NamedTuple):
     """The proxies of all sources.
 
@@ -184,30 +200,31 @@ def _settings(
 ) -> Settings:
     warnings = list(file.warnings)
     known = _proxies(commandLine, environ, file, drafts, ask, warnings)
-    defaults = _fields(file.service, TUNNEL_KEYS)
+    defaults = fieldsOf(file.service, TUNNEL_KEYS)
     if commandLine.holdEnd:
         defaults["holdEnd"] = True
-    tunnels = tuple(
-        _tunnel(draft, listen, _via(draft, known, commandLine, environ), defaults, warnings)
+    ports = tuple(
+        portFrom(draft, listen, _via(draft, known, commandLine, environ), defaults, warnings)
         for draft, listen in zip(drafts, listensOf(drafts), strict=True)
     )
-    used = _withThose(known.byName, {name for tunnel in tunnels for name in tunnel.via})
+    tunnels = tuple(port for port in ports if isinstance(port, Tunnel))
+    doors = tuple(_unlessBypassed(p, known, environ) for p in ports if isinstance(p, Door))
+    used = _withThose(known.byName, {name for port in ports for name in port.via})
     proxies = {name: proxy for name, proxy in known.byName.items() if name in used}
-    checkLoops(
-        zip((draft.where for draft in drafts), tunnels, strict=True),
-        ((_place(proxy, commandLine, file), proxy) for proxy in proxies.values()),
-    )
+    checkLoops(ports, ((_place(proxy, commandLine, file), proxy) for proxy in proxies.values()))
+    for door in doors:
+        checkDoor(door)
     warnings += (
-        f"{draft.where} listen: {warning}"
-        for draft, tunnel in zip(drafts, tunnels, strict=True)
+        f"{tunnel.place} listen: {warning}"
+        for tunnel in tunnels
         if (warning := openListen(tunnel, proxies))
     )
     service = _service(commandLine, file)
     status, place = service.get("status"), _statusPlace(commandLine)
-    checkStatus(place, status, tunnels)
+    checkStatus(place, status, ports)
     if service.get("statusToken") and (warning := openStatus(place, status)):
         warnings.append(warning)
-    return Settings(tunnels, proxies, warnings=tuple(warnings), **service)
+    return Settings(tunnels, proxies, doors, warnings=tuple(warnings), **service)
 
 
 def _proxies(
@@ -242,16 +259,25 @@ def _proxies(
     return _Proxies({**file.proxies, **others}, default, fromEnvironment)
 
 
+def _unlessBypassed(door: Door, known: _Proxies, environ: Mapping[str, str]) -> Door:
+    """Return a door whose clients get to the targets of no_proxy directly, if the environment has
+    its proxy.
+    """
+    isOfEnvironment = known.fromEnvironment and known.fromEnvironment.name in door.via
+    return replace(door, noProxy=noProxy(environ)) if isOfEnvironment else door
+
+
 def _via(
     draft: Draft, known: _Proxies, commandLine: CommandLine, environ: Mapping[str, str]
 ) -> tuple[str, ...]:
     names: tuple[str, ...] = draft.values.get("via") or known.default
     if not names and known.fromEnvironment:
-        bypassed = isBypassed(environ, *draft.target)
+        # The targets of a door are not known yet.
+        bypassed = draft.target is not None and isBypassed(environ, *draft.target)
         names = (DIRECT,) if bypassed else (known.fromEnvironment.name,)
     if commandLine.direct and DIRECT not in names:
         names = (*names, DIRECT)
-    if pathOf(draft.target[0]) is None:
+    if draft.target is None or pathOf(draft.target[0]) is None:
         return names
     if DIRECT not in names:
         what = f"no proxy can reach it, and it goes via {', '.join(names)}; write via = direct"
@@ -261,7 +287,7 @@ def _via(
 
 def _service(commandLine: CommandLine, file: ConfigFile) -> dict[str, Any]:
     """Return the settings of the whole service, by field."""
-    service = _fields(file.service, SERVICE_KEYS)
+    service = fieldsOf(file.service, SERVICE_KEYS)
     options = {
         "drain-delay": commandLine.drainDelay,
         "drain-timeout": commandLine.drainTimeout,
@@ -289,31 +315,6 @@ def _statusPlace(commandLine: CommandLine) -> str:
     return f"{printable(str(commandLine.configFile))}: [ptunnel] status"
 
 
-def _tunnel(
-    draft: Draft,
-    listen: Listen,
-    via: tuple[str, ...],
-    defaults: Mapping[str, Any],
-    warnings: list[str],
-) -> Tunnel:
-    fields = withoutTls({**defaults, **draft.values})
-    fields |= tunnelTls(draft.where, draft.values, defaults, warnings)
-    fields["via"] = via
-    host, port = draft.target
-    if pathOf(host) is not None and (tls := fields["tls"]) and tls.verify and not tls.serverName:
-        what = "a Unix socket has no name to verify; write tls-server-name = NAME"
-        raise ConfigError(f"{draft.where} tls: {what}")
-    tunnel = Tunnel(draft.name, listen, host, port, where=draft.where, **fields)
-    if draft.values.get("balance", "first") != "first" and not _hasChoice(tunnel):
-        what = f"nothing to choose from: the tunnel goes via {', '.join(via)}"
-        warnings.append(f"{draft.where} balance: {what}")
-    return tunnel
-
-
-def _hasChoice(tunnel: Tunnel) -> bool:
-    return sum(name != DIRECT for name in tunnel.via) > 1
-
-
 def _place(proxy: Proxy, commandLine: CommandLine, file: ConfigFile) -> str:
     """Return the place of a proxy's address in error messages."""
     if proxy.name in file.proxies:
@@ -326,7 +327,3 @@ def _withThose(proxies: Mapping[str, Proxy], used: set[str]) -> set[str]:
     through = {proxies[name].through for name in used if name in proxies}
     more = {name for name in through if name is not None} - used
     return _withThose(proxies, used | more) if more else used
-
-
-def _fields(values: Mapping[str, Any], keys: Mapping[str, tuple[str, object]]) -> dict[str, Any]:
-    return {field: values[field] for field, _ in keys.values() if field in values}

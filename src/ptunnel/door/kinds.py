@@ -29,5 +29,5 @@ def kindOf(first: int) -> Kind:
     if chr(first).isascii() and chr(first).isalpha():
         return Kind.HTTP
     if first == TLS:
-        raise Rejected("it speaks TLS: to a door the proxy's scheme is http:// or socks5h://")
-    raise Rejected("it speaks neither HTTP nor SOCKS")
+        raise Rejected("TLS: to a door the proxy's scheme is http:// or socks5h://")
+    raise Rejected("neither HTTP nor SOCKS")

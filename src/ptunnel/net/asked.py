@@ -6,6 +6,9 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+from ptunnel import causes
+from ptunnel.causes import Cause
+
 # What a name may consist of; it becomes a part of a request to a proxy.
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
@@ -14,11 +17,15 @@ class Rejected(ValueError):
     """The client is not to be served. The text says why, and quotes nothing secret.
 
     @ivar answer: what it is to be sent before the connection is closed; may be b"".
+    @ivar cause: one of L{ptunnel.causes}.
     """
 
-    def __init__(self, why: str, answer: bytes = b"") -> None:
+    def __init__(
+        self, why: str, answer: bytes = b"", cause: Cause = causes.CLIENT_PROTOCOL
+    ) -> None:
         super().__init__(why)
         self.answer = answer
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,11 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ptunnel import causes
-from ptunnel.errors import Unreachable, isLocal
+from ptunnel.errors import TunnelError, isLocal
 from ptunnel.log import Trace, traceOf
 from ptunnel.net import epoll
 from ptunnel.net.names import lookUp
 from ptunnel.net.sockets import SocketEndpoint
-from ptunnel.net.transports import abort
 from ptunnel.timing.deadlines import Patient
 
 # Seconds for which the address that won is used without another look-up. Long enough to spare a
@@ -40,19 +38,26 @@ STAGGER = 0.3
 # How many addresses a trace shows.
 _SHOWN = 10
 
+Forbid = Callable[[str], TunnelError | None]
+"""Returns the failure for an address literal that is not to be connected to; None for others."""
+
+
+def nothing(address: str) -> None:
+    """A Forbid that forbids nothing."""
+
 
 def tcpEndpoint(
     reactor: Any,
     host: str,
     port: int,
     timeout: float | None = 30.0,
-    isOwn: Callable[[str, int], bool] = lambda host, port: False,
+    forbid: Forbid = nothing,
 ) -> IStreamClientEndpoint:
     """Return an endpoint for TCP to `host`, a name or an address literal without brackets.
 
     @param timeout: seconds for the whole attempt; None: the caller has a limit of its own.
-    @param isOwn: returns whether ptunnel itself listens at an address and port. A name that leads
-        there, for example by a line in the hosts file, would connect ptunnel to itself.
+    @param forbid: returns the failure for an address of a name that is not to be connected to;
+        None for others. A line in the hosts file could lead ptunnel to itself, for example.
     """
     if epoll.applies(reactor) and (isIPAddress(host) or isIPv6Address(host)):
         return SocketEndpoint(reactor, host, port, timeout)
@@ -62,7 +67,14 @@ def tcpEndpoint(
         return TCP4ClientEndpoint(reactor, host, port, cast(float, timeout))
     if isIPv6Address(host):
         return TCP6ClientEndpoint(reactor, host, port, timeout)
-    return NamedEndpoint(reactor, host, port, timeout, isOwn)
+    return NamedEndpoint(reactor, host, port, timeout, forbid)
+
+
+def allowedOf(addresses: Sequence[str], forbid: Forbid) -> tuple[Sequence[str], TunnelError | None]:
+    """Return the addresses of a name that may be connected to; and if none may, why."""
+    failures = [(address, forbid(address)) for address in addresses]
+    allowed = [address for address, failure in failures if failure is None]
+    return allowed, None if allowed else failures[0][1]
 
 
 @implementer(IStreamClientEndpoint)
@@ -71,8 +83,8 @@ class NamedEndpoint:
     seconds, or until it fails.
 
     `connect` fails with DNSLookupError, ConnectError and their like, with OSError where this
-    machine lacks a resource that a look-up needs, with TimeoutError at the deadline, and with
-    L{Unreachable} where the name leads to ptunnel itself. Cancelling it ends the attempt.
+    machine lacks a resource that a look-up needs, with TimeoutError at the deadline, and as
+    `forbid` says where all its addresses are forbidden. Cancelling it ends the attempt.
     """
 
     def __init__(
@@ -81,21 +93,19 @@ class NamedEndpoint:
         host: str,
         port: int,
         timeout: float | None = 30.0,
-        isOwn: Callable[[str, int], bool] = lambda host, port: False,
+        forbid: Forbid = nothing,
     ) -> None:
         """The same as for L{tcpEndpoint}."""
         self._reactor = reactor
         self._address = HostnameAddress(host.encode(), port)
         self._port = port
         self._timeout = timeout
-        self._isOwn = isOwn
+        self._forbid = forbid
         self._host = host
         self._winner: IStreamClientEndpoint | None = None
-        self._until = self._circlesUntil = 0.0
+        self._until = 0.0
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        if self._reactor.seconds() < self._circlesUntil:
-            return fail(self._inCircles())  # connecting would lead to ptunnel again
         if self._winner is None or self._reactor.seconds() >= self._until:
             connecting = self._raceFor(protocolFactory)
         else:
@@ -121,7 +131,10 @@ class NamedEndpoint:
         if trace is not None:
             more = f" and {len(addresses) - _SHOWN} more" if len(addresses) > _SHOWN else ""
             trace(f"DNS: {self._host} is {', '.join(addresses[:_SHOWN])}{more}")
-        ends = [self._to(host) for host in addresses]
+        allowed, failure = allowedOf(addresses, self._forbid)
+        if failure is not None:
+            return fail(failure)
+        ends = [self._to(host) for host in allowed]
         return _Race(self._reactor, ends, protocolFactory, self._address).start()
 
     def _to(self, host: str) -> IStreamClientEndpoint:
@@ -136,24 +149,11 @@ class NamedEndpoint:
         transport = getattr(protocol, "transport", None)
         if transport is not None:
             host = transport.getPeer().host
-            if self._isOwn(host, self._port):
-                self._circlesUntil = self._reactor.seconds() + REMEMBER
-                abort(transport)
-                raise self._inCircles()
             if trace is not None:
                 trace(f"DNS: {host} is taken for {self._host}, for {REMEMBER:g} s")
             self._winner = self._to(host)
             self._until = self._reactor.seconds() + REMEMBER
         return protocol
-
-    def _inCircles(self) -> Unreachable:
-        name = self._address.hostname.decode()
-        return Unreachable(
-            f"{name} leads back to ptunnel itself",
-            hop=name,
-            hint=causes.LEADS_BACK.hint,
-            cause=causes.LEADS_BACK,
-        )
 
     def _lost(
         self, reason: Failure, protocolFactory: IProtocolFactory

@@ -10,11 +10,11 @@ from typing import Any
 
 from twisted.internet import tcp
 
-from ptunnel.config import TcpListen, Tunnel
+from ptunnel.config import Port, TcpListen
 from ptunnel.twisted_private import keepOpen
 
 
-def keyOf(tunnel: Tunnel) -> str:
+def keyOf(tunnel: Port) -> str:
     """Return what is equal for the ports of two processes that may be one socket."""
     listen = tunnel.listen
     if isinstance(listen, TcpListen) and not listen.port:  # any free port: the name tells them

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, ServerFactory
 from twisted.python.failure import Failure
 
-from ptunnel.config import DIRECT, EndpointListen, Tunnel, UnixListen
+from ptunnel.config import DIRECT, Door, EndpointListen, Listen, Port, TcpListen, Tunnel, UnixListen
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Log
 from ptunnel.net import epoll
@@ -39,7 +39,7 @@ from ptunnel.session.tunnel import TunnelFactory
 BACKLOG = 4096
 
 
-class _Door(ServerFactory):
+class _Entrance(ServerFactory):
     """What a port listens with, for as long as it is bound: the present factory serves."""
 
     noisy = False
@@ -67,7 +67,7 @@ class TunnelService(Service):
     def __init__(
         self,
         reactor: Any,
-        tunnel: Tunnel,
+        tunnel: Tunnel | Door,
         log: Log,
         handed: HandedSocket | None = None,
     ) -> None:
@@ -77,7 +77,7 @@ class TunnelService(Service):
         """
         self.tunnel = tunnel
         self._reactor = reactor
-        self._door = _Door()
+        self._entrance = _Entrance()
         self.accepts = True
         self._endpoint = serverEndpoint(reactor, tunnel, handed)
         self._isGiven = False
@@ -89,9 +89,9 @@ class TunnelService(Service):
 
         @return: a Deferred; fails with L{ListenError} if the port cannot be bound.
         """
-        return self._endpoint.listen(self._door).addCallbacks(self._bound, self._notBound)
+        return self._endpoint.listen(self._entrance).addCallbacks(self._bound, self._notBound)
 
-    def serve(self, tunnel: Tunnel, factory: TunnelFactory) -> None:
+    def serve(self, tunnel: Tunnel | Door, factory: TunnelFactory) -> None:
         """Serve new clients of the port with a factory, by the settings of a tunnel that has the
         same port.
         """
@@ -106,9 +106,9 @@ class TunnelService(Service):
         isHeaded = isinstance(new, EndpointListen) and splitHeader(new.description)[0]
         if isHeaded or trusted:
             more = self._log, tunnel.name, self._reactor, trusted, PROCESS
-            self._door.serveBy(headed(factory, *more))
+            self._entrance.serveBy(headed(factory, *more))
         else:
-            self._door.serveBy(factory)
+            self._entrance.serveBy(factory)
 
     def acceptQueued(self) -> None:
         """Accept the clients whose connection stands already, before the port is closed. (The
@@ -142,12 +142,20 @@ class TunnelService(Service):
         return self._port is not None
 
     def announce(self) -> None:
-        """Log the address and the target."""
+        """Log the address, and where it leads to."""
         tunnel = self.tunnel
         via = ", ".join("no proxy" if name == DIRECT else name for name in tunnel.via)
         if tunnel.balance != "first" and len(tunnel.via) > 1:
             via += f" (balance: {tunnel.balance})"
-        self._log.notice(tunnel.name, f"listening on {self.where}, to {tunnel.target} via {via}")
+        what = tunnel.speaks if isinstance(tunnel, Door) else f"to {tunnel.target}"
+        self._log.notice(tunnel.name, f"listening on {self.where}, {what} via {via}")
+
+    @property
+    def listens(self) -> Listen:
+        """Where it listens, with the port that the system chose."""
+        here: Any = None if self._port is None else self._port.getHost()
+        host = getattr(here, "host", None)
+        return self.tunnel.listen if not host else TcpListen(host, here.port)
 
     @property
     def where(self) -> str:
@@ -185,13 +193,13 @@ class TunnelService(Service):
         error = reason.value
         if isinstance(error, CannotListenError):
             error = error.socketError
-        raise ListenError(
-            f"[tunnel {self.tunnel.name}] cannot listen on {self.tunnel.listen}: {reasonOf(error)}"
-        )
+        tunnel = self.tunnel
+        what = f"cannot listen on {tunnel.listen}: {reasonOf(error)}"
+        raise ListenError(f"[{tunnel.kind} {tunnel.name}] {what}")
 
 
 def serverEndpoint(
-    reactor: Any, tunnel: Tunnel, handed: HandedSocket | None = None
+    reactor: Any, tunnel: Port, handed: HandedSocket | None = None
 ) -> IStreamServerEndpoint:
     """
     @param handed: a socket that listens already.

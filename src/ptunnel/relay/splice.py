@@ -102,8 +102,12 @@ class Splice:
         sweep: Sweep,
         ended: Callable[[Ended], None],
         trace: Trace | None = None,
+        early: bytes = b"",
     ) -> None:
-        """@param ended: called once when both transports are closed."""
+        """
+        @param ended: called once when both transports are closed.
+        @param early: what `a` has sent already, before all that it delivers from now on.
+        """
         self.terms = terms
         self._sweep = sweep
         self._trace = trace
@@ -117,7 +121,7 @@ class Splice:
         canSpeedUp = terms.inKernel and type(one) is ProducersLeg
         secure = tlsOverSocket(one, two) if canSpeedUp else None
         self._mayBeFaster = secure is not None
-        self._start(one, two)
+        self._start(one, two, early)
         if not self.legs:
             return  # both have ended at once
         sweep.add(self._timeouts)
@@ -145,12 +149,14 @@ class Splice:
         self.cutting.abort()
         return True
 
-    def _start(self, one: Leg, two: Leg) -> None:
+    def _start(self, one: Leg, two: Leg, early: bytes = b"") -> None:
         self.legs = (one, two)
         if self._trace is not None:
             self._trace(lines.joined(one, two))
         one.start(two)
         two.start(one)
+        if early:
+            one.dataReceived(early)
         one.resumeProducing()
         two.resumeProducing()
 

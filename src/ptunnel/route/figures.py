@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import replace
 
-from ptunnel.config import DIRECT, Proxy, Settings
+from ptunnel.config import DIRECT, Door, Proxy, Settings
 from ptunnel.ledger.counters import Ledger
 from ptunnel.ledger.figures import ProxyFigures
 from ptunnel.login.login import Login
@@ -43,7 +43,9 @@ def proxyFigures(
         )
 
     found = [figuresOf(proxy) for proxy in settings.proxies.values()]
-    isDirect = any(DIRECT in tunnel.via for tunnel in settings.tunnels)
+    isDirect = any(
+        DIRECT in port.via or (isinstance(port, Door) and port.noProxy) for port in settings.ports
+    )
     return [*found, ledger.way(DIRECT).figures(DIRECT)] if isDirect else found
 
 

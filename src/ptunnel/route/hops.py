@@ -7,12 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ptunnel.config import Proxy, Tunnel
 from ptunnel.connect.endpoint import ConnectEndpoint
 from ptunnel.login.login import Login
 from ptunnel.net.addresses import hostPort
+from ptunnel.net.dial import Forbid, allowedOf, nothing
 from ptunnel.net.names import lookUp
 from ptunnel.tls import TlsContext
 
@@ -27,6 +29,16 @@ def hopName(proxy: Proxy) -> str:
     return hostPort(proxy.host, proxy.port)
 
 
+def _lookUp(reactor: Any, forbid: Forbid, host: str) -> Deferred[tuple[str, ...]]:
+    def allowed(addresses: tuple[str, ...]) -> tuple[str, ...]:
+        found, failure = allowedOf(addresses, forbid)
+        if failure is not None:
+            raise failure
+        return tuple(found)
+
+    return lookUp(reactor, host).addCallback(allowed)
+
+
 def throughProxy(
     reactor: Any,
     proxy: Proxy,
@@ -35,11 +47,13 @@ def throughProxy(
     port: int,
     timeout: float | None,
     login: Login | None,
+    forbid: Forbid = nothing,
 ) -> IStreamClientEndpoint:
     """Return the endpoint that leads through a proxy to a host and port.
 
     @param below: leads to the proxy.
     @param timeout: seconds for the whole attempt; None: no limit.
+    @param forbid: which addresses a proxy is not to be asked for, of a name that is looked up here.
     """
     hop = hopName(proxy)
     if not proxy.isSocks:
@@ -60,7 +74,7 @@ def throughProxy(
         host,
         port,
         credentials=login,
-        resolve=partial(lookUp, reactor) if proxy.protocol == "socks5" else None,
+        resolve=partial(_lookUp, reactor, forbid) if proxy.protocol == "socks5" else None,
         timeout=timeout,
         hop=hop,
         reactor=reactor,

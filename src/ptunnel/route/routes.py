@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from ptunnel.config import DIRECT, Proxy, Settings, Tunnel, ownListen
+from ptunnel.config import DIRECT, Listen, Proxy, Settings, Tunnel
 from ptunnel.log import Log
-from ptunnel.net.dial import tcpEndpoint
+from ptunnel.net.dial import Forbid, nothing, tcpEndpoint
 from ptunnel.route.failover import Route, Way
 from ptunnel.route.health import PROBE_TIMEOUT, Health
 from ptunnel.route.hops import Wrap, hopName, throughProxy, toTarget
 from ptunnel.route.kept import Kept
+from ptunnel.route.own import OwnPorts
 
 if TYPE_CHECKING:
     from ptunnel.ledger.figures import ProxyFigures
@@ -31,10 +33,21 @@ class Routes:
     """Builds the ways to targets. All ways through a proxy share its login, context and health.
 
     @ivar drained: the names of proxies that no new connection goes through.
+    @ivar own: where ptunnel itself listens.
     """
 
-    def __init__(self, reactor: Any, settings: Settings, log: Log, begin: int = 0) -> None:
-        """@param begin: which proxy is the first where they take turns; workers differ."""
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        log: Log,
+        listens: Callable[[], Iterable[Listen]] | None = None,
+        begin: int = 0,
+    ) -> None:
+        """
+        @param listens: returns where ptunnel listens; None: where the settings say.
+        @param begin: which proxy is the first where they take turns; workers differ.
+        """
         self._reactor = reactor
         self._settings = settings
         self._log = log
@@ -45,10 +58,19 @@ class Routes:
         self._begin = begin
         self._balancing: Balancing | None = None
         self.drained: set[str] = set()
+        self.own = OwnPorts(listens or self._listens)
 
-    def to(self, tunnel: Tunnel) -> IStreamClientEndpoint:
-        """Return the endpoint that leads to a tunnel's target."""
-        ways = [self._way(name, tunnel) for name in tunnel.via]
+    def _listens(self) -> Iterable[Listen]:
+        return (port.listen for port in self._settings.ports)
+
+    def to(self, tunnel: Tunnel, forbid: Forbid | None = None) -> IStreamClientEndpoint:
+        """Return the endpoint that leads to a tunnel's target.
+
+        @param forbid: which addresses of the target are not to be connected to; None: those where
+            ptunnel itself listens.
+        """
+        forbid = forbid or self.own.forbid(tunnel.targetHost, tunnel.targetPort)
+        ways = [self._way(name, tunnel, forbid) for name in tunnel.via]
         about = tunnel.name, tunnel.target, ways, self._log, self._reactor, self.drained
         route = Route(*about) if tunnel.balance == "first" else self._balanced(tunnel, *about)
         tls = tunnel.tls
@@ -97,29 +119,34 @@ class Routes:
         routes._healths, routes._reaches = {}, {}
         return routes.to(replace(tunnel, via=(name,), connectTimeout=None))
 
-    def _way(self, name: str, tunnel: Tunnel) -> Way:
+    def _way(self, name: str, tunnel: Tunnel, forbid: Forbid) -> Way:
         host, port, timeout = tunnel.targetHost, tunnel.targetPort, tunnel.connectTimeout
         counters = self._log.ledger.way(name)
         if name == DIRECT:
             path = tunnel.targetPath
-            straight = self._tcp(host, port, timeout) if path is None else self._unix(path, timeout)
+            if path is None:
+                straight = self._tcp(host, port, timeout, forbid)
+            else:
+                straight = self._unix(path, timeout)
             return Way(name, straight, direct=True, counters=counters)
         proxy = self._settings.proxies[name]
-        endpoint = self._through(proxy, host, port, timeout)
+        endpoint = self._through(proxy, host, port, timeout, forbid)
         # Without another way, health would change nothing.
         health = self._health(proxy) if len(tunnel.via) > 1 else None
         proxies = [each.name for each in self._settings.chain(name)]
         return Way(name, endpoint, health=health, counters=counters, proxies=proxies)
 
     def _through(
-        self, proxy: Proxy, host: str, port: int, timeout: float | None
+        self, proxy: Proxy, host: str, port: int, timeout: float | None, forbid: Forbid
     ) -> IStreamClientEndpoint:
         below, login = self._reach(proxy, timeout), self._kept.login(proxy)
-        endpoint = throughProxy(self._reactor, proxy, below, host, port, timeout, login)
+        endpoint = throughProxy(self._reactor, proxy, below, host, port, timeout, login, forbid)
         return self._wrap("socks" if proxy.isSocks else "connect", host, port, endpoint)
 
-    def _tcp(self, host: str, port: int, timeout: float | None) -> IStreamClientEndpoint:
-        endpoint = tcpEndpoint(self._reactor, host, port, timeout, self._isOwn)
+    def _tcp(
+        self, host: str, port: int, timeout: float | None, forbid: Forbid
+    ) -> IStreamClientEndpoint:
+        endpoint = tcpEndpoint(self._reactor, host, port, timeout, forbid)
         return self._wrap("tcp", host, port, endpoint)
 
     def _unix(self, path: str, timeout: float | None) -> IStreamClientEndpoint:
@@ -128,20 +155,16 @@ class Routes:
         endpoint = UNIXClientEndpoint(self._reactor, path, cast(float, timeout))
         return self._wrap("unix", path, 0, endpoint)
 
-    def _isOwn(self, host: str, port: int) -> bool:
-        """Return whether one of the tunnels listens there."""
-        listens = (tunnel.listen for tunnel in self._settings.tunnels)
-        return ownListen(listens, host, port) is not None
-
     def _reach(self, proxy: Proxy, timeout: float | None) -> IStreamClientEndpoint:
         """Return the endpoint that leads to a proxy; one before it has the deadline."""
         key = proxy.name, timeout if proxy.through else None
         if key not in self._reaches:
             if proxy.through:
                 before = self._settings.proxies[proxy.through]
-                endpoint = self._through(before, proxy.host, proxy.port, timeout)
+                endpoint = self._through(before, proxy.host, proxy.port, timeout, nothing)
             else:
-                endpoint = self._tcp(proxy.host, proxy.port, None)
+                forbid = self.own.forbid(proxy.host, proxy.port)
+                endpoint = self._tcp(proxy.host, proxy.port, None, forbid)
             if proxy.tls is not None:
                 from ptunnel.tls import TlsEndpoint  # most ways have none
 

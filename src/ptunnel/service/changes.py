@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ptunnel.config import Listen, Settings, TcpListen, Tunnel, UnixListen
+from ptunnel.config import Listen, Port, Settings, TcpListen, UnixListen
 
 # How many names of each kind a line shows.
 _SHOWN = 8
@@ -53,7 +53,7 @@ def _listed(kind: str, names: Sequence[str]) -> str:
     return f"{len(names)} {kind} ({shown}{more})"
 
 
-def portOf(tunnel: Tunnel) -> tuple[Listen | str, ...]:
+def portOf(tunnel: Port) -> tuple[Listen | str, ...]:
     """Return what is equal for tunnels that can use the same socket, one after the other."""
     listen = tunnel.listen
     if isinstance(listen, UnixListen):
@@ -65,15 +65,15 @@ def portOf(tunnel: Tunnel) -> tuple[Listen | str, ...]:
     return (listen,)
 
 
-def isSame(old: Tunnel, before: Settings, new: Tunnel, after: Settings) -> bool:
+def isSame(old: Port, before: Settings, new: Port, after: Settings) -> bool:
     """Return whether a tunnel serves clients in the same way after a reload as before."""
     return old == new and before.ways(old) == after.ways(new)
 
 
 def changesOf(before: Settings, after: Settings) -> Changes:
     """Return what differs between two settings."""
-    old = {tunnel.name: tunnel for tunnel in before.tunnels}
-    new = {tunnel.name: tunnel for tunnel in after.tunnels}
+    old = {tunnel.name: tunnel for tunnel in before.ports}
+    new = {tunnel.name: tunnel for tunnel in after.ports}
     same = {n for n in old.keys() & new.keys() if isSame(old[n], before, new[n], after)}
     return Changes(
         added=tuple(name for name in new if name not in old),

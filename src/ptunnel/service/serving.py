@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Sequence
-from itertools import zip_longest
+from collections.abc import Container, Iterable, Sequence
+from itertools import chain, zip_longest
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
-from ptunnel.config import DIRECT, Listen, Settings, TcpListen, Tunnel
+from ptunnel.config import DIRECT, Door, Listen, Port, Settings, TcpListen, Tunnel
 from ptunnel.errors import ListenError, PtunnelError
 from ptunnel.log import Log
-from ptunnel.net.descriptors import PROCESS, raiseLimit
+from ptunnel.net.descriptors import raiseLimit
 from ptunnel.ports.handed import Handed, HandedSocket, keyOf
 from ptunnel.ports.tunnel import TunnelService
 from ptunnel.route.routes import Routes
 from ptunnel.service.changes import Changes, changesOf, isSame, portOf, possible
+from ptunnel.service.factories import factoryFor
 from ptunnel.session.admission import Total
 from ptunnel.session.tunnel import TunnelFactory
-from ptunnel.starttls import UPGRADES
 
 # Seconds in which a port that a reload closed may still be open, in a worker or for a turn of the
 # reactor.
@@ -57,21 +56,23 @@ class Serving(MultiService):
         self._log = log or Log(settings.logLevel)
         self.drainDelay, self.drainTimeout = settings.drainDelay or 0.0, settings.drainTimeout
         self._bound = False
-        self._routes = Routes(reactor, settings, self._log, os.getpid() if self.isWorker else 0)
+        begin = os.getpid() if self.isWorker else 0
+        self._routes = Routes(reactor, settings, self._log, self._listens, begin)
         self._former: list[TunnelFactory] = []  # their sessions go on
         self._closed: dict[tuple[Listen | str, ...], float] = {}  # ports, and until when
         _, self._total = _limited(None, settings.maxConnections, self._log)
         self.tunnels: list[TunnelService] = []
         raiseLimit()
         self.handed = handed or Handed()
-        for tunnel in settings.tunnels:
+        for tunnel in settings.ports:
             service = TunnelService(reactor, tunnel, self._log, self.handed.take(keyOf(tunnel)))
             self._serve(service, tunnel)
             self.tunnels.append(service)
 
-    def _factory(self, tunnel: Tunnel) -> TunnelFactory:
-        endpoint = self._routes.to(tunnel)
-        return _factoryFor(tunnel, endpoint, self._total, self._log, self._reactor)
+    def _listens(self) -> Iterable[Listen]:
+        """Return where clients are accepted, and the status server."""
+        listens = (service.listens for service in self.tunnels)
+        return chain(listens, [self._settings.status] if self._settings.status else [])
 
     def factories(self) -> list[TunnelFactory]:
         """Return what serves clients, and what has served those that are still there."""
@@ -114,8 +115,8 @@ class Serving(MultiService):
         drained = {each.tunnel.name for each in self.tunnels if each.factory.admission.drained}
         after = possible(before, settings)
         ports = {portOf(service.tunnel): service for service in self.tunnels}
-        kept = [ports.pop(portOf(tunnel), None) for tunnel in after.tunnels]
-        wanted = [tunnel for tunnel, port in zip(after.tunnels, kept, strict=True) if not port]
+        kept = [ports.pop(portOf(tunnel), None) for tunnel in after.ports]
+        wanted = [tunnel for tunnel, port in zip(after.ports, kept, strict=True) if not port]
         try:
             opened = _open(self._reactor, self._log, wanted, descriptors)
         except ListenError as e:
@@ -127,7 +128,7 @@ class Serving(MultiService):
         isLimited, self._total = _limited(self._total, after.maxConnections, self._log)
         fresh = iter(opened)
         self.tunnels = [service or next(fresh) for service in kept]
-        for service, tunnel in zip(self.tunnels, after.tunnels, strict=True):
+        for service, tunnel in zip(self.tunnels, after.ports, strict=True):
             if service in opened or isLimited or not isSame(service.tunnel, before, tunnel, after):
                 self._serve(service, tunnel)
             service.factory.admission.drained = tunnel.name in drained
@@ -140,7 +141,7 @@ class Serving(MultiService):
         """Forget former sessions, ports that are closed by now, and counters of what is gone."""
         # A tunnel that comes back counts on what its former sessions do.
         going = (factory.name for factory in self.factories() if factory.sessions)
-        names = [*(tunnel.name for tunnel in after.tunnels), *going]
+        names = [*(tunnel.name for tunnel in after.ports), *going]
         self._log.ledger.keepOnly(names, [*after.proxies, DIRECT])
         self._former = [factory for factory in self._former if factory.sessions]
         self._closed = self._closing()
@@ -150,9 +151,9 @@ class Serving(MultiService):
         now = self._reactor.seconds()
         return {port: until for port, until in self._closed.items() if until > now}
 
-    def _serve(self, service: TunnelService, tunnel: Tunnel) -> None:
+    def _serve(self, service: TunnelService, tunnel: Tunnel | Door) -> None:
         """Let new clients of a port be served by some settings. Sessions by former ones go on."""
-        factory = self._factory(tunnel)
+        factory = factoryFor(self._reactor, tunnel, self._routes, self._total, self._log)
         if service.parent is None:  # the port is new
             service.setServiceParent(self)
         else:
@@ -195,35 +196,8 @@ def _needsRestart(key: str) -> str:
     return f"{key} cannot change while the service runs; restart it for that"
 
 
-def _factoryFor(
-    tunnel: Tunnel,
-    endpoint: IStreamClientEndpoint,
-    total: Total | None,
-    log: Log,
-    reactor: IReactorTime,
-) -> TunnelFactory:
-    return TunnelFactory(
-        endpoint,
-        name=tunnel.name,
-        idleTimeout=tunnel.idleTimeout,
-        halfCloseTimeout=tunnel.halfCloseTimeout,
-        maxConnections=tunnel.maxConnections or None,
-        maxPerClient=tunnel.maxPerClient,
-        rateLimit=tunnel.rateLimit,
-        total=total,
-        allow=tunnel.allow,
-        inKernel=tunnel.kernelSplice,
-        holdEnd=tunnel.holdEnd,
-        prelude=UPGRADES[tunnel.starttls].prelude if tunnel.starttls else None,
-        descriptors=PROCESS,
-        keepAlive=tunnel.keepAlive,
-        log=log,
-        reactor=reactor,
-    )
-
-
 def _open(
-    reactor: Any, log: Log, tunnels: Sequence[Tunnel], descriptors: Sequence[int]
+    reactor: Any, log: Log, tunnels: Sequence[Tunnel | Door], descriptors: Sequence[int]
 ) -> list[TunnelService]:
     """Bind further ports: all, or none."""
     pairs = zip_longest(tunnels, descriptors)
@@ -248,12 +222,12 @@ def _bind(services: Sequence[TunnelService]) -> None:
 
 def _explained(
     error: ListenError,
-    tunnels: Sequence[Tunnel],
+    tunnels: Sequence[Port],
     settings: Settings,
     closing: Container[tuple[Listen | str, ...]],
 ) -> ListenError:
     """Return an error with what we have to do with it: the settings so far, or a closing port."""
-    failed = [t for t in tunnels if str(error).startswith(f"[tunnel {t.name}] ")]
+    failed = [t for t in tunnels if str(error).startswith(f"[{t.kind} {t.name}] ")]
     if not failed or "in use" not in str(error):
         return error
     if portOf(failed[0]) in closing:
@@ -263,7 +237,7 @@ def _explained(
 
 def heldBy(settings: Settings, wanted: Listen) -> str:
     """Return the hint for an address that one of our own ports overlaps; or ""."""
-    own = [(f"[tunnel {tunnel.name}]", tunnel.listen) for tunnel in settings.tunnels]
+    own = [(f"[{port.kind} {port.name}]", port.listen) for port in settings.ports]
     if settings.status is not None:
         own.append(("[ptunnel] status", settings.status))
     for place, held in own:

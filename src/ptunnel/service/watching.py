@@ -155,7 +155,7 @@ def _figuresOf(service: TunnelService, factories: Iterable[TunnelFactory]) -> Tu
     return replace(
         figures,
         listen=service.where,
-        target=tunnel.target,
+        target=tunnel.leadsTo,
         via=tunnel.via,
         drained=factory.admission.drained,
         sessions=served,

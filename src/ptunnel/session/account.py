@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ptunnel.errors import (
     LocalFailure,
+    NotServed,
     ProxyTimeout,
     RouteFailed,
     TunnelError,
@@ -101,6 +102,12 @@ def ofDelay(connecting: float, whole: float) -> Account:
     return Account(text, {"code": "cR", "cause": LATE, **times, **_UNUSED})
 
 
+def ofSilence(whole: float) -> Account:
+    """Return the account of a client that did not say its target, at a door."""
+    text = f"is closed: it did not say its target within {whole:.0f} s"
+    return Account(text, {"code": "cR", "cause": LATE, "seconds": round(whole, 3), **_UNUSED})
+
+
 def ofFailure(
     error: BaseException | None, whole: float, connecting: float | None = None
 ) -> Account:
@@ -134,6 +141,8 @@ def _remedy(error: BaseException | None) -> str:
 def _whose(error: BaseException | None) -> str:
     if isinstance(error, LocalFailure) or isShortage(error):
         return "R"
+    if isinstance(error, NotServed):
+        return "P"
     if isinstance(error, ProxyTimeout):
         return "s"
     return "S"

@@ -23,8 +23,14 @@ class LedSession(Session):
         super().__init__(tunnel, client)
         self._left: Callable[[], object] | None = None
 
-    def _dial(self, outgoing: Outgoing) -> Any:
-        lead: Any = self.tunnel.endpoint
+    def leading(self) -> Any:
+        """Return what leads to the target, of all clients."""
+        return self.tunnel.endpoint
+
+    def connect(self, outgoing: Outgoing) -> Any:
+        lead = self.leading()
+        if not hasattr(lead, "forClient"):
+            return lead.connect(outgoing)
         # To ask for it takes a system call.
         here = self.transport.getHost() if getattr(lead, "wantsHere", True) else None
         endpoint = lead.forClient(self.client, here)

@@ -38,6 +38,7 @@ PATIENCE = 1.0
 class Phase(Enum):
     """Where a session is."""
 
+    ASKING = "asking"  # waits for the client to say its target, at a door
     CONNECTING = "connecting"  # waits for a connection to the target
     INTRODUCING = "introducing"  # waits for the first messages of a protocol with STARTTLS
     JOINED = "joined"  # bytes flow, in a splice
@@ -46,7 +47,7 @@ class Phase(Enum):
 
 
 # Before Python 3.12 an attribute of an Enum is slow, and these are looked up for each connection.
-CONNECTING, INTRODUCING, JOINED, TURNED_AWAY, OVER = Phase
+ASKING, CONNECTING, INTRODUCING, JOINED, TURNED_AWAY, OVER = Phase
 
 
 class Outgoing(Factory):
@@ -101,19 +102,24 @@ class Session(Shown, Protocol):
         self.number = tunnel.log.newSession()
 
     def connectionMade(self) -> None:
-        tunnel = self.tunnel
-        tunnel.began(self)
-        trace = self.begin()
-        outgoing = tunnel.outgoing if trace is None else Outgoing(trace)
+        self.tunnel.began(self)
+        self.begin()
         # Not a byte of the client is read before there is somewhere to send it.
         self.transport.pauseProducing()
+        self.dial()
+
+    def dial(self) -> None:
+        """Connect to the target."""
+        trace = self._trace
+        outgoing = self.tunnel.outgoing if trace is None else Outgoing(trace)
         try:
-            connecting = self._pending = self._dial(outgoing)
+            connecting = self._pending = self.connect(outgoing)
         except Exception:  # it should have failed
             connecting = self._pending = fail()
         connecting.addCallback(self._connected).addErrback(self._failed)
 
-    def _dial(self, outgoing: Outgoing) -> Any:
+    def connect(self, outgoing: Outgoing) -> Any:
+        """Begin to connect to the target."""
         return self.tunnel.endpoint.connect(outgoing)
 
     def dataReceived(self, data: bytes) -> None:
@@ -132,7 +138,7 @@ class Session(Shown, Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.splice is None:  # else that gives account
             pending = self._pending
-            if self.phase in (CONNECTING, INTRODUCING):
+            if self.phase in (ASKING, CONNECTING, INTRODUCING):
                 self.left(self.phase is INTRODUCING)
             self._end()
             if pending is not None:
@@ -161,29 +167,23 @@ class Session(Shown, Protocol):
             raise
         self.enter(INTRODUCING, introducing)
         if self._early:
-            self._deliver()
+            early, self._early = self._early, b""
+            receiverOf(self.transport, self).dataReceived(early)
         introducing.addCallback(lambda _: self._join(there)).addErrback(self._failed)
 
     def _join(self, there: Any) -> None:
         tunnel = self.tunnel
         self.enter(JOINED)
+        early, self._early = self._early, b""
+        how = tunnel.terms, tunnel.sweep, self._account, self._trace, early
         try:
-            self.splice = Splice(
-                self.transport, there, tunnel.terms, tunnel.sweep, self._account, self._trace
-            )
+            self.splice = Splice(self.transport, there, *how)
         except Exception:
             self._failed(Failure())
             abort(there)
             return
         tunnel.counters.connectTimes.add(self._connecting)
         tunnel.sweep.discard(self)
-        if self._early:
-            self._deliver()
-
-    def _deliver(self) -> None:
-        """Give what came early to whoever receives from the client now."""
-        early, self._early = self._early, b""
-        receiverOf(self.transport, self).dataReceived(early)
 
     def _account(self, ended: Ended) -> None:
         if self.phase is OVER:

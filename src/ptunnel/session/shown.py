@@ -51,8 +51,12 @@ class Shown(Phased):
 
     def say(self, log: Callable[..., None], account: Account) -> None:
         """Write a line about it. @param log: a method of a Log."""
-        who = {"session": self.number, "client": clientName(self.client), "way": self.way}
+        who = self.who() | {"way": self.way}
         log(self.tunnel.name, f"{self.subject()} {account.text}", **who | account.fields)
+
+    def who(self) -> dict[str, Any]:
+        """Return the fields of every line about it."""
+        return {"session": self.number, "client": clientName(self.client)}
 
     def left(self, isIntroduced: bool) -> None:
         """Count it as one whose client is gone before it has a tunnel, and write its line."""
@@ -64,8 +68,7 @@ class Shown(Phased):
 
     def bug(self, reason: Failure) -> None:
         """Write the line of an exception that nobody expects."""
-        who = {"session": self.number, "client": clientName(self.client)}
-        self.tunnel.log.bug(self.tunnel.name, reason, **who)
+        self.tunnel.log.bug(self.tunnel.name, reason, **self.who())
 
     def subject(self) -> str:
         """Return the client as log lines name it: behind the session's number if it is traced."""

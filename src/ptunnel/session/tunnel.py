@@ -82,7 +82,7 @@ class TunnelFactory(ServerFactory):
     ) -> None:
         self.name = name
         self.endpoint = endpoint
-        self._kind = LedSession if hasattr(endpoint, "forClient") else Session
+        self.kind: type[Session] = LedSession if hasattr(endpoint, "forClient") else Session
         self.terms = Terms(idleTimeout, halfCloseTimeout, inKernel, holdEnd, keepAlive)
         self.prelude = prelude
         self.log = log or Log()
@@ -114,7 +114,7 @@ class TunnelFactory(ServerFactory):
         (To build nothing would raise in whatever wraps a client's TLS.)
         """
         isServed = self.admission.admit(addr, self._serving)
-        return self._kind(self, addr) if isServed else _Refused(self.counters)
+        return self.kind(self, addr) if isServed else _Refused(self.counters)
 
     def _serving(self) -> int:
         return self.served + sum(each.served for each in self._before)

@@ -10,6 +10,7 @@ from ptunnel import causes
 from ptunnel.causes import Cause
 from ptunnel.errors import (
     CredentialsRefused,
+    NotServed,
     ProxyFailed,
     ProxyRefused,
     ProxyTimeout,
@@ -145,9 +146,10 @@ _BY_CAUSE = {
     causes.ADDRESS_TYPE: wire.NO_ADDRESS_TYPE,
     causes.TARGET_REFUSED: wire.NOT_ALLOWED,
     causes.PORT_REFUSED: wire.NOT_ALLOWED,
+    causes.TARGET_FORBIDDEN: wire.NOT_ALLOWED,
 }
 # What happens on the way to a proxy says nothing about the target.
-_OF_TARGETS = (ProxyRefused,)
+_OF_TARGETS = (NotServed, ProxyRefused)
 
 
 def replyFor(error: BaseException, *, direct: bool = False) -> int:

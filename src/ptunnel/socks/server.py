@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from ptunnel import causes
 from ptunnel.net.asked import Login, Rejected, Request, nameOf
 from ptunnel.socks import wire
 from ptunnel.socks.replies import replyFor
@@ -30,6 +31,7 @@ class ServerHandshake(Side):
     """
 
     phase = Phase.GREETING
+    name = "SOCKS"
 
     def __init__(self, *, needsLogin: bool = False) -> None:
         """@param needsLogin: whether clients must say who they are, which SOCKS4 cannot."""
@@ -76,7 +78,8 @@ class ServerHandshake(Side):
         """
         if not accepted:
             self.enter(Phase.OVER)
-            raise Rejected("a wrong user name or password", bytes([wire.LOGIN_VERSION, 1]))
+            answer = bytes([wire.LOGIN_VERSION, 1])
+            raise Rejected("a wrong user name or password", answer, causes.CLIENT_LOGIN)
         self._unsent += bytes([wire.LOGIN_VERSION, 0])
         self.enter(Phase.REQUEST)
         return self.feed(b"")
@@ -110,7 +113,8 @@ class ServerHandshake(Side):
         method = next((each for each in wanted if each in offered), wire.NO_METHOD)
         answer = bytes([wire.VERSION, method])
         if method == wire.NO_METHOD:
-            raise Rejected("no method to log in that it could use", answer)
+            why = "no user name and password" if self._needsLogin else "no method that is served"
+            raise Rejected(why, answer, causes.CLIENT_LOGIN)
         self._unsent += answer
         self.enter(Phase.LOGIN if method == wire.PASSWORD else Phase.REQUEST)
 
@@ -146,7 +150,8 @@ class ServerHandshake(Side):
             return None
         self._checkCommand(data[1])
         if self._needsLogin:
-            raise Rejected("SOCKS4, which has no passwords", self._reply(wire.NOT_ALLOWED))
+            why = "SOCKS4, which has no passwords"
+            raise Rejected(why, self._reply(wire.NOT_ALLOWED), causes.CLIENT_LOGIN)
         try:
             found = wire.takeRequest4(data)
         except wire.BadAddress as e:

@@ -81,7 +81,7 @@ def checkService(reactor: Any, settings: Settings) -> None:
     if settings.workers > 1:
         _checkLinux(reactor)
         _checkShared(settings)
-    for tunnel in settings.tunnels:
+    for tunnel in settings.ports:
         listen = tunnel.listen
         if isinstance(listen, EndpointListen) and "systemd:" not in listen.description:
             serverEndpoint(reactor, tunnel)
@@ -94,7 +94,7 @@ def _checkLinux(reactor: Any) -> None:
 
 def _checkShared(settings: Settings) -> None:
     """@raise ConfigError: for tunnels whose ports workers cannot share."""
-    for tunnel in settings.tunnels:
+    for tunnel in settings.ports:
         if not isinstance(tunnel.listen, TcpListen):
             raise ConfigError(
                 f'{tunnel.place} listen: "{tunnel.listen}": workers can share a port, but '
@@ -212,8 +212,11 @@ class Supervisor(Watching):
         """Return the settings of one worker."""
         workers = self._settings.workers
         tunnels = tuple(_share(tunnel, workers) for tunnel in self._settings.tunnels)
+        doors = tuple(_share(door, workers) for door in self._settings.doors)
         settings: Settings = _share(self._settings, workers)
-        return dataclasses.replace(settings, workers=1, tunnels=tunnels, status=None, handOver=None)
+        return dataclasses.replace(
+            settings, workers=1, tunnels=tunnels, doors=doors, status=None, handOver=None
+        )
 
     def ready(self) -> None:
         """Note that a worker is ready."""

@@ -37,7 +37,7 @@ class Watching(PtunnelService):
 
     def _forget(self, after: Settings) -> None:
         super()._forget(after)
-        names = [tunnel.name for tunnel in after.tunnels]
+        names = [tunnel.name for tunnel in after.ports]
         self._account.keepOnly(names, [*after.proxies, DIRECT])
 
     def carried(self) -> str:

@@ -149,7 +149,7 @@ def main() -> None:
     log = Log(settings.logLevel)
     log.newSession = count(work.firstSession, work.workers).__next__
     sockets = map(HandedSocket, descriptors)
-    handed = Handed(dict(zip(map(keyOf, settings.tunnels), sockets, strict=True)))
+    handed = Handed(dict(zip(map(keyOf, settings.ports), sockets, strict=True)))
     service = WorkerService(reactor, settings, log, handed)
     for kind, name in work.drained:
         service.setDrained(kind, name, True)

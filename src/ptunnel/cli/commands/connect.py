@@ -56,7 +56,7 @@ class Joining:
     def _relay(self) -> Deferred[Ended]:
         tunnel = self._settings.tunnels[0]
         return stdio.relay(
-            Routes(self._reactor, self._settings, self._log, os.getpid()).to(tunnel),
+            Routes(self._reactor, self._settings, self._log, begin=os.getpid()).to(tunnel),
             self._reactor,
             halfCloseTimeout=tunnel.halfCloseTimeout,
             holdEnd=tunnel.holdEnd,

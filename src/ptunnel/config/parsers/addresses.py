@@ -165,6 +165,16 @@ def parseTunnel(word: str, listenHost: str = "127.0.0.1") -> tuple[TcpListen, st
 
 
 @addressing
+def parseDoor(text: str) -> TcpListen:
+    """Parse where -D listens, as ssh's: `[HOST:]PORT`, or `*:PORT` for every address."""
+    if re.fullmatch("[0-9]+", text):
+        return TcpListen("127.0.0.1", _port(text, low=0))
+    if text.startswith("*:"):
+        return TcpListen("0.0.0.0", _port(text[2:], low=0))
+    return TcpListen(*hostAndPort(text, "[HOST:]PORT, for example 1080", low=0))
+
+
+@addressing
 def parseListen(text: str) -> Listen:
     """Parse where a tunnel listens.
 
