@@ -905,7 +905,7 @@ class Ptunnel(Program):
 
 
 IN_CLEAR = "asks for Basic: user name and password go to it in clear"
-_LISTENING = re.compile(r"\blistening on \S+:(\d+), to ")
+_LISTENING = re.compile(r"\blistening on \S+:(\d+), ")
 # The second: a session may not know yet that its client has gone. The third: what the tests of
 # authentication look for.
 _EXPECTED = re.compile(rf"{_LISTENING.pattern}|stopping: waiting for |{IN_CLEAR}")

@@ -21,13 +21,14 @@ class BalanceTests(IntegrationTestCase):
         self.addCleanup(tinyproxy.stop)
         return tinyproxy
 
+    def sections(self) -> str:
+        pairs = self.proxies.items()
+        return "".join(f"[proxy {name}]\nurl = http://{at(proxy)}\n" for name, proxy in pairs)
+
     def begin(self, policy: str) -> Ptunnel:
-        proxies = "".join(
-            f"[proxy {name}]\nurl = http://{at(proxy)}\n" for name, proxy in self.proxies.items()
-        )
         via = f"{', '.join(NAMES)}\nbalance = {policy}"
         words = "-v", "--log-format", "json"
-        return self.configured(proxies, self.peer(echo), *words, via=via)
+        return self.configured(self.sections(), self.peer(echo), *words, via=via)
 
     def open(self, tunnel: Ptunnel, client: str = HOST) -> socket.socket:
         """A session that stands."""
@@ -81,6 +82,21 @@ class BalanceTests(IntegrationTestCase):
             self.close(self.open(tunnel))
             self.ways(tunnel, sessions)
         self.assertEqual([way for _, way in self.ways(tunnel, 6)], 2 * list(NAMES))
+
+    def test_theTargetsOfADoorShareThem(self) -> None:
+        door = f"[door d]\nlisten = {HOST}:0\ntargets = {HOST}:*\nbalance = least\n"
+        words = "-v", "--log-format", "json"
+        tunnel = self.ptunnel("--config", self.write(self.sections() + door), *words)
+        clients = [self.dial(tunnel.port) for _ in range(9)]
+        for client in clients:
+            target = socket.inet_aton(HOST) + self.peer(echo).port.to_bytes(2, "big")
+            client.sendall(b"\5\1\0")
+            self.assertEqual(client.recv(2), b"\5\0")
+            client.sendall(b"\5\1\0\1" + target)
+            self.assertEqual(client.recv(100)[:2], b"\5\0")
+        self.close(*clients)
+        count = Counter(way for _, way in self.ways(tunnel, 9))
+        self.assertEqual(count, Counter(3 * NAMES))
 
     def test_aClientKeepsItsProxyAndOneThatDiesMovesItsOwnOnly(self) -> None:
         tunnel = self.begin("hash")
