@@ -94,7 +94,8 @@ INSIDE = {
     ),
     "door": (
         ("factory",),
-        ("session",),
+        ("forwarded",),
+        ("forwarding", "session"),
         ("login", "targets"),
         ("asking",),
         ("forwarder",),

@@ -8,11 +8,22 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone, ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 
+from ptunnel.config import EndpointListen, Proxy, Settings, Tunnel, parseProxy
 from ptunnel.errors import LocalFailure, ProxyFailed, Unreachable
+from ptunnel.log import Log
 from ptunnel.login.login import Login
 from ptunnel.net.arrived import Arrived
 from ptunnel.route.forwards import Forwards, Reach, ReachEndpoint
-from tests.support.fakes import Builder, Endpoint, StrictClock
+from ptunnel.route.routes import Routes
+from tests.support.fakes import (
+    Builder,
+    Endpoint,
+    Resolver,
+    ResolvingReactor,
+    StrictClock,
+    acceptTCP,
+    refuseTCP,
+)
 
 
 class ReachEndpointTests(SynchronousTestCase):
@@ -96,3 +107,93 @@ class ForwardsTests(SynchronousTestCase):
 
     def direct(self, hop: str) -> Reach:
         return self.reach(way="direct", hop=hop, isProxy=False)
+
+
+class RoutesTests(SynchronousTestCase):
+    """What Routes makes of a door's target."""
+
+    def setUp(self) -> None:
+        self.reactor = ResolvingReactor(Resolver("192.0.2.7"))
+        self.builder = Builder(Arrived)
+
+    def forwards(
+        self, *proxies: Proxy, via: tuple[str, ...] = (), balance: Any = "first"
+    ) -> Forwards:
+        names = via or (proxies[-1].name,)
+        tunnel = Tunnel("t", EndpointListen(""), "t.example", 80, via=names, balance=balance)
+        settings = Settings((tunnel,), {proxy.name: proxy for proxy in proxies})
+        self.routes = Routes(self.reactor, settings, Log("none"))
+        return self.routes.forwards(tunnel)
+
+    def test_anHttpProxyIsAskedItself(self) -> None:
+        headers = (("X-Team", "mail"),)
+        proxy = Proxy("corp", "192.0.2.1", 3128, auth="ntlm", headers=headers)
+        forwards = self.forwards(proxy)
+        reach = forwards.reach("corp")
+        self.assertEqual(
+            (reach.hop, reach.isProxy, reach.isSecure), ("192.0.2.1:3128", True, False)
+        )
+        self.assertEqual(reach.headers, headers)
+        self.assertIsNotNone(reach.login)
+        self.assertIs(reach.login, self.routes._kept.login(proxy))
+        connecting = forwards.connect(self.builder)
+        transport = acceptTCP(self.reactor)
+        self.assertEqual(self.reactor.tcpClients[0][:2], ("192.0.2.1", 3128))
+        arrived: Any = self.successResultOf(connecting)
+        self.assertEqual((arrived.way, transport.value()), ("corp", b""))
+
+    def test_oneBehindAnotherIsReachedThroughIt(self) -> None:
+        first = Proxy("first", "192.0.2.1", 3128)
+        second = Proxy("second", "q.example", 8080, through="first")
+        forwards = self.forwards(first, second)
+        connecting = forwards.connect(self.builder)
+        transport = acceptTCP(self.reactor)
+        self.assertTrue(transport.value().startswith(b"CONNECT q.example:8080 HTTP/1.1\r\n"))
+        transport.receive(b"HTTP/1.1 200 OK\r\n\r\n")
+        self.successResultOf(connecting)
+        self.assertEqual(forwards.reach("second").hop, "q.example:8080")
+
+    def test_aSocksProxyLeadsToTheOrigin(self) -> None:
+        forwards = self.forwards(parseProxy("socks5h://192.0.2.1"))
+        reach = forwards.reach(None)
+        self.assertEqual((reach.hop, reach.isProxy), ("t.example:80", False))
+        connecting = forwards.connect(self.builder)
+        transport = acceptTCP(self.reactor)
+        transport.receive(b"\5\0")
+        self.assertIn(b"t.example\0\x50", transport.value())
+        transport.receive(b"\5\0\0\1\0\0\0\0\0\0")
+        self.successResultOf(connecting)
+
+    def test_andSoDoesNone(self) -> None:
+        forwards = self.forwards(via=("direct",))
+        reach = forwards.reach("direct")
+        self.assertEqual((reach.hop, reach.isProxy, reach.login), ("t.example:80", False, None))
+        connecting = forwards.connect(self.builder)
+        acceptTCP(self.reactor)
+        self.successResultOf(connecting)
+        self.assertEqual(self.reactor.tcpClients[0][:2], ("192.0.2.7", 80))
+
+    def test_theNextWayIsTakenWhereOneCannotBeReached(self) -> None:
+        corp = Proxy("corp", "192.0.2.1", 3128)
+        forwards = self.forwards(corp, via=("corp", "direct"))
+        connecting = forwards.connect(self.builder)
+        refuseTCP(self.reactor, ConnectionRefusedError())
+        acceptTCP(self.reactor)
+        arrived: Any = self.successResultOf(connecting)
+        self.assertEqual(arrived.way, "direct")
+
+    def test_proxiesThatShareCountWhatIsOpen(self) -> None:
+        proxies = Proxy("a", "192.0.2.1", 3128), Proxy("b", "192.0.2.2", 3128)
+        forwards = self.forwards(*proxies, via=("a", "b"), balance="least")
+        one, two = forwards.forClient(None), forwards.forClient(None)
+        ways: list[str] = []
+        for each in one, two, forwards.forClient(None):
+            if len(ways) == 2:
+                one.left()
+                one.left()
+            connecting = each.connect(self.builder)
+            acceptTCP(self.reactor)
+            arrived: Any = self.successResultOf(connecting)
+            ways.append(arrived.way)
+        self.assertEqual(sorted(ways[:2]), ["a", "b"])
+        self.assertEqual(ways[2], ways[0])

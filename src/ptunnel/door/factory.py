@@ -9,9 +9,10 @@ from typing import Any, Literal, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from ptunnel.door.session import DoorSession
+from ptunnel.door.forwarded import ForwardedSession
 from ptunnel.door.targets import Targets
 from ptunnel.net.asked import Login
+from ptunnel.route.forwards import Forwards
 from ptunnel.session.tunnel import TunnelFactory
 
 # Of how many targets the ways are kept, with what was learnt about them.
@@ -36,6 +37,8 @@ class DoorFactory(TunnelFactory):
         protocol: Literal["auto", "socks", "http"] = "auto",
         targets: Targets | None = None,
         judge: Callable[[Login], Deferred[bool]] | None = None,
+        forwards: Callable[[str, int], Forwards] | None = None,
+        connectTimeout: float | None = 30.0,
         **how: Any,
     ) -> None:
         """
@@ -44,12 +47,17 @@ class DoorFactory(TunnelFactory):
             port of a target; what it returns is used for further clients too.
         @param targets: which targets may be asked for; None: all but this machine itself.
         @param judge: fires with whether a client may come in; None: all may.
+        @param forwards: as C{lead}, for requests for http:// URLs; None: these are not served.
+        @param connectTimeout: seconds for a login at a proxy that such a request needs; None: no
+            limit.
         @param how: as for L{TunnelFactory}, but for `endpoint` and `prelude`.
         """
         # There is no endpoint before a client has asked.
         super().__init__(cast(IStreamClientEndpoint, None), **how)
-        self.kind = DoorSession
+        self.kind = ForwardedSession
         self.lead = lru_cache(KEPT)(lead)
+        self.forwards = None if forwards is None else lru_cache(KEPT)(forwards)
+        self.connectTimeout = connectTimeout
         self.speaks = protocol
         self.targets = targets or Targets()
         self.judge = judge
@@ -58,4 +66,18 @@ class DoorFactory(TunnelFactory):
     def drain(self) -> Deferred[None]:
         """As in L{TunnelFactory}. Clients that have not said their target have little time left."""
         self.askWait = LAST_WAIT
+        self._retire()
         return super().drain()
+
+    def follow(self, former: TunnelFactory) -> None:
+        """As in L{TunnelFactory}. Clients whose requests go on come back to this factory with their
+        next one.
+        """
+        super().follow(former)
+        if isinstance(former, DoorFactory):
+            former._retire()
+
+    def _retire(self) -> None:
+        """End the sessions of clients whose requests go on, each behind the request under way."""
+        for session in tuple(self.sessions):
+            cast(ForwardedSession, session).retire()

@@ -19,9 +19,11 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ptunnel.config import Proxy, Tunnel
 from ptunnel.errors import TunnelError, cannotReach, noAnswer
 from ptunnel.login.login import Login
 from ptunnel.net.attempt import Attempt, LastingSpeaker
+from ptunnel.route.hops import hopName
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +54,34 @@ class Reach:
         return mine == (other.way, other.hop, other.isProxy, other.login)
 
 
+def reachOf(
+    endpoint: IStreamClientEndpoint,
+    way: str,
+    tunnel: Tunnel,
+    proxy: Proxy | None = None,
+    login: Login | None = None,
+    reactor: Any = None,
+) -> Reach:
+    """Return the reach of a way.
+
+    @param endpoint: leads to the proxy; without one, to the target.
+    @param proxy: the HTTP proxy at its end; None: there is none.
+    @param login: the proxy's.
+    """
+    if proxy is None:
+        return Reach(way, endpoint, tunnel.target, isProxy=False)
+    hop = hopName(proxy)
+    return Reach(
+        way,
+        ReachEndpoint(endpoint, hop, tunnel.connectTimeout, reactor),
+        hop,
+        isProxy=True,
+        isSecure=proxy.tls is not None,
+        login=login,
+        headers=proxy.headers,
+    )
+
+
 class Forwards:
     """The ways for one target.
 
@@ -62,9 +92,20 @@ class Forwards:
         self._route = route
         self._reaches = reaches
 
+    def forClient(self, client: IAddress | None) -> Forwards:
+        """Return those of one client, for one connection; `left` is to be called behind it."""
+        lead = getattr(self._route, "forClient", None)
+        return self if lead is None else Forwards(lead(client, None), self._reaches)
+
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect to the first of them that can be reached. Cancelling ends the attempt."""
         return self._route.connect(protocolFactory)
+
+    def left(self) -> None:
+        """Note that the connection of `connect` is over, or was not made. Idempotent."""
+        leave = getattr(self._route, "left", None)
+        if leave is not None:
+            leave()
 
     def reach(self, way: str | None) -> Reach:
         """Return the way of this name; None: of the only one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +21,7 @@ from ptunnel.route.own import OwnPorts
 if TYPE_CHECKING:
     from ptunnel.ledger.figures import ProxyFigures
     from ptunnel.route.balance import Balancing
+    from ptunnel.route.forwards import Forwards
 
 
 def _bare(
@@ -71,13 +72,34 @@ class Routes:
         """
         forbid = forbid or self.own.forbid(tunnel.targetHost, tunnel.targetPort)
         ways = [self._way(name, tunnel, forbid) for name in tunnel.via]
-        about = tunnel.name, tunnel.target, ways, self._log, self._reactor, self.drained
-        route = Route(*about) if tunnel.balance == "first" else self._balanced(tunnel, *about)
-        tls = tunnel.tls
+        route, tls = self._route(tunnel, ways), tunnel.tls
         context = None if tls is None else self._kept.context("tunnel", tunnel.name, tls)
         return toTarget(self._reactor, tunnel, context, route, self._wrap)
 
-    def _balanced(self, tunnel: Tunnel, *about: Any) -> Route:
+    def forwards(self, tunnel: Tunnel, forbid: Forbid | None = None) -> Forwards:
+        """Return the ways of requests for http:// URLs at a tunnel's target. @param forbid: as in
+        `to`.
+        """
+        from ptunnel.route.forwards import Forwards, reachOf  # doors only
+
+        forbid = forbid or self.own.forbid(tunnel.targetHost, tunnel.targetPort)
+        proxies, timeout = self._settings.proxies, tunnel.connectTimeout
+        ways, reaches = [], {}
+        for name in tunnel.via:
+            way, proxy = self._way(name, tunnel, forbid), proxies.get(name)
+            if proxy is None or proxy.isSocks:
+                reach = reachOf(way.endpoint, name, tunnel)
+            else:
+                below, login = self._reach(proxy, timeout), self._kept.login(proxy)
+                reach = reachOf(below, name, tunnel, proxy, login, self._reactor)
+            reaches[name] = reach
+            ways.append(replace(way, endpoint=reach.endpoint))
+        return Forwards(self._route(tunnel, ways), reaches)
+
+    def _route(self, tunnel: Tunnel, ways: Sequence[Way]) -> Route:
+        about = tunnel.name, tunnel.target, ways, self._log, self._reactor, self.drained
+        if tunnel.balance == "first":
+            return Route(*about)
         from ptunnel.route.balance import Balancing  # rarely asked for
 
         self._balancing = self._balancing or Balancing(self._begin)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-from twisted.internet.interfaces import IStreamClientEndpoint
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ptunnel.config import DIRECT, Door, Port, Tunnel, isBypassed
 from ptunnel.log import Log
 from ptunnel.net.descriptors import PROCESS
+from ptunnel.net.dial import Forbid
 from ptunnel.route.routes import Routes
 from ptunnel.session.admission import Total
 from ptunnel.session.tunnel import TunnelFactory
@@ -17,6 +17,8 @@ from ptunnel.starttls import UPGRADES
 
 if TYPE_CHECKING:
     from ptunnel.door.targets import Targets
+
+T = TypeVar("T")
 
 
 def factoryFor(
@@ -58,14 +60,21 @@ def _doorFactory(reactor: Any, door: Door, routes: Routes, how: dict[str, Any]) 
 
         reader = PasswordReader(reactor, door.password, door.username, f"the door {door.name}")
         judge = Judge(reader.read, reader.changed)
-    lead = partial(_lead, door, routes, targets)
-    return DoorFactory(lead, protocol=door.protocol, targets=targets, judge=judge, **how)
+    return DoorFactory(
+        partial(_lead, routes.to, door, targets),
+        forwards=partial(_lead, routes.forwards, door, targets),
+        protocol=door.protocol,
+        targets=targets,
+        judge=judge,
+        connectTimeout=door.connectTimeout,
+        **how,
+    )
 
 
 def _lead(
-    door: Door, routes: Routes, targets: Targets, host: str, port: int
-) -> IStreamClientEndpoint:
-    """Return what leads to a target of a door."""
+    make: Callable[[Tunnel, Forbid], T], door: Door, targets: Targets, host: str, port: int
+) -> T:
+    """Return what leads to a target of a door. @param make: that of a Routes."""
     isBypass = door.noProxy and isBypassed({"no_proxy": door.noProxy}, host, port)
     tunnel = Tunnel(
         door.name,
@@ -77,4 +86,4 @@ def _lead(
         balance=door.balance,
         where=door.where,
     )
-    return routes.to(tunnel, lambda address: targets.addressRefusal(host, port, address))
+    return make(tunnel, lambda address: targets.addressRefusal(host, port, address))

@@ -132,6 +132,17 @@ def ofFailure(
     return Account(f"gets no tunnel: {reasonOf(error)}{_remedy(error)}", fields)
 
 
+def ofRefusal(error: BaseException | None, whole: float) -> Account:
+    """Return the account of a request that is not answered by whom it was for, at a door. Its
+    client's session may go on.
+
+    @param whole: seconds from the client's arrival.
+    """
+    text, fields = ofFailure(error, whole)
+    kept = {name: fields[name] for name in ("cause", "status", "seconds")}
+    return Account(text.replace("gets no tunnel", "gets no answer", 1), kept)
+
+
 def _remedy(error: BaseException | None) -> str:
     """Return what to do about a shortage of this machine, such as one of epoll at the joining."""
     isBare = isShortage(error) and not isinstance(error, TunnelError)

@@ -42,12 +42,13 @@ class Phase(Enum):
     CONNECTING = "connecting"  # waits for a connection to the target
     INTRODUCING = "introducing"  # waits for the first messages of a protocol with STARTTLS
     JOINED = "joined"  # bytes flow, in a splice
+    FORWARDING = "forwarding"  # its requests for http:// URLs go on, at a door
     TURNED_AWAY = "turned away"  # got no tunnel; its end has not come yet
     OVER = "over"
 
 
 # Before Python 3.12 an attribute of an Enum is slow, and these are looked up for each connection.
-ASKING, CONNECTING, INTRODUCING, JOINED, TURNED_AWAY, OVER = Phase
+ASKING, CONNECTING, INTRODUCING, JOINED, FORWARDING, TURNED_AWAY, OVER = Phase
 
 
 class Outgoing(Factory):

@@ -32,18 +32,8 @@ class AuthorizedExchange(DrainingExchange):
 
     @property
     def mayRepeat(self) -> bool:
-        """Whether what is asked may be asked twice."""
+        """Whether what was asked may be asked twice."""
         return self.onward.isRepeatable
-
-    @property
-    def mayAnswer(self) -> bool:
-        """Whether the request can be sent again behind a challenge."""
-        return self.upload.canRepeat
-
-    @property
-    def asks(self) -> tuple[bytes, bytes]:
-        """The method and URL that are asked for."""
-        return self.onward.method, self.onward.url
 
     # Asking
 
@@ -62,7 +52,9 @@ class AuthorizedExchange(DrainingExchange):
 
     def newAsker(self, login: Login) -> Asker:
         """Begin to say who we are."""
-        asker = self.asker = Asker(login, self.target, *self.asks, self.owner.trace)
+        asker = self.asker = Asker(
+            login, self.target, self.onward.method, self.onward.url, self.owner.trace
+        )
         if self.owner.connectTimeout is not None:
             self._loginBy = self.owner.sweep.clock.seconds() + self.owner.connectTimeout
         return asker
@@ -86,8 +78,12 @@ class AuthorizedExchange(DrainingExchange):
         upstream, asker = self.upstream, self.asker
         if self.phase is OVER or upstream is None or asker is None:
             return
+        if not self.upload.canRepeat:
+            what = f"{self.who} asks for credentials again behind a body that was not kept"
+            self.fail(ProxyFailed(what, hop=self.hop, hint="send it again", cause=causes.BROKEN))
+            return
         # What must not be sent twice does not go on a connection that may be closing.
-        if self.challenge is not None and not (asker.isBound or self.mayRepeat):
+        if self.challenge is not None and not (asker.isBound or self.onward.isRepeatable):
             upstream.hangUp()
         if not upstream.isLost:
             self.send(authorization)

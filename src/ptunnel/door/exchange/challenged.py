@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import h11
 
-from ptunnel import causes
 from ptunnel.door.exchange.authorized import AuthorizedExchange
 from ptunnel.door.exchange.challenge import refusalOf
 from ptunnel.door.exchange.draining import DRAIN_WAIT
 from ptunnel.door.messages.answers import BadAnswer, Event
-from ptunnel.errors import ProxyFailed
 
 
 class ChallengedExchange(AuthorizedExchange):
@@ -59,8 +57,6 @@ class ChallengedExchange(AuthorizedExchange):
         login = upstream.reach.login
         if login is None:
             self.fail(refusal)
-        elif not self.mayAnswer:
-            self._tooLate(hop)
         else:
             isMidway = asker is not None and asker.isMidway
             if asker is None:
@@ -99,7 +95,3 @@ class ChallengedExchange(AuthorizedExchange):
             self.connect(again, self.redialled, self.authorization)
         else:
             super().unanswered()
-
-    def _tooLate(self, hop: str) -> None:
-        what = f"{self.who} asks for credentials behind a body that was not kept"
-        self.fail(ProxyFailed(what, hop=hop, hint="send it again", cause=causes.BROKEN))

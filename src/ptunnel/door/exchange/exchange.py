@@ -53,8 +53,9 @@ class Exchange(Life):
         request = self.request(authorization)
         reader = self.reader = AnswerReader(request)
         if self.owner.trace is not None:
-            target = request.target.decode("ascii")
-            self.owner.trace(f"asks {self.who} for {request.method.decode('ascii')} {target}")
+            # What stands behind the question mark may be a secret.
+            what = b"%b %b" % (request.method, request.target.partition(b"?")[0])
+            self.owner.trace(f"asks {self.who} for {what.decode('ascii')}")
         self.enter(AWAITING)
         upstream.write(reader.request + self.bodyNow())
         self.owner.regulate()

@@ -26,6 +26,7 @@ class Lines:
     current: Upstream | None = None
     isFull = False
     _isCrowded = _isOver = False
+    _left: Callable[[], None] | None = None  # notes that its way is in use no more
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Lines:
         if kept is not None and not fresh and not kept.isLost and forwards.serves(kept.reach):
             return kept
         self.drop(inOrder=True)
+        self._left = forwards.left
         connecting: Deferred[Any] = forwards.connect(Outgoing(self._trace))
         return connecting.addCallback(
             lambda arrived: self._adopt(arrived, forwards.reach(getattr(arrived, "way", None)))
@@ -69,7 +71,7 @@ class Lines:
 
     def redial(self, former: Upstream) -> Deferred[Upstream]:
         """Return a new connection on the way of another one, which is given up."""
-        self.drop(inOrder=False)
+        self._give(inOrder=False)
         connecting: Deferred[Any] = former.reach.endpoint.connect(Outgoing(self._trace))
         return connecting.addCallback(self._adopt, former.reach)
 
@@ -98,6 +100,12 @@ class Lines:
 
     def drop(self, inOrder: bool) -> None:
         """Give the connection up. @param inOrder: behind what is still to be sent."""
+        self._give(inOrder)
+        left, self._left = self._left, None
+        if left is not None:
+            left()
+
+    def _give(self, inOrder: bool) -> None:
         current, self.current = self.current, None
         self.isFull = False
         if current is not None:

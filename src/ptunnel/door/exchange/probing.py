@@ -13,42 +13,45 @@ from ptunnel.login.login import Login
 
 
 class ProbingExchange(ChallengedExchange):
-    """A ChallengedExchange that does not send such a body before the proxy knows who we are.
+    """A ChallengedExchange that does not send such a body before it has said who we are.
 
-    It could not be sent again behind a challenge. So where one may come, the proxy is asked first
-    by a probe: OPTIONS with Max-Forwards: 0, which has no body, goes no further than the proxy, and
-    does nothing where it is passed on all the same.
+    It could not be sent again behind a challenge. So as long as a challenge may come, the proxy
+    gets a probe: HEAD of the same URL, which does nothing where the proxy lets it pass.
     """
 
+    # Whether a challenge may still come; then only the last answer to one comes with the body.
+    _isWary = False
     isProbing = False
 
     def connected(self, upstream: Upstream) -> None:
         login = upstream.reach.login
-        self.isProbing = login is not None and self._mustProbe(upstream, login)
+        self._isWary = login is not None and self._mustBeWary(upstream, login)
         super().connected(upstream)
 
-    def _mustProbe(self, upstream: Upstream, login: Login) -> bool:
-        """Return whether a challenge could come when it is too late."""
+    def _mustBeWary(self, upstream: Upstream, login: Login) -> bool:
         onward, upload, known = self.onward, self.upload, login.known
         isShort = onward.length is not None and onward.length <= MAX_KEPT
         isHere = upload.isOver and len(upload.waiting) <= MAX_KEPT
         if isShort or isHere or onward.awaitsContinue:
             return False
-        if known is not None and known.name == "digest":
-            return True  # its nonce may have run out
-        return not upstream.isOpen and (known is None or known.bound)
+        return _mayRunOut(login) or (not upstream.isOpen and (known is None or known.bound))
+
+    def ask(self, upstream: Upstream) -> None:
+        login = upstream.reach.login
+        if self._isWary and login is not None and _mayRunOut(login):
+            self.send(None)
+        else:
+            super().ask(upstream)
+
+    def send(self, authorization: bytes | None) -> None:
+        asker = self.asker
+        isLast = authorization is not None and asker is not None and not asker.isMidway
+        self.isProbing = self._isWary and not isLast
+        super().send(authorization)
 
     @property
     def mayRepeat(self) -> bool:
         return self.isProbing or super().mayRepeat
-
-    @property
-    def mayAnswer(self) -> bool:
-        return self.isProbing or super().mayAnswer
-
-    @property
-    def asks(self) -> tuple[bytes, bytes]:
-        return (b"OPTIONS", self.onward.probeUrl) if self.isProbing else super().asks
 
     def request(self, authorization: bytes | None) -> h11.Request:
         upstream, asker = self.upstream, self.asker
@@ -78,7 +81,7 @@ class ProbingExchange(ChallengedExchange):
         if not self.isProbing or self.challenge is not None or upstream is None or reader is None:
             super().drained(isWhole)
             return
-        self.isProbing = False
+        self._isWary = False
         self.dropAsker()
         if isWhole and reader.keepsOpen:
             self.ask(upstream)
@@ -96,3 +99,9 @@ class ProbingExchange(ChallengedExchange):
             self.endLogin(seconds)
         else:
             super().loginLate(seconds)
+
+
+def _mayRunOut(login: Login) -> bool:
+    """Return whether what is sent unasked may be too old by now."""
+    known = login.known
+    return known is not None and known.name == "digest"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ptunnel.door.exchange.life import Life
 from ptunnel.door.exchange.lines import Lines
@@ -13,6 +13,12 @@ from ptunnel.log import Trace
 from ptunnel.net.transports import abort, receiverOf
 from ptunnel.relay.outcome import Cause, Ended
 from ptunnel.relay.splice import Splice
+
+
+class Carried(NamedTuple):
+    """@ivar received: bytes."""
+
+    received: int
 
 
 class Forwarder(Conversation):
@@ -43,11 +49,11 @@ class Forwarder(Conversation):
         self.go(first)
 
     @property
-    def carried(self) -> tuple[int, int]:
-        """How many bytes have come from the client, and for it, so far."""
+    def legs(self) -> tuple[Carried, Carried]:
+        """What has come from the client, and for it, so far; as a L{Splice} has it."""
         legs = () if self.splice is None else self.splice.legs
         spliced = (legs[0].received, legs[1].received) if legs else (0, 0)
-        return self.sent + spliced[0], self.received + spliced[1]
+        return Carried(self.sent + spliced[0]), Carried(self.received + spliced[1])
 
     def retire(self) -> None:
         """End it as soon as no request is under way."""
@@ -146,5 +152,6 @@ class Forwarder(Conversation):
 
     def _spliced(self, ended: Ended) -> None:
         self.enter(OVER)
+        self.lines.end(inOrder=True)
         sent, received = self.sent + ended.sent, self.received + ended.received
         self.door.ended(Ended(sent, received, ended.cause, ended.first))

@@ -117,18 +117,11 @@ class Onward:
         return h11.Request(method=self.method, target=target, headers=fields)
 
     def probe(self, there: Next, authorization: bytes | None, isBound: bool) -> h11.Request:
-        """Return a request without a body that asks the next proxy alone (RFC 9110 section 7.6.2),
-        and does nothing where a proxy passes it on all the same.
-        """
-        fields = [(b"Host", self.authority), (b"Max-Forwards", b"0"), (b"Content-Length", b"0")]
+        """Return a request without a body for the same URL, which changes nothing there."""
+        fields = [(b"Host", self.authority)]
         agents = [each for each in self.fields if each[0].lower() == b"user-agent"]
         fields += [*agents, *self._proxy(there, authorization, isBound), self._via]
-        return h11.Request(method=b"OPTIONS", target=self.probeUrl, headers=fields)
-
-    @property
-    def probeUrl(self) -> bytes:
-        """What `probe` asks for."""
-        return b"http://" + self.authority + b"/"
+        return h11.Request(method=b"HEAD", target=self.url, headers=fields)
 
     def _own(
         self, there: Next, authorization: bytes | None, isBound: bool
