@@ -52,7 +52,8 @@ def askingFor(protocol: str, first: int, *, needsLogin: bool) -> Asking:
     @param needsLogin: whether clients must say who they are.
     @raise Rejected: if it is neither, or not what the door speaks.
     """
-    kind = kindOf(first)
+    # What is not HTTP gets a page from a door for HTTP, where the first byte says so little.
+    kind = Kind.HTTP if protocol == "http" else kindOf(first)
     if protocol not in ("auto", kind.value):
         raise Rejected(f"{kind.value.upper()}, which this door does not speak")
     if kind is Kind.SOCKS:

@@ -81,6 +81,7 @@ class HandshakeTests(SynchronousTestCase):
         handshake.feed(connect(LOGIN))
         error = self.assertRaises(Rejected, handshake.judge, False)
         self.assertTrue(error.answer.startswith(b"HTTP/1.1 407 "))
+        self.assertIs(error.cause, causes.CLIENT_LOGIN)
         self.assertIs(handshake.phase, Phase.OVER)
         self.assertNotIn(b"YWxp", error.answer)
 

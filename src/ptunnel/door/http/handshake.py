@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from ptunnel import causes
 from ptunnel.door.http.gate import Connect, Forward, Gate
 from ptunnel.door.http.refusals import loginNeeded, refusal
 from ptunnel.net.asked import Login, Rejected, Request
@@ -114,4 +115,4 @@ class HttpHandshake(Phased):
         return found.login
 
     def _noLogin(self, why: str) -> Rejected:
-        return Rejected(why, loginNeeded(isHead=self._gate.isHead))
+        return Rejected(why, loginNeeded(isHead=self._gate.isHead), causes.CLIENT_LOGIN)

@@ -15,6 +15,7 @@ from ptunnel.errors import (
     CredentialsRefused,
     CredentialsUnavailable,
     LocalFailure,
+    NotServed,
     ProxyFailed,
     ProxyRefused,
     ProxyTimeout,
@@ -71,6 +72,7 @@ _OF_TARGETS: dict[Cause, _Said] = {
 _LATE = _Said(504, "The next proxy does not answer.", "connection_timeout")
 # The first kind that fits counts.
 _BY_KIND: tuple[tuple[type[BaseException], _Said], ...] = (
+    (NotServed, _Said(403, "This proxy does not serve this target.", "http_request_denied")),
     (CredentialsRefused, _NO_ENTRY),
     (CredentialsUnavailable, _NO_ENTRY),
     (TargetUnreachable, _UNREACHED),
