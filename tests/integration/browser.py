@@ -59,7 +59,6 @@ _FLAGS = (
     "--no-default-browser-check",
     "--no-first-run",
     "--no-pings",
-    "--no-proxy-server",
     f"--host-resolver-rules=MAP {STRANGER} {HOST}, MAP * ~NOTFOUND, "
     f"EXCLUDE {HOST}, EXCLUDE localhost",
 )
@@ -68,13 +67,18 @@ _FLAGS = (
 @functools.cache
 def chromium() -> webdriver.Chrome:
     """One browser for all tests; it ends with the test run."""
+    return chromiumWith("--no-proxy-server")
+
+
+def chromiumWith(*flags: str) -> webdriver.Chrome:
+    """A browser with further flags; it ends with the test run."""
     binary, driver = required("chromium"), required("chromedriver")
     profile = tempfile.mkdtemp(prefix="ptunnel-chromium-")
     atexit.register(shutil.rmtree, profile, ignore_errors=True)
     options = Options()
     options.binary_location = binary
     options.add_argument(f"--user-data-dir={profile}")
-    for flag in _FLAGS:
+    for flag in (*_FLAGS, *flags):
         options.add_argument(flag)
     if AM_ROOT:
         options.add_argument("--no-sandbox")  # which root cannot have
