@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from base64 import b64encode
 from typing import Any
 
@@ -64,6 +66,32 @@ class SessionTests(ForwardedCase):
         self.assertEqual((figures.connected, dict(figures.ends)), (1, {"end": 1}))
         self.assertEqual((figures.bytesSent, figures.bytesReceived), (sent, received))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nothingOfItIsLeftForTheGarbageCollector(self) -> None:
+        upgrade = b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        switched = b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        for asked, said in (
+            (get("a.example"), OK),
+            (get("a.example"), OK[:-1]),
+            (get("a.example").replace(b"\r\n\r\n", upgrade), switched),
+        ):
+            gc.collect()
+            gc.disable()
+            try:
+                client = self.begun(asked)
+                there = self.endpoint.succeed()
+                there.receive(said)
+                [session] = self.door.sessions
+                left = [weakref.ref(each) for each in (session, session.splice)]
+                there.lose()
+                client.lose()
+                self.clock.advance(1)
+                self.endpoint.attempts.clear()
+                del client.protocol, there.protocol, session
+                client.producer = there.producer = None
+                self.assertEqual([ref() for ref in left], [None, None])
+            finally:
+                gc.enable()
 
     def test_theListShowsIt(self) -> None:
         self.begun()

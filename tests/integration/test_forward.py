@@ -30,11 +30,13 @@ from tests.integration.programs import (
     SquidWithDigest,
     SquidWithNtlm,
     SquidWithPassword,
+    SquidWithTls,
     Tinyproxy,
     eventually,
     required,
     shared,
 )
+from tests.support import authority
 
 USER = "alice"
 PASSWORD = "p@ss:w/rd 100%41"
@@ -281,6 +283,45 @@ class OpenTests(DoorCase):
         self.assertIn(b"The target refuses the connection.", done.stdout)
         eventually(door.lines, "a line in the log")
         self.assertIn("gets no answer: cannot reach", door.lines()[0])
+
+    def test_aProxyWithTls(self) -> None:
+        pair = authority.server(HOST)
+        proxy = shared(SquidWithTls, pair.cert, pair.key, "")
+        lines = "[proxy corp]", f"url = https://{at(proxy)}"
+        door = self.door("\n".join([*lines, f"ca-file = {authority.authority().cert}"]))
+        origin = self.peer(answered)
+        path, digest = self.body(LONG)
+        got = self.curl(door, "--data-binary", f"@{path}", f"http://{at(origin)}/")
+        self.assertEqual(got.decode(), digest)
+        self.assertEqual(self.curl(door, self.page(), self.page()).decode(), 2 * Nginx.PAGE)
+
+    def test_aBodyThatNobodyWantsIsNotWaitedFor(self) -> None:
+        path, _ = self.body(10 * LONG)  # nginx takes 1 MiB
+        for proxies, via in ("", "direct"), (corp(shared(Squid)), "corp"):
+            door = self.door(proxies, via)
+            words = "-sS", "-i", "-H", "Expect:", "--data-binary", f"@{path}"
+            done = run(required("curl"), *words, "-x", f"http://{at(door)}", self.page())
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn(b"HTTP/1.1 413 ", done.stdout)
+
+    def test_aClientThatEndsItsHalfGetsItsAnswer(self) -> None:
+        door, nginx = self.door("", "direct"), shared(Nginx)
+        with self.dial(door.port) as client:
+            client.sendall(f"GET {self.page()} HTTP/1.0\r\n\r\n".encode())
+            client.shutdown(socket.SHUT_WR)
+            with client.makefile("rb") as stream:
+                self.assertTrue(stream.read().endswith(Nginx.PAGE.encode()), nginx.output())
+
+    def test_anIdleClientIsNotWaitedForAtTheEnd(self) -> None:
+        door = self.door("", "direct")
+        with self.dial(door.port) as client:
+            host = at(shared(Nginx))
+            client.sendall(f"HEAD {self.page()} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            self.assertTrue(client.recv(65536).startswith(b"HTTP/1.1 200 "))
+            door.process.terminate()
+            self.assertEqual(client.recv(100), b"")
+            client.close()
+            self.assertEqual(door.process.wait(PATIENCE), 0)
 
     def test_aCutIsACut(self) -> None:
         def cutting(connection: socket.socket) -> None:

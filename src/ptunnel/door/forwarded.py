@@ -71,6 +71,7 @@ class ForwardedSession(DoorSession):
 
     def forwarded(self, ended: Ended) -> None:
         """Note the end of a client whose requests went on."""
+        self._forwarder = self.splice = None  # leave no cycle for the garbage collector
         if self.way is not None:
             self._account(ended)
             return

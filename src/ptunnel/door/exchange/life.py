@@ -141,9 +141,15 @@ class Life(Phased):
         else:
             self.owner.refuse(self, error)
 
+    @property
+    def _clientStopped(self) -> bool:
+        """Whether the rest of the request is what is waited for."""
+        isTaken = not self.owner.lines.isFull and not self.onward.awaitsContinue
+        return isTaken and not self.upload.isOver
+
     def late(self, seconds: float) -> None:
         """Nothing has moved for so many seconds."""
-        if self.phase is AWAITING and not self.upload.isOver and not self.owner.lines.isFull:
+        if self.phase is AWAITING and self._clientStopped:
             said = answer(408, ["The rest of the request did not come in time."])
             self.fail(Rejected("the beginning of a request only", said))
             return

@@ -120,9 +120,15 @@ class Lines:
         """Give it up, and take none any more."""
         self._isOver = True
         self.drop(inOrder)
+        # Leave no cycle for the garbage collector.
+        self._filled = self._heard = self._takes = _ignore
 
     def release(self) -> Any:
         """Return its transport to whoever takes it over."""
         current, self.current = self.current, None
         assert current is not None
         return current.release()
+
+
+def _ignore(*args: object) -> None:
+    pass
