@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from ptunnel import causes
 from ptunnel.config import TargetPattern, addressOf, canonical, isLocalhost
 from ptunnel.errors import NotServed
 from ptunnel.net.addresses import hostPort
+
+# Of how many targets it is remembered whether they are served.
+KEPT = 1024
 
 _ALL = (TargetPattern("*", (1, 65535)),)
 
@@ -34,17 +38,26 @@ class Targets:
         """
         self._patterns = tuple(patterns) or _ALL
         self._isOwn = isOwn
+        self._known = lru_cache(KEPT)(self._judge)
 
     def refusal(self, host: str, port: int) -> NotServed | None:
-        """Return the failure of a target that may not be asked for; None for others.
+        """Return the failure of a target that may not be asked for; None for others. What was said
+        once is said again: where ptunnel listens at another place, these Targets are out of date.
 
         @param host: a name, or an address literal without brackets.
         """
+        # A failure that is raised several times would gather tracebacks.
+        if self._known(host, port):
+            return None
+        isOwn = self._isOwn(host, port)
+        return _leadsBack(host, port) if isOwn else _forbidden(hostPort(host, port))
+
+    def _judge(self, host: str, port: int) -> bool:
         if self._isOwn(host, port):
-            return _leadsBack(host, port)
+            return False
         address = _bare(host)
         allows = self._allowsName(canonical(host)) if address is None else _allowing(address)
-        return None if self._any(allows, port) else _forbidden(hostPort(host, port))
+        return self._any(allows, port)
 
     def addressRefusal(self, host: str, port: int, found: str) -> NotServed | None:
         """The same for an address that the name of a target was found to have.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ptunnel import causes
 from ptunnel.causes import Cause
@@ -54,6 +55,7 @@ class Request:
     port: int
 
 
+@lru_cache(256)
 def nameOf(data: bytes) -> str | None:
     """Return a name, or an address that was sent as one; None if it is neither."""
     try:

@@ -128,8 +128,10 @@ class Serving(MultiService):
         isLimited, self._total = _limited(self._total, after.maxConnections, self._log)
         fresh = iter(opened)
         self.tunnels = [service or next(fresh) for service in kept]
+        isMoved = bool(opened or ports)  # doors serve no target where we listen
         for service, tunnel in zip(self.tunnels, after.ports, strict=True):
-            if service in opened or isLimited or not isSame(service.tunnel, before, tunnel, after):
+            isNew = service in opened or isLimited or (isMoved and isinstance(tunnel, Door))
+            if isNew or not isSame(service.tunnel, before, tunnel, after):
                 self._serve(service, tunnel)
             service.factory.admission.drained = tunnel.name in drained
         for service in ports.values():

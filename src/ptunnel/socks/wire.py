@@ -5,6 +5,7 @@ RFC 1929).
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from ptunnel.auth import Credentials
 
@@ -153,6 +154,7 @@ def _untilNul(data: bytes | bytearray, start: int) -> bytes | None:
     return None if end < 0 else bytes(data[start:end])
 
 
+@lru_cache(64)
 def reply(version: int, code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
     """Return a reply.
 

@@ -30,7 +30,7 @@ def connectTarget(head: Head) -> Request:
     if b"/" in head.target or b"?" in head.target or b"#" in head.target:
         raise Objection(400, "CONNECT with a URL", _HINT_CONNECT)
     target = _requestOf(head.target, None)
-    _checkHost(head, target, target.port)  # some leave the port out of it
+    _checkHost(head, head.target, target, target.port)  # some leave the port out of it
     return target
 
 
@@ -50,7 +50,7 @@ def urlTarget(head: Head) -> tuple[Request, bytes]:
     target = _requestOf(authority, HTTP_PORT)
     if not head.values(b"host") and head.version != b"1.0":
         raise Objection(400, "HTTP/1.1 without Host")
-    _checkHost(head, target, HTTP_PORT)
+    _checkHost(head, authority, target, HTTP_PORT)
     if not path and head.method == b"OPTIONS":
         return target, b"*"
     return target, path if path.startswith(b"/") else b"/" + path
@@ -64,12 +64,14 @@ def _noUrl(target: bytes) -> Objection:
     return Objection(400, "a target that is no URL", _HINT_SCHEME)
 
 
-def _checkHost(head: Head, target: Request, default: int) -> None:
-    """Check that Host, where there is one, is the target."""
+def _checkHost(head: Head, written: bytes, target: Request, default: int) -> None:
+    """Check that Host, where there is one, is the target. @param written: the target as it came."""
     hosts = head.values(b"host")
     if len(hosts) > 1:
         raise Objection(400, "several Host fields")
     if not hosts:
+        return
+    if hosts[0] == written:
         return
     try:
         agrees = _requestOf(hosts[0], default) == target
