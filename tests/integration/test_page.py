@@ -158,6 +158,7 @@ class HostileNameTests(PageTestCase):
         self.assertIn(SCRIPT, self.texts('#tunnels tbody [data-field="name"]'))
         self.assertIn(SCRIPT, self.texts('#session-table tbody [data-field="client"]'))
         self.assertIn(SCRIPT, self.texts('#session-table tbody [data-field="tunnel"]'))
+        self.assertIn(f"{SCRIPT}:5", self.texts('#session-table tbody [data-field="target"]'))
         self.assertIn(SCRIPT, " ".join(self.texts('#proxies tbody [data-field="error"]')))
         self.assertIn(SCRIPT, " ".join(self.texts("#events .words")))
         self.assertIn(SCRIPT, self.texts("#tunnel option"))

@@ -46,6 +46,10 @@ class ListingTests(TunnelCase):
         [row] = self.look().sessions
         self.assertEqual((row.phase, row.bytesSent, row.bytesReceived), ("connecting", 0, 0))
 
+    def test_ofATunnelNoTargetIsAskedFor(self) -> None:
+        self.client()
+        self.assertEqual([row.target for row in self.look().sessions], [""])
+
     def test_theySortByEachColumnBothWays(self) -> None:
         for number in range(3):
             self.come("192.0.2.1", 5003 - number)

@@ -67,6 +67,19 @@ class SchemaTests(SynchronousTestCase):
 
 
 class DocumentTests(SynchronousTestCase):
+    def test_aDoorSaysWhatItSpeaksAndHasNoTargetOfItsOwn(self) -> None:
+        door = TunnelFigures("b", kind="door", protocols=("socks", "http"))
+        figures = replace(BARE, tunnels=[TunnelFigures("a", target="t:1"), door])
+        tunnels = statusDocument(figures, maySteer=False)["tunnels"]
+        found = [(each["kind"], each["target"], each["protocols"]) for each in tunnels]
+        self.assertEqual(found, [("tunnel", "t:1", []), ("door", None, ["socks", "http"])])
+
+    def test_aSessionHasTheTargetThatItsClientHasAskedFor(self) -> None:
+        bare = SessionFigures(1, "c", "t", None, "asking", 0.0, 0, 0)
+        asked = replace(bare, target="t.example:993")
+        rows = sessionsDocument(Sessions(2, [bare, asked]))["sessions"]
+        self.assertEqual([row["target"] for row in rows], [None, "t.example:993"])
+
     def test_theServiceIsTheSumOfItsTunnels(self) -> None:
         one = TunnelFigures("a", sessions=1, connecting=1, accepted=5, refused=2, bytesSent=10)
         two = TunnelFigures("b", sessions=2, accepted=7, failures={"x": 3, "y": 1}, bytesReceived=4)

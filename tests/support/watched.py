@@ -30,6 +30,7 @@ _COLUMNS: dict[str, Callable[[SessionFigures], Any]] = {
     "number": lambda s: s.number,
     "client": lambda s: s.client,
     "tunnel": lambda s: s.tunnel,
+    "target": lambda s: s.target,
     "way": lambda s: s.way or "",
     "phase": lambda s: s.phase,
     "age": lambda s: s.seconds,
@@ -126,7 +127,7 @@ class FakeWatched:
         return TunnelFigures(
             name=name,
             listen=f"127.0.0.1:{9993 + index}",
-            target="imap.example.com:993",
+            target="" if name == SCRIPT else "imap.example.com:993",
             via=("corp", "backup", "direct"),
             drained=("tunnel", name) in self.drained,
             sessions=len(own),
@@ -140,6 +141,8 @@ class FakeWatched:
             bytesSent=int(1e6 + age * 20_000 * (index + 1)),
             bytesReceived=int(1e7 + age * 300_000 * (index + 1)),
             connectTimes=_durations(count),
+            kind="door" if name == SCRIPT else "tunnel",
+            protocols=("socks", "http") if name == SCRIPT else (),
         )
 
     def _proxies(self) -> list[ProxyFigures]:
@@ -197,13 +200,15 @@ class FakeWatched:
             bytesSent=int(age * rate / 10),
             bytesReceived=int(age * rate),
             rate=rate,
+            target=f"{SCRIPT}:{number}" if number % 3 == 2 else "",
         )
 
 
 def _fits(session: SessionFigures, query: Query) -> bool:
     if query.tunnel is not None and session.tunnel != query.tunnel:
         return False
-    words = session.client, session.tunnel, session.way or "", session.phase, str(session.number)
+    words = [session.client, session.tunnel, session.target, session.way or "", session.phase]
+    words.append(str(session.number))
     return any(query.text.lower() in word.lower() for word in words)
 
 

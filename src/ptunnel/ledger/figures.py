@@ -13,9 +13,10 @@ from ptunnel.ledger.said import Said
 
 @dataclass(frozen=True, slots=True)
 class TunnelFigures:
-    """One tunnel. Counts are since the start of the service if not told otherwise.
+    """One tunnel or door. Counts are since the start of the service if not told otherwise.
 
     @ivar listen: the address of its port, such as "127.0.0.1:9993".
+    @ivar target: "" of a door.
     @ivar via: the names of its ways, in order.
     @ivar drained: whether it turns new clients away, since it was told to.
     @ivar sessions: how many there are now, those that are still connecting with them.
@@ -29,6 +30,8 @@ class TunnelFigures:
     @ivar bytesSent: bytes to the target, of sessions that run with them.
     @ivar bytesReceived: bytes from the target.
     @ivar connectTimes: from a client's arrival to its connection to the target.
+    @ivar kind: "tunnel" or "door".
+    @ivar protocols: what a door speaks with its clients: "socks", "http"; none of a tunnel.
     """
 
     name: str
@@ -47,6 +50,8 @@ class TunnelFigures:
     bytesSent: int = 0
     bytesReceived: int = 0
     connectTimes: Durations = NONE
+    kind: str = "tunnel"
+    protocols: Sequence[str] = ()
 
     def __add__(self, other: TunnelFigures) -> TunnelFigures:
         """Add up those of one tunnel in two processes."""
@@ -204,6 +209,7 @@ class SessionFigures:
     @ivar phase: as in docs/architecture.md: "connecting", "joined" and so on.
     @ivar seconds: its age.
     @ivar rate: bytes a second, both ways, since it was last looked; None for the first time.
+    @ivar target: what the client of a door has asked for; "" before that, and of a tunnel.
     """
 
     number: int
@@ -215,17 +221,20 @@ class SessionFigures:
     bytesSent: int
     bytesReceived: int
     rate: float | None = None
+    target: str = ""
 
 
-SortKey = Literal["number", "client", "tunnel", "way", "phase", "age", "sent", "received", "rate"]
+SortKey = Literal[
+    "number", "client", "tunnel", "target", "way", "phase", "age", "sent", "received", "rate"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """Which sessions to list.
 
-    @ivar text: only those with this in client, tunnel, way or phase, or that are number 7 for "#7";
-        "": all.
+    @ivar text: only those with this in client, tunnel, target, way or phase, or that are number 7
+        for "#7"; "": all.
     @ivar tunnel: only those of this tunnel; None: all.
     @ivar limit: how many at most, from `offset` on.
     """
@@ -250,6 +259,7 @@ _FIELDS: dict[SortKey, str] = {
     "number": "number",
     "client": "client",
     "tunnel": "tunnel",
+    "target": "target",
     "way": "way",
     "phase": "phase",
     "age": "seconds",

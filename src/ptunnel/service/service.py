@@ -51,8 +51,13 @@ class PtunnelService(Handing):
 
     def status(self) -> str:
         """Return the present state in a few words."""
-        listening = f"{counted(len(self.tunnels), 'tunnel')} listening"
-        return f"{'stopping' if self.stopping else listening}, {self.carried()}"
+        return f"{'stopping' if self.stopping else self._listening()}, {self.carried()}"
+
+    def _listening(self) -> str:
+        tunnels, doors = len(self._settings.tunnels), len(self._settings.doors)
+        shown = [counted(tunnels, "tunnel")] * bool(tunnels or not doors)
+        shown += [counted(doors, "door")] * bool(doors)
+        return f"{' and '.join(shown)} listening"
 
     def carried(self) -> str:
         """Return in words how many sessions there are now."""

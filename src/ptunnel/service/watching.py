@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from ptunnel._version import __version__
-from ptunnel.config import Settings
+from ptunnel.config import Settings, Tunnel
 from ptunnel.ledger.figures import (
     Query,
     ServiceFigures,
@@ -154,8 +154,10 @@ def _figuresOf(service: TunnelService, factories: Iterable[TunnelFactory]) -> Tu
             connecting += isConnecting(session)
     return replace(
         figures,
+        kind=tunnel.kind,
         listen=service.where,
-        target=tunnel.leadsTo,
+        target=tunnel.target if isinstance(tunnel, Tunnel) else "",
+        protocols=tunnel.protocols,
         via=tunnel.via,
         drained=factory.admission.drained,
         sessions=served,

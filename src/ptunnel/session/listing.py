@@ -19,6 +19,7 @@ _KEYS: dict[SortKey, Callable[[Session], Any]] = {
     "number": lambda session: 0,  # the last resort of all
     "client": lambda session: clientName(session.client),
     "tunnel": lambda session: session.tunnel.name,
+    "target": lambda session: session.target,
     "way": lambda session: session.way or "",
     "phase": lambda session: session.phase.value,
     "age": lambda session: -session.accepted,
@@ -28,7 +29,9 @@ _KEYS: dict[SortKey, Callable[[Session], Any]] = {
 
 
 def isConnecting(session: Session) -> bool:
-    """Return whether it has no connection to its target yet, and may get one."""
+    """Return whether it waits for a connection to its target. At a door it does not as long as its
+    client has not said one.
+    """
     return session.phase is CONNECTING or session.phase is INTRODUCING
 
 
@@ -61,6 +64,7 @@ class Listing:
             now - session.accepted,
             *session.moved,
             self._rates.get(session.number),
+            session.target,
         )
 
     def _rate(self, session: Session) -> float:
@@ -80,5 +84,6 @@ def _has(session: Session, text: str) -> bool:
     """Return whether a text, in lower case, is in what is shown of a session in words."""
     if not text:
         return True
-    shown = clientName(session.client), session.tunnel.name, session.way, session.phase.value
-    return any(text in (each or "").lower() for each in shown) or text == f"#{session.number}"
+    shown = clientName(session.client), session.tunnel.name, session.target, session.phase.value
+    found = any(text in (each or "").lower() for each in (*shown, session.way))
+    return found or text == f"#{session.number}"

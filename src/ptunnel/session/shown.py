@@ -22,6 +22,7 @@ class Shown(Phased):
     @ivar number: unlike that of any other session.
     @ivar accepted: when its client came, in seconds of the tunnel's clock.
     @ivar way: the proxy taken, or "direct"; None while it is not known.
+    @ivar target: what its client has asked for, at a door; else "".
     @ivar splice: once it has a connection to the target.
     """
 
@@ -33,6 +34,7 @@ class Shown(Phased):
     splice: Splice | None
     _trace: Trace | None
 
+    target = ""
     endedBy = "C"  # the first character of its termination code, if it ends without a tunnel
 
     def begin(self) -> Trace | None:

@@ -61,8 +61,10 @@ def _worker(worker: WorkerFigures) -> dict[str, Any]:
 def _tunnel(tunnel: TunnelFigures) -> dict[str, Any]:
     return {
         "name": tunnel.name,
+        "kind": tunnel.kind,
         "listen": tunnel.listen,
-        "target": tunnel.target,
+        "target": tunnel.target or None,
+        "protocols": list(tunnel.protocols),
         "via": list(tunnel.via),
         "drained": tunnel.drained,
         "sessions": tunnel.sessions,
@@ -113,6 +115,7 @@ def _session(session: SessionFigures) -> dict[str, Any]:
         "number": session.number,
         "client": session.client,
         "tunnel": session.tunnel,
+        "target": session.target or None,
         "way": session.way,
         "phase": session.phase,
         "seconds": _seconds(session.seconds),

@@ -89,6 +89,13 @@ class StatusTests(RemoteCase):
         self.assertTrue(lines[10].endswith("2026-11-21T10:26:00+0000 no\\nway"), lines[10])
         self.assertEqual(lines[12:], ["LAST WARNINGS", "2026-11-21T10:26:00+0000 warning a\\x1bb"])
 
+    def test_aDoorHasWhatItIsAskedByInPlaceOfATarget(self) -> None:
+        door = {"name": "d", "kind": "door", "target": None, "protocols": ["socks", "http"]}
+        [*_, line] = statusLines(Node({"tunnels": [door]}), "here")
+        self.assertEqual(
+            painted(line, False, plain=True).split(None, 1)[1][:22], "asked by SOCKS or HTTP"
+        )
+
     def test_theDocumentForPrograms(self) -> None:
         code, out, _ = self.ran("status", "--json", "--status", self.serving().address)
         self.assertEqual((code, json.loads(out)), (0, STATUS))

@@ -19,7 +19,7 @@ TABS = ("tunnels", "proxies", "sessions", "log")
 _ABOVE, _BELOW = 6, 1
 _KEYS = "q quit  Tab view  s sort  r reverse  / filter  arrows scroll"
 # Those that begin with the highest number. The first key of each list is the order of the service.
-_LEAST_FIRST = ("", "name", "number", "client", "tunnel", "way", "phase")
+_LEAST_FIRST = ("", "name", "number", "client", "tunnel", "target", "way", "phase")
 _VERY_FAR = 10**8
 _LONGEST_FILTER = 100
 

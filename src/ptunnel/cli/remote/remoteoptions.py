@@ -13,7 +13,7 @@ from ptunnel.cli.remote.place import Place, placeOf
 from ptunnel.config import readToken
 from ptunnel.errors import ConfigError
 
-SORTS = ("number", "client", "tunnel", "way", "phase", "age", "sent", "received", "rate")
+SORTS = ("number", "client", "tunnel", "target", "way", "phase", "age", "sent", "received", "rate")
 """By what sessions can be sorted (docs/status.md)."""
 
 
@@ -88,8 +88,13 @@ class SessionsOptions(RemoteOptions):
     optParameters = [
         ["end", None, None, "End the session of this number."],
         ["token-file", None, None, "The token for --end; default: status-token-file."],
-        ["tunnel", None, None, "Only those of this tunnel."],
-        ["filter", None, None, "Only those with this in client, tunnel, way, phase or number."],
+        ["tunnel", None, None, "Only those of this tunnel or door."],
+        [
+            "filter",
+            None,
+            None,
+            "Only those with this in client, tunnel, target, way, phase or number.",
+        ],
         ["sort", None, "number", f"By {', '.join(SORTS[:-1])} or {SORTS[-1]}."],
         ["limit", None, "100", "How many at most."],
     ]

@@ -123,7 +123,7 @@ def tunnelRow(tunnel: Node) -> tuple[Piece, ...]:
         Piece(tunnel.text("name")),
         Piece("drained" if tunnel.flag("drained") else "", "yellow"),
         Piece(tunnel.text("listen")),
-        Piece(tunnel.text("target")),
+        Piece(tunnel.text("target") or _asked(tunnel)),
         Piece(", ".join(tunnel.texts("via"))),
         Piece(tunnel.count("sessions")),
         Piece(tunnel.count("sessions_total")),
@@ -134,6 +134,12 @@ def tunnelRow(tunnel: Node) -> tuple[Piece, ...]:
         Piece(latency(times.number("p50"))),
         Piece(latency(times.number("p99"))),
     )
+
+
+def _asked(door: Node) -> str:
+    """Return what stands in place of a door's target."""
+    protocols = " or ".join(name.upper() for name in door.texts("protocols"))
+    return f"asked by {protocols}" if protocols else ""
 
 
 def proxyRow(proxy: Node) -> tuple[Piece, ...]:

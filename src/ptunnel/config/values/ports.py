@@ -110,9 +110,9 @@ class Port:
         return self.where or f"[{self.kind} {self.name}]"
 
     @property
-    def leadsTo(self) -> str:
-        """Where its clients get to, for people."""
-        raise NotImplementedError
+    def protocols(self) -> tuple[str, ...]:
+        """What its clients ask for a target by; none where they do not."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +145,6 @@ class Tunnel(Port):
     def targetPath(self) -> str | None:
         """The path of its target, if that is a Unix socket."""
         return pathOf(self.targetHost)
-
-    @property
-    def leadsTo(self) -> str:
-        return self.target
 
 
 class TargetPattern(NamedTuple):
@@ -184,11 +180,11 @@ class Door(Port):
     kind = "door"
 
     @property
+    def protocols(self) -> tuple[str, ...]:
+        return ("socks", "http") if self.protocol == "auto" else (self.protocol,)
+
+    @property
     def speaks(self) -> str:
         """What it is, for people."""
         kinds = {"auto": "SOCKS and HTTP", "socks": "SOCKS", "http": "HTTP"}
         return f"{kinds[self.protocol]} proxy"
-
-    @property
-    def leadsTo(self) -> str:
-        return "what each client asks for"

@@ -109,6 +109,8 @@ function update(fields, session) {
   write(fields.number, String(session.number));
   write(fields.client, session.client);
   write(fields.tunnel, session.tunnel);
+  write(fields.target, session.target ?? "");
+  show(fields.asks, session.target !== null);
   write(fields.way, session.way ?? "–");
   write(fields.phase, session.phase);
   mark(fields.phase, "data-phase", session.phase);

@@ -45,7 +45,9 @@ export class Tunnels {
     const history = this.#histories.get(tunnel.name);
     write(fields.name, tunnel.name);
     write(fields.listen, tunnel.listen);
-    write(fields.target, tunnel.target);
+    write(fields.target, tunnel.target ?? "what each client asks for");
+    write(fields.kind, tunnel.protocols.map((name) => name.toUpperCase()).join(" and "));
+    show(fields.kind, tunnel.kind === "door");
     write(fields.via, tunnel.via.join(", "));
     write(fields.sessions, count(tunnel.sessions));
     write(fields.sessionsMore, `${count(tunnel.sessions_total)} in all`);
