@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel import causes
 from ptunnel.errors import (
     LocalFailure,
+    NotServed,
     ProxyRefused,
     ProxyTimeout,
     RouteFailed,
@@ -25,7 +26,7 @@ from ptunnel.log import Lines
 from ptunnel.log.layouts import FIELDS
 from ptunnel.net.descriptors import Descriptors
 from ptunnel.relay.outcome import Cause, Ended
-from ptunnel.session.account import ofDelay, ofEnded, ofFailure, ofLeaving
+from ptunnel.session.account import ofDelay, ofEnded, ofFailure, ofLeaving, ofSilence
 from tests.session.test_tunnel import ALICE, TunnelCase
 from tests.support import schema
 
@@ -47,16 +48,18 @@ def codes() -> set[str]:
             TunnelError("x"),
             ProxyTimeout("x"),
             LocalFailure("x"),
+            NotServed("x"),
             OSError(errno.EMFILE, "x"),
         )
         for connecting in (0.5, None)
     }
     left = {
-        ofLeaving(1.0, endedBy, isIntroduced).fields["code"]
+        ofLeaving(1.0, endedBy, isConnecting).fields["code"]
         for endedBy in "CK"
-        for isIntroduced in (False, True)
+        for isConnecting in (False, True)
     }
-    return ended | failed | left | {ofDelay(0.0, 1.0).fields["code"]}
+    late = {ofDelay(0.0, 1.0).fields["code"], ofSilence(1.0).fields["code"]}
+    return ended | failed | left | late
 
 
 class CodeTests(SynchronousTestCase):
@@ -97,10 +100,12 @@ class CodeTests(SynchronousTestCase):
         )
 
 
-class JsonTests(TunnelCase):
-    """What a program reads."""
+class JsonLines(SynchronousTestCase):
+    """Lines of the log as a program reads them."""
 
-    def lines(self) -> list[dict[str, Any]]:
+    events: list[Any]
+
+    def jsonLines(self) -> list[dict[str, Any]]:
         stream = io.StringIO()
         for event in self.events:
             Lines(stream, asJSON=True)(event)
@@ -114,11 +119,15 @@ class JsonTests(TunnelCase):
                 self.assertIn(f"`{field}`", PAGE)
         return found
 
+
+class JsonTests(JsonLines, TunnelCase):
+    """What a program reads."""
+
     def test_ofASessionThatEnded(self) -> None:
         client, target = self.connected()
         client.end()
         target.end()
-        [line] = self.lines()
+        [line] = self.jsonLines()
         self.assertEqual((line["tunnel"], line["session"], line["code"]), ("imap", 1, "--"))
         self.assertEqual((line["cause"], line["status"], line["connect_seconds"]), ("end", None, 0))
         self.assertTrue(line["message"].endswith(", connected in 0.000 s"), line)
@@ -129,7 +138,7 @@ class JsonTests(TunnelCase):
         self.clock.advance(0.5)
         refusal = ProxyRefused("no", hop="p:3128", cause=causes.TARGET_REFUSED, status=403)
         self.endpoint.fail(refusal)
-        [line] = self.lines()
+        [line] = self.jsonLines()
         self.assertEqual(line["level"], "warning")
         self.assertEqual(
             [line[field] for field in ("client", "way", "code", "cause", "status", "seconds")],
@@ -146,13 +155,13 @@ class JsonTests(TunnelCase):
     def test_ofAnotherFailure(self) -> None:
         self.client()
         self.endpoint.fail(ConnectError(string="odd"))
-        [line] = self.lines()
+        [line] = self.jsonLines()
         self.assertEqual((line["code"], line["cause"], line["status"]), ("SC", None, None))
 
     def test_ofAnAttemptThatSomethingElseCancelled(self) -> None:
         self.client()
         self.endpoint.fail(ConnectingCancelledError(ALICE))
-        [line] = self.lines()
+        [line] = self.jsonLines()
         self.assertEqual(line["code"], "SC")
 
     def test_ofThoseWhoAreNotServed(self) -> None:
@@ -162,12 +171,12 @@ class JsonTests(TunnelCase):
         self.client()
         self.make(descriptors=Descriptors(0))
         self.client()
-        self.assertEqual([line["code"] for line in self.lines()], ["PR", "PR", "RR"])
+        self.assertEqual([line["code"] for line in self.jsonLines()], ["PR", "PR", "RR"])
 
     def test_ofABug(self) -> None:
         self.client()
         self.endpoint.fail(ZeroDivisionError("no"))
-        [line] = self.lines()
+        [line] = self.jsonLines()
         self.assertEqual((line["level"], line["tunnel"]), ("error", "imap"))
         self.assertEqual((line["session"], line["client"]), (1, "192.0.2.1:5001"))
         self.assertIn("ZeroDivisionError", line["traceback"])

@@ -83,14 +83,15 @@ def ofEnded(ended: Ended, connecting: float, whole: float, holdEnd: bool) -> Acc
     )
 
 
-def ofLeaving(whole: float, endedBy: str = "C", isIntroduced: bool = False) -> Account:
+def ofLeaving(whole: float, endedBy: str = "C", isConnecting: bool = True) -> Account:
     """Return the account of a session that ended before it had a tunnel.
 
     @param endedBy: "C": the client did not wait. "K": it was ended from here.
-    @param isIntroduced: whether the target was reached, and its protocol's first messages are not.
+    @param isConnecting: False where it had not said its target, at a door; or had one, and the
+        protocol's first messages were not through.
     """
     how = "left" if endedBy == "C" else "is ended from here"
-    code = endedBy + ("R" if isIntroduced else "C")
+    code = endedBy + ("C" if isConnecting else "R")
     fields = {"code": code, "seconds": round(whole, 3), **_UNUSED}
     return Account(f"{how} before it had a tunnel", fields)
 
@@ -119,8 +120,9 @@ def ofFailure(
     """
     last = error.failures[-1] if isinstance(error, RouteFailed) and error.failures else error
     cause = getattr(last, "cause", None)
+    isAsked = connecting is not None or isinstance(last, NotServed)
     fields = {
-        "code": _whose(last) + ("C" if connecting is None else "R"),
+        "code": _whose(last) + ("R" if isAsked else "C"),
         "cause": None if cause is None else cause.id,
         "status": getattr(last, "status", None),
         "seconds": round(whole, 3),

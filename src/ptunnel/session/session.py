@@ -140,7 +140,7 @@ class Session(Shown, Protocol):
         if self.splice is None:  # else that gives account
             pending = self._pending
             if self.phase in (ASKING, CONNECTING, INTRODUCING):
-                self.left(self.phase is INTRODUCING)
+                self.left(self.phase is CONNECTING)
             self._end()
             if pending is not None:
                 pending.cancel()

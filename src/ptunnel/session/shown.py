@@ -60,13 +60,16 @@ class Shown(Phased):
         """Return the fields of every line about it."""
         return {"session": self.number, "client": clientName(self.client)}
 
-    def left(self, isIntroduced: bool) -> None:
-        """Count it as one whose client is gone before it has a tunnel, and write its line."""
+    def left(self, isConnecting: bool) -> None:
+        """Count it as one whose client is gone before it has a tunnel, and write its line.
+
+        @param isConnecting: as in L{ofLeaving}.
+        """
         tunnel = self.tunnel
         tunnel.counters.left += 1
         if tunnel.log.sessions:
             whole = tunnel.clock.seconds() - self.accepted
-            self.say(tunnel.log.info, ofLeaving(whole, self.endedBy, isIntroduced))
+            self.say(tunnel.log.info, ofLeaving(whole, self.endedBy, isConnecting))
 
     def bug(self, reason: Failure) -> None:
         """Write the line of an exception that nobody expects."""

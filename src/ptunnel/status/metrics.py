@@ -173,7 +173,7 @@ _TUNNEL = (
     _Row(
         GaugeMetricFamily,
         "ptunnel_sessions_connecting",
-        "Sessions that have no connection to the target yet.",
+        "Sessions that wait for a connection to the target.",
         lambda tunnel: tunnel.connecting,
     ),
     _Row(
