@@ -8,6 +8,8 @@
           |                         or no proxy, if that is allowed
           +-- LocalFailure          this machine is out of descriptors, ports or memory, or forbids
           |                         the connection: the hop is not at fault, so try no other way
+          +-- NotServed             a door does not serve what its client asks for, or does not
+          |                         let it in
           +-- CertificateRefused    the hop was reached, but its TLS certificate cannot be trusted,
           |                         or it refused ours
           +-- CredentialsUnavailable    the password file, command or ticket cannot be used
