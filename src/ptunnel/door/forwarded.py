@@ -76,7 +76,7 @@ class ForwardedSession(DoorSession):
             self._account(ended)
             return
         if self._refusal is None:
-            self.left(False)
+            self.left(isConnecting=True)
         else:
             self.tunnel.counters.failed(self._refusal)
         self._end()
