@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h11
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.door.http.gate import Connect, Forward, Gate
 from ptunnel.net.asked import Login, Rejected, Request
 from tests.door.http.corpus import BODIES, REFUSED, TE, connect, get, post, to
+
+ERRORS = Path(__file__).parents[3] / "docs" / "errors.md"
 
 
 def asked(data: bytes) -> Connect | Forward | None:
@@ -182,6 +186,17 @@ class RefusedTests(SynchronousTestCase):
                 self.assertIn(b"\r\nContent-Length: %d\r\n" % len(page), head)
                 self.assertLess(len(page), 1024)
         self.assertEqual(statuses, {name: status for name, (_, status) in REFUSED.items()})
+
+    def test_theDocumentationHasItsWords(self) -> None:
+        documented = ERRORS.read_text("utf-8")
+        said = set()
+        for data in [data for data, _ in REFUSED.values()] + [
+            post(TE) + b for b in BODIES.values()
+        ]:
+            error = self.assertRaises(Rejected, asked, data)
+            said.add(f"`{error}`")
+        self.assertGreater(len(said), 30)
+        self.assertEqual([words for words in sorted(said) if words not in documented], [])
 
     def test_eachBodyOfTheCorpus(self) -> None:
         taken = []
