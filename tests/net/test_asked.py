@@ -21,5 +21,9 @@ class NameTests(SynchronousTestCase):
             ("", None),
             ("-a", None),
             ("x" * 254, None),
+            *((text, None) for text in ("127.1", "2130706433", "0x7f000001", "0X7f.0.0.0x1")),
+            *((text, None) for text in ("0177.0.0.1", "127.0.0.1.", "a.1", "a.1.", "256.0.0.1")),
+            ("1.a", "1.a"),
+            ("0xg", "0xg"),
         ):
             self.assertEqual(nameOf(text.encode()), name, text)

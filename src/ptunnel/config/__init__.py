@@ -26,7 +26,7 @@ from ptunnel.config.files import (
     readPassword,
     readToken,
 )
-from ptunnel.config.listens import addressOf, canonical, isLocalhost, ownListen
+from ptunnel.config.listens import addressOf, canonical, checkDoor, isLocalhost, ownListen
 from ptunnel.config.parsers.addresses import (
     parseHostAndPort,
     parseHostPort,
@@ -92,6 +92,7 @@ __all__ = [
     "UnixListen",
     "addressOf",
     "canonical",
+    "checkDoor",
     "defaultConfig",
     "defaultPlaces",
     "isBypassed",

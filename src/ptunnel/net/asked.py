@@ -12,6 +12,8 @@ from ptunnel.causes import Cause
 
 # What a name may consist of; it becomes a part of a request to a proxy.
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
+# The last label of what resolvers may read as an address, such as 127.1 or 0x7f000001.
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 
 class Rejected(ValueError):
@@ -62,10 +64,10 @@ def nameOf(data: bytes) -> str | None:
         text = data.decode("ascii")
     except UnicodeDecodeError:
         return None
-    if ":" not in text and not text.rpartition(".")[2].isdigit():
+    if ":" not in text and not _NUMBER.fullmatch(text.removesuffix(".").rpartition(".")[2]):
         return text if _NAME.fullmatch(text) else None
     try:
         # A zone means nothing to others.
         return str(ipaddress.ip_address(text)) if "%" not in text else None
     except ValueError:
-        return text if _NAME.fullmatch(text) else None
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from typing import Any, cast
 
 from twisted.application.service import Service
@@ -20,7 +21,17 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, ServerFactory
 from twisted.python.failure import Failure
 
-from ptunnel.config import DIRECT, Door, EndpointListen, Listen, Port, TcpListen, Tunnel, UnixListen
+from ptunnel.config import (
+    DIRECT,
+    Door,
+    EndpointListen,
+    Listen,
+    Port,
+    TcpListen,
+    Tunnel,
+    UnixListen,
+    checkDoor,
+)
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Log
 from ptunnel.net import epoll
@@ -188,6 +199,12 @@ class TunnelService(Service):
         guard(port, self._log, self.tunnel.name, self._reactor)
         self._port = port
         PROCESS.used += 1
+        if isinstance(self.tunnel, Door):
+            try:  # what systemd or a name gives is known only now
+                checkDoor(replace(self.tunnel, listen=self.listens))
+            except ConfigError as e:
+                self.stopListening()
+                raise ListenError(str(e)) from None
 
     def _notBound(self, reason: Failure) -> None:
         error = reason.value
