@@ -262,6 +262,10 @@ class ReaderTests(PageTestCase):
         self.opened(shared(FakeStatus, *MANY))
 
     def violations(self) -> list[str]:
+        # A colour on its way to another one is neither.
+        self.until(
+            lambda: not self.js("return document.getAnimations().length"), "all stands still"
+        )
         axe = Axe(self.browser)
         axe.inject()
         found = axe.run()["violations"]
