@@ -50,8 +50,16 @@ class Sink:
         return self.got.decode().splitlines()
 
 
-class SpoolTests(SynchronousTestCase):
+class SpoolCase(SynchronousTestCase):
     def setUp(self) -> None:
+        """A busy machine may not come to the thread for longer than the end of a process waits."""
+        for limit in "STUCK", "SLOW":
+            self.patch(module, limit, 60.0)
+
+
+class SpoolTests(SpoolCase):
+    def setUp(self) -> None:
+        super().setUp()
         self.sink = Sink()
         self.addCleanup(self.sink.reads.set)
         self.spool = Spool(-1, describe, write=self.sink.write)
@@ -204,8 +212,9 @@ class DescriptorTests(SynchronousTestCase):
         os.close(writer)
 
 
-class StandardStreamTests(SynchronousTestCase):
+class StandardStreamTests(SpoolCase):
     def setUp(self) -> None:
+        super().setUp()
         self.patch(module, "_spools", [])
         self.patch(module.atexit, "register", lambda call: None)
 
