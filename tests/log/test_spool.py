@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -130,6 +131,29 @@ class SpoolTests(SpoolCase):
 
     def test_theEndOfTheProcessDoesNotWaitForAReaderThatIsStuck(self) -> None:
         self.patch(module, "STUCK", 0.01)
+        self.stick()
+        self.spool.finish()
+        self.assertEqual(self.sink.got, b"")
+
+    def test_aMachineThatStandsStillIsNoReaderThatIsStuck(self) -> None:
+        really, waits = self.spool._changed.wait_for, []
+
+        def waitFor(goesOn: Callable[[], bool], seconds: float) -> bool:
+            waits.append(seconds)
+            if len(waits) == 1:  # the time is over, and the thread has not run
+                return False
+            self.sink.reads.set()
+            return really(goesOn, seconds)
+
+        self.patch(module, "SLOW", 0.0)
+        self.patch(self.spool._changed, "wait_for", waitFor)
+        self.stick()
+        self.spool.finish()
+        self.assertEqual(self.sink.got, b"first\n")
+
+    def test_aSlowReaderIsNotWaitedForForEver(self) -> None:
+        self.patch(module, "SLOW", 0.0)
+        self.patch(self.spool._changed, "wait_for", lambda goesOn, seconds: True)  # it takes some
         self.stick()
         self.spool.finish()
         self.assertEqual(self.sink.got, b"")

@@ -96,10 +96,17 @@ class Spool(io.TextIOBase):
         with self._changed:
             if self._partial:
                 self.write("\n")
-            while not self._done() and time.monotonic() < end:
-                goesOn = partial(self._goesOn, self._progress)
-                if not self._changed.wait_for(goesOn, STUCK):
-                    return
+            idle = 0
+            while not self._done():
+                if self._changed.wait_for(partial(self._goesOn, self._progress), STUCK / 2):
+                    idle = 0
+                    if time.monotonic() >= end:
+                        return
+                else:
+                    # The machine may have stood still before the thread could run, but not twice.
+                    idle += 1
+                    if idle == 2:
+                        return
 
     def _done(self) -> bool:
         return not (self._waiting or self._busy)
