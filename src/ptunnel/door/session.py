@@ -47,7 +47,10 @@ class DoorSession(LedSession):
     def connectionMade(self) -> None:
         self.tunnel.began(self)
         self.begin()
-        self.transport.resumeProducing()
+        # Most clients ask as soon as they are connected.
+        getattr(self.transport, "readAtOnce", _nothing)()
+        if self.phase is ASKING and self._pending is None:
+            self.transport.resumeProducing()
 
     def dataReceived(self, data: bytes) -> None:
         if self.phase is not ASKING or self._pending is not None:
@@ -159,3 +162,7 @@ class DoorSession(LedSession):
 
     def subject(self) -> str:
         return f"{super().subject()} to {self.target}" if self.target else super().subject()
+
+
+def _nothing() -> None:
+    """What there is to do where a transport cannot be read at once."""

@@ -170,7 +170,7 @@ class Watch:
                 _log.failure("a connection failed")
                 why, reading = e, False
             if why:
-                self._lose(member, why, reading)
+                self.lose(member, why, reading)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor closes all descriptors: end all members."""
@@ -178,7 +178,12 @@ class Watch:
             if self._members.get(fd) is member:  # else a member before it has closed it
                 self._end(member, Failure(reason.value))
 
-    def _lose(self, member: Member, why: Exception, reading: bool) -> None:
+    def lose(self, member: Member, why: Exception, reading: bool) -> None:
+        """End a member, or its reading half.
+
+        @param why: what its `doRead` or `doWrite` returned.
+        @param reading: whether it was `doRead`.
+        """
         half: Any = member
         if reading and isinstance(why, ConnectionDone) and _halfCloses(member):
             self.removeReader(member)

@@ -76,6 +76,13 @@ class Socket(tcp.Connection):
         if data:
             super().write(data)
 
+    def readAtOnce(self) -> None:
+        """Read what a connection that is not read yet has brought; nothing may be there. Its first
+        bytes cost no turn of the reactor then.
+        """
+        if not self.interest and (why := self.doRead()):
+            self.reactor.lose(self, why, True)
+
     def stopReading(self) -> None:
         if self.interest:  # else it is paused, or its Watch has another member for the socket
             super().stopReading()
