@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import SkipTest
 
@@ -50,3 +51,19 @@ class BenchTests(SynchronousTestCase):
 
     def test_anUnknownLoadIsAMistake(self) -> None:
         self.assertIn("unknown: no", self.bench("--only", "open,no", code=2))
+
+
+class PacTests(SynchronousTestCase):
+    def test_aPacFileIsComparedWithBareQuickjs(self) -> None:
+        if find_spec("quickjs") is None:
+            raise SkipTest("quickjs-ng is not installed")
+        done = subprocess.run(
+            [sys.executable, str(BENCH / "pac.py"), "20"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, r"(?m)^  ratio +[0-9.]+$")

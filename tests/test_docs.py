@@ -29,7 +29,7 @@ from ptunnel.cli.remote.remoteoptions import (
     StatusOptions,
     TopOptions,
 )
-from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, parseDuration
+from ptunnel.config import CommandLine, Settings, Tunnel, loadSettings, pacs, parseDuration
 from ptunnel.connect import handshake
 from ptunnel.connect.handshake import Handshake
 from ptunnel.door.exchange import life
@@ -86,6 +86,9 @@ def code(text: str) -> list[str]:
 
 
 class ConfigExampleTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(pacs, "find_spec", lambda name: name)  # with or without the extra
+
     def load(self, text: str) -> Settings:
         folder = Path(self.mktemp())
         folder.mkdir()
@@ -107,12 +110,12 @@ class ConfigExampleTests(SynchronousTestCase):
 
     def test_theSampleHasEveryKey(self) -> None:
         sample = SAMPLE.read_text("utf-8")
-        for kind in "ptunnel", "proxy", "tunnel":
+        for kind in "ptunnel", "proxy", "pac", "tunnel":
             for key in keysOfTheProgram(kind):
                 self.assertRegex(sample, rf"(?m)(^|; | or ){key} = ")
 
     def test_whatTheSampleCommentsOutIsRightToo(self) -> None:
-        text = re.sub(r"(?m)^; ([a-z-]+ = )", r"\1", SAMPLE.read_text("utf-8"))
+        text = re.sub(r"(?m)^; ([a-z-]+ = |\[)", r"\1", SAMPLE.read_text("utf-8"))
         settings = self.load(text.replace("/etc/ptunnel/", ""))
         self.assertEqual(len(settings.tunnels), 2)
 
@@ -378,6 +381,8 @@ class ReferenceTests(SynchronousTestCase):
         self.assertEqual(service.keys() | shared, keysOfTheProgram("ptunnel"))
         self.assertEqual(proxy.keys(), keysOfTheProgram("proxy"))
         self.assertEqual(tunnel.keys(), keysOfTheProgram("tunnel"))
+        pac = tables(CONFIG, "### [pac NAME]")
+        self.assertEqual({key for row in pac for key in code(row[0])}, keysOfTheProgram("pac"))
 
     def test_theDurationsAreTheDefaultsOfTheProgram(self) -> None:
         settings, tunnel = Settings((), {}), Tunnel("t", None, "h", 1, via=())  # type: ignore[arg-type]

@@ -132,7 +132,7 @@ class WheelTests(SynchronousTestCase):
         self.assertIn("ptunnel/status/page/index.html", page)
         about = f"ptunnel-{__version__}.dist-info/"
         share = f"ptunnel-{__version__}.data/data/share/man"
-        others = {"ptunnel/py.typed", "twisted/plugins/ptunnel_plugin.py"}
+        others = {"ptunnel/py.typed", "ptunnel/pac/helpers.js", "twisted/plugins/ptunnel_plugin.py"}
         manual = {f"{share}/man1/ptunnel.1", f"{share}/man5/tunnels.ini.5"}
         self.assertEqual(
             {name for name in self.names() if not name.startswith(about)},

@@ -63,6 +63,24 @@ LEADS_BACK = Cause(
     "remove its line from the hosts file: this tunnel connects directly",
 )
 
+# The PAC file that says which proxy to take.
+PAC_UNAVAILABLE = Cause(
+    "pac-unavailable",
+    "check the url of the PAC file; some are reached in one network only",
+)
+PAC_BROKEN = Cause(
+    "pac-broken",
+    "whoever wrote the PAC file must mend it; ptunnel check shows what it answers",
+)
+PAC_SLOW = Cause(
+    "pac-slow",
+    "it loops, or does far too much; whoever wrote it must mend it",
+)
+PAC_DIRECT = Cause(
+    "pac-direct",
+    "if that is right, write direct behind it in via (or --direct)",
+)
+
 # The way from the client.
 LISTEN_TAKEN = Cause(
     "listen-taken",

@@ -12,6 +12,7 @@
           |                         let it in
           +-- CertificateRefused    the hop was reached, but its TLS certificate cannot be trusted,
           |                         or it refused ours
+          +-- PacFailed             the PAC file says nothing that can be used; no hop was asked
           +-- CredentialsUnavailable    the password file, command or ticket cannot be used
           +-- ProxyFailed           the hop was reached, but gave no valid answer: garbage, an end
           |    |                    of file, silence
@@ -126,6 +127,12 @@ class CertificateRefused(TunnelError):
 
 class CredentialsUnavailable(TunnelError):
     """The credentials for a proxy could not be read; none were sent."""
+
+    reached = False
+
+
+class PacFailed(TunnelError):
+    """A PAC file could not be read or run, or its answer cannot be used."""
 
     reached = False
 

@@ -274,7 +274,7 @@ class NameTests(IniTestCase):
     def test_anUnknownSection(self) -> None:
         self.assertWrong("[tunel imap]\n", "[tunel imap]: unknown section; did you mean tunnel?")
         self.assertWrong(
-            "[DEFAULT]\n", "[DEFAULT]: unknown section; known are ptunnel, proxy, tunnel, door"
+            "[DEFAULT]\n", "[DEFAULT]: unknown section; known are ptunnel, proxy, tunnel, door, pac"
         )
         self.assertWrong("[ptunnel x]\n", "[ptunnel x]: unknown section; did you mean ptunnel?")
 

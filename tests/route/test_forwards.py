@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone, ConnectionRefusedError
@@ -123,7 +123,7 @@ class RoutesTests(SynchronousTestCase):
         tunnel = Tunnel("t", EndpointListen(""), "t.example", 80, via=names, balance=balance)
         settings = Settings((tunnel,), {proxy.name: proxy for proxy in proxies})
         self.routes = Routes(self.reactor, settings, Log("none"))
-        return self.routes.forwards(tunnel)
+        return cast("Forwards", self.routes.forwards(tunnel))
 
     def test_anHttpProxyIsAskedItself(self) -> None:
         headers = (("X-Team", "mail"),)

@@ -3,6 +3,7 @@
     ends      whether the end of one direction ends the other too
     listening which process listens on a tunnel's address
     report    the findings: values, text, JSON
+    named     the ways that a PAC file names
     steps     endpoints that note their time and result
     findings  what one way has shown: its steps, its fault, its report
     walk      one way, walked once
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults, succeed
@@ -78,29 +80,49 @@ class Check:
             self._tunnel(tunnel).addCallback(self._note, number)
             for number, tunnel in enumerate(self._settings.tunnels)
         ]
-        return gatherResults(tunnels).addCallback(lambda _: self.reports)
+        return gatherResults(tunnels).addCallback(self._allDone)
+
+    def _allDone(self, _: object) -> list[TunnelReport]:
+        self._routes.known.stop()
+        return self.reports
 
     def _tunnel(self, tunnel: Tunnel) -> Deferred[TunnelReport]:
-        ways = [
-            self._turns.run(self._way, tunnel, name).addErrback(self._bug, name)
-            for name in tunnel.via
-        ]
+        ways = [self._ways(tunnel, name).addErrback(self._bug, name) for name in tunnel.via]
         target = tunnel.target
         listening = listeningAt(tunnel.listen)
-        return gatherResults(ways).addCallback(
-            lambda reports: TunnelReport(tunnel.name, target, tuple(reports), listening)
-        )
+
+        def together(reports: list[list[WayReport]]) -> TunnelReport:
+            unique: dict[str, WayReport] = {}
+            for report in chain(*reports):  # a PAC file may name what via has too
+                unique.setdefault(report.name, report)
+            return TunnelReport(tunnel.name, target, tuple(unique.values()), listening)
+
+        return gatherResults(ways).addCallback(together)
+
+    def _ways(self, tunnel: Tunnel, name: str) -> Deferred[list[WayReport]]:
+        """Walk a way; for a PAC file all that it names."""
+
+        def walk(name: str) -> Deferred[WayReport]:
+            return self._turns.run(self._way, tunnel, name)
+
+        left = self._end - self._reactor.seconds()
+        if name not in self._settings.pacs or left <= 0:
+            return walk(name).addCallback(lambda report: [report])
+        from ptunnel.check.named import named  # few tunnels have one
+
+        limit = min(left, tunnel.connectTimeout or left)
+        return named(self._reactor, self._routes, tunnel, name, limit, walk)
 
     def _way(self, tunnel: Tunnel, name: str) -> Deferred[WayReport]:
-        walk = Walk(self._reactor, self._routes, self._settings, tunnel, name, self._now)
+        walk = Walk(self._reactor, self._routes, tunnel, name, self._now)
         left = self._end - self._reactor.seconds()
         if left <= 0:
             return succeed(walk.notStarted(self._deadline))
         return walk.start(min(left, tunnel.connectTimeout or left))
 
-    def _bug(self, reason: Failure, name: str) -> WayReport:
+    def _bug(self, reason: Failure, name: str) -> list[WayReport]:
         """Return the report of a way whose walk raised before it began."""
-        return WayReport(name, (), (), bug(cast(BaseException, reason.value), f"via {name}"))
+        return [WayReport(name, (), (), bug(cast(BaseException, reason.value), f"via {name}"))]
 
     def _note(self, report: TunnelReport, number: int) -> None:
         self._done[number] = report

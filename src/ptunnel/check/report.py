@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ptunnel.config import DIRECT
 from ptunnel.text import printable
 
 _GREEN, _RED, _YELLOW, _DIM = "32", "31", "33", "2"
@@ -17,7 +18,7 @@ _GREEN, _RED, _YELLOW, _DIM = "32", "31", "33", "2"
 class Step:
     """One step on a way.
 
-    @ivar kind: "resolve", "tcp", "unix", "tls", "connect", "socks", "starttls", "banner".
+    @ivar kind: "pac", "resolve", "tcp", "unix", "tls", "connect", "socks", "starttls", "banner".
     @ivar subject: the name, address or `host:port` that it is about.
     @ivar ok: whether it succeeded.
     @ivar detail: its result, for people.
@@ -176,7 +177,7 @@ def asText(report: TunnelReport, colour: bool = False) -> str:
 
 def _via(way: WayReport) -> str:
     if not way.proxies:
-        return "directly"
+        return "directly" if way.name == DIRECT else f"via {way.name}"
     proxies = ", then ".join(way.proxies)
     return f"via {way.name}" if way.name == proxies else f"via {way.name} ({proxies})"
 

@@ -14,7 +14,7 @@ from ptunnel.check.ends import TLS_PORTS, EndTrial
 from ptunnel.check.findings import GREETING_WAIT, Findings
 from ptunnel.check.report import Step, WayReport
 from ptunnel.check.steps import Greeting, ResolvingStep, StepEndpoint, isName
-from ptunnel.config import DIRECT, Settings, Tunnel
+from ptunnel.config import DIRECT, Tunnel
 from ptunnel.net.addresses import hostPort
 from ptunnel.route.routes import Routes
 
@@ -30,7 +30,6 @@ class Walk:
         self,
         reactor: Any,
         routes: Routes,
-        settings: Settings,
         tunnel: Tunnel,
         name: str,
         now: Callable[[], float],
@@ -43,7 +42,7 @@ class Walk:
         self._routes = routes
         self._tunnel = tunnel
         self._name = name
-        self._findings = Findings(tunnel, name, _hops(settings, name), now)
+        self._findings = Findings(tunnel, name, _hops(routes, name), now)
         self._connecting: Deferred[Any] | None = None
         self._greeting: Greeting | None = None
         self._timer: Any = None
@@ -169,12 +168,7 @@ class Walk:
         return left
 
 
-def _hops(settings: Settings, name: str) -> tuple[str, ...]:
+def _hops(routes: Routes, name: str) -> tuple[str, ...]:
     """Return `host:port` of the proxies of a way, the nearest first."""
-    hops: list[str] = []
-    following: str | None = None if name == DIRECT else name
-    while following is not None:
-        proxy = settings.proxies[following]
-        hops.insert(0, hostPort(proxy.host, proxy.port))
-        following = proxy.through
-    return tuple(hops)
+    proxies = () if name == DIRECT else routes.known.chain(name)
+    return tuple(hostPort(proxy.host, proxy.port) for proxy in reversed(proxies))

@@ -77,7 +77,7 @@ class ProxyOptions(BaseOptions):
         return typed + self.headers + ([self["password"].reveal()] if self["password"] else [])
 
     def opt_proxy(self, proxy: str) -> None:
-        """host:port or a URL; repeatable, tried in order. Default: https_proxy, as for curl."""
+        """host:port or a URL, or pac+URL; repeatable, tried in order. Default: https_proxy."""
         self.proxies.append(proxy)
 
     opt_p = opt_proxy

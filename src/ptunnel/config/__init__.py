@@ -6,6 +6,7 @@
     words          durations, numbers, names, headers; and the quoting of mistakes
     files          config and password files as text
     tls            TLS to a proxy or a target
+    pacs           a [pac] of the config file
     proxies        a [proxy] of the config file: credentials, their source, chains
     sections       the config file as sections and keys
     ini            the config file
@@ -21,9 +22,11 @@ from ptunnel.config.environment import CONFIG, defaultConfig, defaultPlaces, isB
 from ptunnel.config.files import (
     CREDENTIAL,
     MAX_FILE,
+    decodeScript,
     oneLine,
     passwordFile,
     readPassword,
+    readScript,
     readToken,
 )
 from ptunnel.config.listens import addressOf, canonical, checkDoor, isLocalhost, ownListen
@@ -48,6 +51,7 @@ from ptunnel.config.values import (
     Door,
     EndpointListen,
     Listen,
+    Pac,
     PasswordCommand,
     PasswordEnv,
     PasswordFile,
@@ -76,6 +80,7 @@ __all__ = [
     "Door",
     "EndpointListen",
     "Listen",
+    "Pac",
     "PasswordCommand",
     "PasswordEnv",
     "PasswordFile",
@@ -93,6 +98,7 @@ __all__ = [
     "addressOf",
     "canonical",
     "checkDoor",
+    "decodeScript",
     "defaultConfig",
     "defaultPlaces",
     "isBypassed",
@@ -115,6 +121,7 @@ __all__ = [
     "passwordFile",
     "readKeys",
     "readPassword",
+    "readScript",
     "readToken",
     "show",
 ]

@@ -15,9 +15,10 @@ from ptunnel.config.files import (
     readPassword,
 )
 from ptunnel.config.ini import ConfigFile
+from ptunnel.config.pacs import OPTION, optionPac
 from ptunnel.config.parsers.urls import checkSocksLogin, makeCredentials, parseProxy
 from ptunnel.config.parsers.words import parseHeader, show
-from ptunnel.config.values import CommandLine, PasswordSource, Proxy
+from ptunnel.config.values import CommandLine, Pac, PasswordSource, Proxy
 from ptunnel.errors import ConfigError
 from ptunnel.text import printable
 
@@ -30,17 +31,25 @@ def nobody(username: str) -> str:
     return ""
 
 
-def optionProxies(commandLine: CommandLine, file: ConfigFile) -> dict[str, Proxy]:
-    proxies: dict[str, Proxy] = {}
+def optionProxies(
+    commandLine: CommandLine, file: ConfigFile, warnings: list[str]
+) -> dict[str, Proxy | Pac]:
+    """Return the proxies and PAC files of -p, by name. @param warnings: gets further warnings."""
+    proxies: dict[str, Proxy | Pac] = {}
     for text in commandLine.proxies:
+        own: list[str] = []
+        proxy: Proxy | Pac
         try:
-            proxy = parseProxy(text)
+            proxy = optionPac(text, own) if text.startswith(OPTION) else parseProxy(text)
         except ConfigError as e:
             raise ConfigError(f"-p: {e}") from None
+        warnings += (f"-p: {warning}" for warning in own)
         if proxy.name in proxies:
             raise ConfigError(f"-p: {show(text)}: given twice")
         if proxy.name in file.proxies:
             raise ConfigError(f"-p: {show(text)}: a [proxy] of the config file has that name")
+        if proxy.name in file.pacs:
+            raise ConfigError(f"-p: {show(text)}: a [pac] of the config file has that name")
         proxies[proxy.name] = proxy
     return proxies
 

@@ -41,6 +41,56 @@ def readText(path: str, *, pipes: bool = False) -> FileText:
         /dev/null too.
     @raise ConfigError: if it cannot be read, is not a file, or is not text in UTF-8.
     """
+    data, status = _readBytes(path, pipes)
+    mode = status.st_mode
+    isPipe = stat.S_ISFIFO(mode)
+    if isPipe and not data:
+        raise ConfigError("nothing came through the pipe")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError("UTF-16; it must be text in UTF-8")
+    if b"\0" in data:
+        raise ConfigError("a binary file; it must be text in UTF-8")
+    _checkSize(data)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError("not UTF-8") from None
+    isRegular = stat.S_ISREG(mode)
+    isShared = isRegular and bool(mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return FileText(text, isRegular and isOpen(status), isShared, isPipe)
+
+
+def readScript(path: str) -> str:
+    """
+    @return: the text of a PAC file.
+    @raise ConfigError: if it cannot be read, is not a file, or is no text.
+    """
+    return decodeScript(_readBytes(path, pipes=False)[0])
+
+
+def decodeScript(data: bytes) -> str:
+    """Return the text of a PAC file. Old ones have comments in Latin-1.
+
+    @raise ConfigError: if it is no text, or too large.
+    """
+    _checkSize(data)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    if b"\0" in data:
+        raise ConfigError("not text")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _checkSize(data: bytes) -> None:
+    if len(data) > MAX_FILE:
+        raise ConfigError(f"larger than {MAX_FILE} bytes")
+
+
+def _readBytes(path: str, pipes: bool) -> tuple[bytes, os.stat_result]:
+    """@return: at most one byte more than a file may have."""
     try:
         with open(path, "rb", opener=_openAtOnce) as file:
             status = os.fstat(file.fileno())
@@ -49,26 +99,11 @@ def readText(path: str, *, pipes: bool = False) -> FileText:
             if not stat.S_ISREG(mode) and not (pipes and (isPipe or path == os.devnull)):
                 raise ConfigError("not a regular file")
             os.set_blocking(file.fileno(), True)
-            data = file.read(MAX_FILE + 1)
+            return file.read(MAX_FILE + 1), status
     except OSError as e:
         raise ConfigError(e.strerror or "cannot be read") from None
     except ValueError:
         raise ConfigError("not a file name") from None
-    if isPipe and not data:
-        raise ConfigError("nothing came through the pipe")
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ConfigError("UTF-16; it must be text in UTF-8")
-    if b"\0" in data:
-        raise ConfigError("a binary file; it must be text in UTF-8")
-    if len(data) > MAX_FILE:
-        raise ConfigError(f"larger than {MAX_FILE} bytes")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError("not UTF-8") from None
-    isRegular = stat.S_ISREG(mode)
-    isShared = isRegular and bool(mode & (stat.S_IWGRP | stat.S_IWOTH))
-    return FileText(text, isRegular and isOpen(status), isShared, isPipe)
 
 
 def isOpen(status: os.stat_result) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ptunnel.config.files import passwordFile, readText
+from ptunnel.config.pacs import PAC_KEYS, makePac
 from ptunnel.config.parsers.addresses import (
     parseHandOver,
     parseListen,
@@ -41,7 +42,7 @@ from ptunnel.config.proxies import (
 )
 from ptunnel.config.sections import hashHint, keyName, sectionsOf, withoutComment
 from ptunnel.config.tls import TUNNEL_TLS_KEYS, tunnelValues
-from ptunnel.config.values import DIRECT, Listen, Proxy, TokenFile
+from ptunnel.config.values import DIRECT, Listen, Pac, Proxy, TokenFile
 from ptunnel.errors import ConfigError
 from ptunnel.text import printable
 
@@ -100,6 +101,7 @@ _SECTIONS: dict[str, Keys] = {
         **TUNNEL_KEYS,
     },
     "door": {"listen": ("listen", parseListen), **DOOR_KEYS},
+    "pac": PAC_KEYS,
 }
 
 
@@ -126,6 +128,7 @@ class ConfigFile(NamedTuple):
     proxies: Mapping[str, Proxy]
     ports: tuple[Draft, ...]
     warnings: tuple[str, ...]
+    pacs: Mapping[str, Pac] = {}
 
 
 def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
@@ -141,6 +144,7 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
     folder = "" if isPipe else os.path.dirname(path)
     service: Mapping[str, Any] = {}
     proxies: dict[str, Proxy] = {}
+    pacs: dict[str, Pac] = {}
     ports: dict[str, Draft] = {}
     warnings: list[str] = []
     if isShared:
@@ -155,6 +159,8 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
         elif kind == "proxy":
             section = Section(where, name, values, folder, environ, warnings)
             proxies[name] = _proxy(section, isOpen)
+        elif kind == "pac":
+            pacs[name] = _pac(Section(where, name, values, folder, environ, warnings), isOpen)
         elif name in ports:
             raise ConfigError(f"{where}: {ports[name].where} has that name; take another")
         elif kind == "door":
@@ -163,10 +169,8 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
         else:
             ports[name] = _draft(where, name, values, folder)
     checkThrough(file, proxies)
-    _checkVia(f"{file}: [ptunnel]", service, proxies)
-    for draft in ports.values():
-        _checkVia(draft.where, draft.values, proxies)
-    return ConfigFile(service, proxies, tuple(ports.values()), tuple(warnings))
+    _checkNames(file, service, ports.values(), proxies, pacs)
+    return ConfigFile(service, proxies, tuple(ports.values()), tuple(warnings), pacs)
 
 
 def _service(
@@ -211,6 +215,15 @@ def _door(section: Section, isOpen: bool) -> Draft:
     return Draft(where, section.name, listen, None, own)
 
 
+def _pac(section: Section, isOpen: bool) -> Pac:
+    """@param isOpen: whether others than the owner may read the config file."""
+    _require(section.where, section.values, "url")
+    pac = makePac(section)
+    if isOpen and "password" in section.values:
+        _warnOf(section, "password")
+    return pac
+
+
 def _draft(where: str, name: str, values: dict[str, Any], folder: str) -> Draft:
     _require(where, values, "listen", "target")
     listen, target = values.pop("listen"), values.pop("target")
@@ -222,9 +235,9 @@ def _checkSection(where: str, kind: str, name: str) -> None:
         raise ConfigError(f"{where}: unknown section{suggest(kind, _SECTIONS)}")
     if kind != "ptunnel" and not name:
         raise ConfigError(f"{where}: a name is missing; write [{kind} NAME]")
-    if kind == "proxy" and name == DIRECT:
+    if kind in ("proxy", "pac") and name == DIRECT:
         raise ConfigError(f"{where}: direct means a connection without a proxy; take another name")
-    if kind == "proxy" and "," in name:
+    if kind in ("proxy", "pac") and "," in name:
         raise ConfigError(f"{where}: a comma separates names in via; take a name without one")
 
 
@@ -264,9 +277,30 @@ def _require(where: str, values: Mapping[str, Any], *keys: str) -> None:
             raise ConfigError(f"{where}: the key {key} is missing")
 
 
-def _checkVia(where: str, values: Mapping[str, Any], proxies: Mapping[str, Proxy]) -> None:
-    known = [*proxies, DIRECT]
+def _checkNames(
+    file: str,
+    service: Mapping[str, Any],
+    ports: Iterable[Draft],
+    proxies: Mapping[str, Proxy],
+    pacs: Mapping[str, Pac],
+) -> None:
+    for name in pacs.keys() & proxies:
+        what = "a [proxy] has that name too, and via could mean either; take another one"
+        raise ConfigError(f"{file}: [pac {printable(name)}]: {what}")
+    _checkVia(f"{file}: [ptunnel]", service, proxies, pacs)
+    for draft in ports:
+        _checkVia(draft.where, draft.values, proxies, pacs)
+
+
+def _checkVia(
+    where: str,
+    values: Mapping[str, Any],
+    proxies: Mapping[str, Proxy],
+    pacs: Mapping[str, Pac],
+) -> None:
+    known = [*proxies, *pacs, DIRECT]
     for name in values.get("via", ()):
         if name not in known:
-            what = f"there is no [proxy] of that name{suggest(name, known)}"
+            kinds = "[proxy] or [pac]" if pacs else "[proxy]"
+            what = f"there is no {kinds} of that name{suggest(name, known)}"
             raise ConfigError(f"{where} via: {show(name)}: {what}")

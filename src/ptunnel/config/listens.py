@@ -15,6 +15,7 @@ from ptunnel.config.values import (
     Door,
     EndpointListen,
     Listen,
+    Pac,
     Port,
     Proxy,
     TcpListen,
@@ -165,18 +166,21 @@ def checkDoor(door: Door) -> None:
         raise ConfigError(f"{door.place} listen: {show(str(door.listen))}: {what}")
 
 
-def openListen(tunnel: Tunnel, proxies: Mapping[str, Proxy]) -> str:
+def openListen(tunnel: Tunnel, proxies: Mapping[str, Proxy], pacs: Mapping[str, Pac]) -> str:
     """Return the warning about a tunnel that lends our credentials to anyone who reaches it; or "".
 
     @param proxies: by name.
+    @param pacs: by name; each may name any of the proxies.
     """
     if tunnel.allow or not isBeyondLoopback(tunnel.listen):
         return ""
-    used = [proxies[name] for name in tunnel.via if name != DIRECT]
+    asked = [pacs[name] for name in tunnel.via if name in pacs]
+    used = [proxy for name, proxy in proxies.items() if asked or name in tunnel.via]
     for proxy in used:
         if proxy.through is not None:
             used.append(proxies[proxy.through])
     who = next((f"the proxy {proxy.name}" for proxy in used if _knowsUs(proxy)), "")
+    who = who or next((f"the proxies of {pac.name}" for pac in asked if pac.knownTo), "")
     if tunnel.tls is not None and tunnel.tls.certFile is not None:
         who = "the target"
     if not who:

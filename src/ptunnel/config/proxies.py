@@ -63,7 +63,7 @@ PROXY_KEYS: Keys = {
 
 
 class Section(NamedTuple):
-    """A [proxy] or [door] as written.
+    """A [proxy], [pac] or [door] as written.
 
     @ivar where: its place in error messages.
     @ivar values: of its keys, by field.
@@ -87,7 +87,7 @@ def makeProxy(section: Section) -> Proxy:
     auth: AuthMethod = values.get("auth", "auto")
     if url.isSocks:
         _checkSocks(section, auth)
-    username, password = _credentials(section, auth)
+    username, password = credentialsOf(section, auth, url)
     if auth in ("basic", "digest", "ntlm") and username is None:
         raise ConfigError(f"{where} auth: {auth} needs a username, and password-file or the like")
     if auth == "none":
@@ -133,16 +133,23 @@ def checkThrough(file: str, proxies: Mapping[str, Proxy]) -> None:
             chain.append(following)
 
 
-def _credentials(section: Section, auth: AuthMethod) -> tuple[str | None, PasswordSource | None]:
+def credentialsOf(
+    section: Section, auth: AuthMethod, url: Proxy | None
+) -> tuple[str | None, PasswordSource | None]:
+    """Return the user name and the source of the password; None where there are none.
+
+    @param url: may have a user of its own.
+    @raise ConfigError: if the keys contradict each other, or the password cannot be read.
+    """
     where, values = section.where, section.values
-    url: Proxy = values["url"]
     written = [key for key in LOGIN_KEYS if key in values]
-    if url.username is not None and written:
+    if url is not None and url.username is not None and written:
         what = "the url has a user already; leave one of them out"
         raise ConfigError(f"{where} {written[0]}: {what}")
     if not written:
-        return url.username, url.password
-    return loginOf(section, needsPassword=auth != "negotiate", forSocks=url.isSocks)
+        return (None, None) if url is None else (url.username, url.password)
+    isSocks = url is not None and url.isSocks
+    return loginOf(section, needsPassword=auth != "negotiate", forSocks=isSocks)
 
 
 def loginOf(

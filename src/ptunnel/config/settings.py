@@ -52,6 +52,7 @@ from ptunnel.config.values import (
     CommandLine,
     Door,
     EndpointListen,
+    Pac,
     Proxy,
     Settings,
     Tunnel,
@@ -182,6 +183,7 @@ class _Proxies(NamedTuple):
     """The proxies of all sources.
 
     @ivar byName: those of the file, and those of -p or else the environment's.
+    @ivar pacs: the PAC files of the file and of -p.
     @ivar default: the via of a tunnel that has none of its own; empty: the environment decides.
     @ivar fromEnvironment: the environment's proxy, where it decides; else None.
     """
@@ -189,6 +191,7 @@ class _Proxies(NamedTuple):
     byName: Mapping[str, Proxy]
     default: tuple[str, ...]
     fromEnvironment: Proxy | None
+    pacs: Mapping[str, Pac]
 
 
 def _settings(
@@ -210,6 +213,9 @@ def _settings(
     tunnels = tuple(port for port in ports if isinstance(port, Tunnel))
     doors = tuple(_unlessBypassed(p, known, environ) for p in ports if isinstance(p, Door))
     used = _withThose(known.byName, {name for port in ports for name in port.via})
+    pacs = {name: pac for name, pac in known.pacs.items() if name in used}
+    if pacs:  # they may name any of the file's
+        used = {*used, *file.proxies}
     proxies = {name: proxy for name, proxy in known.byName.items() if name in used}
     checkLoops(ports, ((_place(proxy, commandLine, file), proxy) for proxy in proxies.values()))
     for door in doors:
@@ -217,14 +223,14 @@ def _settings(
     warnings += (
         f"{tunnel.place} listen: {warning}"
         for tunnel in tunnels
-        if (warning := openListen(tunnel, proxies))
+        if (warning := openListen(tunnel, proxies, pacs))
     )
     service = _service(commandLine, file)
     status, place = service.get("status"), _statusPlace(commandLine)
     checkStatus(place, status, ports)
     if service.get("statusToken") and (warning := openStatus(place, status)):
         warnings.append(warning)
-    return Settings(tunnels, proxies, doors, warnings=tuple(warnings), **service)
+    return Settings(tunnels, proxies, doors, warnings=tuple(warnings), pacs=pacs, **service)
 
 
 def _proxies(
@@ -237,10 +243,13 @@ def _proxies(
 ) -> _Proxies:
     """@param warnings: gets further warnings."""
     user = credentials(commandLine, environ, warnings)
-    own = optionProxies(commandLine, file)
+    given = optionProxies(commandLine, file, warnings)
+    own = {name: proxy for name, proxy in given.items() if isinstance(proxy, Proxy)}
+    pacs = {name: pac for name, pac in given.items() if isinstance(pac, Pac)}
     warnOfUrls(own.values(), warnings)
     fromEnvironment = None
-    default = tuple(own) or file.service.get("via") or tuple(file.proxies)
+    ofFile = tuple(file.pacs) or tuple(file.proxies)
+    default = tuple(given) or file.service.get("via") or ofFile
     needsNoDefault = all("via" in draft.values for draft in drafts)
     if not default and not needsNoDefault:
         fromEnvironment = environmentProxy(environ)
@@ -248,7 +257,7 @@ def _proxies(
             raise ConfigError(_NO_PROXY)
     if fromEnvironment is not None:
         warnings += bypassWarnings(environ)
-    if own and needsNoDefault:
+    if given and needsNoDefault:
         warnings.append("-p is not used: every tunnel has a via of its own")
     others: Mapping[str, Proxy] = (
         {fromEnvironment.name: fromEnvironment} if fromEnvironment else own
@@ -256,7 +265,8 @@ def _proxies(
     others = withHeaders(others, commandLine.headers)
     if user:
         others = withCredentials(others, *user, ask)
-    return _Proxies({**file.proxies, **others}, default, fromEnvironment)
+    byName = {**file.proxies, **others}
+    return _Proxies(byName, default, fromEnvironment, {**file.pacs, **pacs})
 
 
 def _unlessBypassed(door: Door, known: _Proxies, environ: Mapping[str, str]) -> Door:

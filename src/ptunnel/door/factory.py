@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from ptunnel.door.forwarded import ForwardedSession
 from ptunnel.door.targets import Targets
 from ptunnel.net.asked import Login
-from ptunnel.route.forwards import Forwards
+from ptunnel.route.forwards import AskedForwards, Forwards
 from ptunnel.session.tunnel import TunnelFactory
 
 # Of how many targets the ways are kept, with what was learnt about them.
@@ -37,7 +37,7 @@ class DoorFactory(TunnelFactory):
         protocol: Literal["auto", "socks", "http"] = "auto",
         targets: Targets | None = None,
         judge: Callable[[Login], Deferred[bool]] | None = None,
-        forwards: Callable[[str, int], Forwards] | None = None,
+        forwards: Callable[[str, int], Forwards | AskedForwards] | None = None,
         connectTimeout: float | None = 30.0,
         **how: Any,
     ) -> None:

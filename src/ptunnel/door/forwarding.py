@@ -73,7 +73,7 @@ class Forwarding:
         self._session.target = hostPort(request.host, request.port)
         return self._judged(asked).addCallback(lambda _: self._ways(asked))
 
-    def _ways(self, asked: Forward) -> Forwards:
+    def _ways(self, asked: Forward) -> Forwards | Deferred[Forwards]:
         host, port = asked.request.host, asked.request.port
         failure = self._door.targets.refusal(host, port)
         if failure is not None:

@@ -147,6 +147,9 @@ class Ledger:
         self.said.append(line)
         self.saidInAll += 1
 
+    def forgetWay(self, name: str) -> None:
+        self._ways.pop(name, None)
+
     def keepOnly(self, tunnels: Iterable[str], ways: Iterable[str]) -> None:
         """Forget all others, which are gone."""
         for kept, counters in (tunnels, self._tunnels), (ways, self._ways):

@@ -37,7 +37,9 @@ class Load:
         self._open[name] = self.of(name) + 1
 
     def ended(self, name: str) -> None:
-        self._open[name] -= 1
+        left = self._open.pop(name) - 1
+        if left:  # names may come from PAC files, and are not to gather here
+            self._open[name] = left
 
 
 class Balance:

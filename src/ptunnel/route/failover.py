@@ -58,6 +58,17 @@ class Way:
     proxies: Sequence[str] = ()
 
 
+@implementer(IStreamClientEndpoint)
+class Failing:
+    """In place of a way that is not known."""
+
+    def __init__(self, error: TunnelError) -> None:
+        self._error = error
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return fail(self._error)
+
+
 class Turn(Protocol):
     """One connection by a route that balances: which of its proxies comes first."""
 

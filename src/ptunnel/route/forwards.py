@@ -4,7 +4,7 @@ absolute form, or where a way has none at its end, to the origin itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -115,6 +115,22 @@ class Forwards:
         """Return whether a connection that was made before may carry a request for this target."""
         mine = self._reaches.get(kept.way)
         return mine is not None and mine.leadsAs(kept)
+
+
+class AskedForwards:
+    """The ways for one target that PAC files say, for each connection anew."""
+
+    def __init__(self, ask: Callable[[], Deferred[Any]], build: Callable[[Any], Forwards]) -> None:
+        """
+        @param ask: fires with the ways in order.
+        @param build: makes their Forwards.
+        """
+        self._ask = ask
+        self._build = build
+
+    def forClient(self, client: IAddress | None) -> Deferred[Forwards]:
+        """@return: fires with those of one client. Cancelling it ends the asking."""
+        return self._ask().addCallback(lambda steps: self._build(steps).forClient(client))
 
 
 @implementer(IStreamClientEndpoint)

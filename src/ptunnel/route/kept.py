@@ -39,6 +39,11 @@ class Kept:
             self._contexts[kind, name] = context
         return context
 
+    def forget(self, name: str) -> None:
+        """Forget a proxy."""
+        self.logins.pop(name, None)
+        self._contexts.pop(("proxy", name), None)
+
     def renew(self, before: Settings, after: Settings) -> None:
         """Forget what other settings do not have. Read passwords and certificates again."""
         self.logins = _kept(self.logins, before.proxies, after.proxies)

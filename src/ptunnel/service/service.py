@@ -81,6 +81,7 @@ class PtunnelService(Handing):
         else:
             self._closePorts()
         stopped.addCallback(lambda _: self._sayToll())
+        stopped.addBoth(lambda _: self._routes.known.stop())
         return stopped.addBoth(lambda _: self.closeStatus())  # what is drained shows until then
 
     def _stop(self) -> Deferred[Any]:

@@ -87,6 +87,7 @@ class Serving(MultiService):
         if not self._bound:
             self.privilegedStartService()
         super().startService()
+        self._routes.known.start()
         if self.isWorker:
             return  # the parent, which bound the ports, has logged all this
         for warning in self._settings.warnings:
@@ -144,7 +145,7 @@ class Serving(MultiService):
         # A tunnel that comes back counts on what its former sessions do.
         going = (factory.name for factory in self.factories() if factory.sessions)
         names = [*(tunnel.name for tunnel in after.ports), *going]
-        self._log.ledger.keepOnly(names, [*after.proxies, DIRECT])
+        self._log.ledger.keepOnly(names, [*self._routes.known.names(), DIRECT])
         self._former = [factory for factory in self._former if factory.sessions]
         self._closed = self._closing()
 

@@ -100,7 +100,7 @@ class Watching(Serving):
 
     def setDrained(self, kind: Kind, name: str, drained: bool) -> None:
         if kind == "proxy":
-            if name not in self._settings.proxies:
+            if name not in self._routes.known.names():
                 raise KeyError(name)
             self._routes.setDrained(name, drained)
         else:

@@ -5,6 +5,7 @@ that the names in certificates match.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
 from ptunnel.config import (
     DIRECT,
@@ -27,6 +28,7 @@ def hostsLines(settings: Settings) -> list[str]:
     for users of the lines.
     """
     proxies = {canonical(p.host) for p in settings.proxies.values() if p.through is None}
+    proxies |= {canonical(urlsplit(pac.url).hostname or "") for pac in settings.pacs.values()}
     addresses: dict[str, str] = {}
     shared: dict[str, list[Tunnel]] = {}
     reasons: dict[str, str] = {}
@@ -105,7 +107,7 @@ def _remarks(
             f"{listen.host} is {', '.join(sorted(others))} too, so use no other port of {name}; "
             "listen = auto gives each name an address"
         )
-    for proxy in (proxies[way] for way in tunnel.via if way != DIRECT):
+    for proxy in (proxies[way] for way in tunnel.via if way in proxies):
         if proxy.through is None and _isHere(proxy.host):
             yield (
                 f"the proxy {proxy.name} is on this machine too: if it reads the hosts file, as "

@@ -15,9 +15,7 @@ from ptunnel.config.values.ports import (
     pathOf,
     targetText,
 )
-from ptunnel.config.values.proxy import (
-    Proxy,
-)
+from ptunnel.config.values.proxy import Pac, Proxy
 from ptunnel.config.values.secrets import (
     PasswordCommand,
     PasswordEnv,
@@ -40,6 +38,7 @@ __all__ = [
     "Door",
     "EndpointListen",
     "Listen",
+    "Pac",
     "PasswordCommand",
     "PasswordEnv",
     "PasswordFile",

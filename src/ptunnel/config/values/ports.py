@@ -67,8 +67,8 @@ Listen = TcpListen | UnixListen | EndpointListen
 class Port:
     """What tunnels and doors have in common. Durations are in seconds, and None is "no limit".
 
-    @ivar via: names of proxies, and perhaps DIRECT at the end, in the order in which they are
-        tried; never empty.
+    @ivar via: names of proxies and PAC files, and perhaps DIRECT at the end, in the order in which
+        they are tried; never empty.
     @ivar balance: which proxy of `via` is tried first: of those that are well the "first", the one
         with the "least" open connections, each in turn, or one by a "hash" of the client.
     @ivar maxConnections: None: as many as the process has descriptors for.

@@ -1,4 +1,4 @@
-"""A proxy."""
+"""A proxy; and a PAC file, which names some."""
 
 from __future__ import annotations
 
@@ -39,3 +39,38 @@ class Proxy:
     @property
     def isSocks(self) -> bool:
         return self.protocol != "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Pac:
+    """A PAC file, which says at run time which proxies to take. In `via` it stands beside these.
+
+    @ivar name: its name in logs and `via`: that of its section, or the value of -p.
+    @ivar url: `https://` or `http://`; "" for a file.
+    @ivar path: the absolute path of a file; None for a URL.
+    @ivar refresh: seconds after which it is read again; None: never by itself.
+    @ivar tls: the settings of TLS to its server; None without TLS.
+    @ivar knownTo: which of the proxies that it names get the user name and password: names, or
+        `*.` and the end of a name, in lower case.
+    @ivar username: None where there are no credentials.
+    @ivar password: as of a L{Proxy}.
+    @ivar auth: as of a L{Proxy}.
+    """
+
+    name: str
+    url: str = ""
+    path: str | None = None
+    refresh: float | None = 3600.0
+    tls: TlsSettings | None = None
+    knownTo: tuple[str, ...] = ()
+    username: str | None = None
+    password: PasswordSource | None = None
+    auth: AuthMethod = "auto"
+
+    def knows(self, host: str) -> bool:
+        """Return whether a proxy gets its user name and password."""
+        host = host.lower().rstrip(".")
+        return any(
+            host.endswith(entry[1:]) if entry.startswith("*.") else host == entry
+            for entry in self.knownTo
+        )

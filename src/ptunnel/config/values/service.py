@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ptunnel.auth import Secret
 from ptunnel.config.values.ports import Door, Port, TcpListen, Tunnel, UnixListen
-from ptunnel.config.values.proxy import Proxy
+from ptunnel.config.values.proxy import Pac, Proxy
 from ptunnel.config.values.secrets import TokenFile
 from ptunnel.log import FILE, Layout, Level
 
@@ -19,7 +19,9 @@ DIRECT = "direct"
 class Settings:
     """All settings of a service.
 
-    @ivar proxies: by name, every proxy that a port's `via` names, and those they go `through`.
+    @ivar proxies: by name, every proxy that a port's `via` names, and those they go `through`;
+        with a PAC file, all that there are.
+    @ivar pacs: by name, every PAC file that a port's `via` names.
     @ivar logLevel: "debug", "info" (a line for each session), "notice" (warnings, errors and
         the listening lines), "warning", "error" or "none".
     @ivar layout: how lines of the log look, as the reader of this process's output wants them.
@@ -49,6 +51,7 @@ class Settings:
     statusToken: TokenFile | None = None
     statusHosts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    pacs: Mapping[str, Pac] = field(default_factory=dict)
 
     def chain(self, name: str) -> tuple[Proxy, ...]:
         """Return a proxy, and those that it goes through."""
@@ -57,9 +60,16 @@ class Settings:
             chain.append(self.proxies[before])
         return tuple(chain)
 
-    def ways(self, port: Port) -> tuple[tuple[Proxy, ...], ...]:
-        """Return the chain of proxies of each of a port's ways that has one."""
-        return tuple(self.chain(name) for name in port.via if name != DIRECT)
+    def ways(self, port: Port) -> tuple[tuple[Proxy | Pac, ...], ...]:
+        """Return the chain of proxies of each of a port's ways that has one; for a PAC file it, and
+        all proxies, of which it may name any.
+        """
+        all_ = tuple(self.proxies.values())
+        return tuple(
+            (self.pacs[name], *all_) if name in self.pacs else self.chain(name)
+            for name in port.via
+            if name != DIRECT
+        )
 
     @property
     def ports(self) -> tuple[Tunnel | Door, ...]:
