@@ -179,11 +179,7 @@ class Watch:
                 self._end(member, Failure(reason.value))
 
     def lose(self, member: Member, why: Exception, reading: bool) -> None:
-        """End a member, or its reading half.
-
-        @param why: what its `doRead` or `doWrite` returned.
-        @param reading: whether it was `doRead`.
-        """
+        """End a member, or its reading half, since `doRead` or `doWrite` has returned this."""
         half: Any = member
         if reading and isinstance(why, ConnectionDone) and _halfCloses(member):
             self.removeReader(member)

@@ -104,9 +104,8 @@ class Splice:
         trace: Trace | None = None,
         early: bytes = b"",
     ) -> None:
-        """
-        @param ended: called once when both transports are closed.
-        @param early: what `a` has sent already, before all that it delivers from now on.
+        """@param ended: called once when both transports are closed. @param early: what `a` has
+        delivered already.
         """
         self.terms = terms
         self._sweep = sweep

@@ -53,32 +53,15 @@ def throughProxy(
 
     @param below: leads to the proxy.
     @param timeout: seconds for the whole attempt; None: no limit.
-    @param forbid: which addresses a proxy is not to be asked for, of a name that is looked up here.
+    @param forbid: of the addresses of a name that is looked up here, which are not asked for.
     """
-    hop = hopName(proxy)
+    how: dict[str, Any] = {"timeout": timeout, "hop": hopName(proxy), "reactor": reactor}
     if not proxy.isSocks:
-        return ConnectEndpoint(
-            below,
-            host,
-            port,
-            credentials=login,
-            headers=proxy.headers,
-            timeout=timeout,
-            hop=hop,
-            reactor=reactor,
-        )
+        return ConnectEndpoint(below, host, port, credentials=login, headers=proxy.headers, **how)
     from ptunnel.socks.endpoint import SocksEndpoint  # most proxies speak HTTP
 
-    return SocksEndpoint(
-        below,
-        host,
-        port,
-        credentials=login,
-        resolve=partial(_lookUp, reactor, forbid) if proxy.protocol == "socks5" else None,
-        timeout=timeout,
-        hop=hop,
-        reactor=reactor,
-    )
+    resolve = partial(_lookUp, reactor, forbid) if proxy.protocol == "socks5" else None
+    return SocksEndpoint(below, host, port, credentials=login, resolve=resolve, **how)
 
 
 def toTarget(
