@@ -52,6 +52,7 @@ INSIDE = {
     "demo": (("tour",), ("littleproxy", "peers"), ("demo",)),
     "check": (
         ("check",),
+        ("doors",),
         ("walk",),
         ("ends", "findings", "named"),
         ("listening", "steps"),

@@ -610,6 +610,16 @@ class CheckConfigTests(OptionsCase):
             self.assertEqual(self.out.getvalue(), f"{path}: no mistake: 2 tunnels, 1 proxy\n")
         self.assertEqual(self.err.getvalue(), "")
 
+    def test_doorsAreCounted(self) -> None:
+        for words, counts in (
+            (["-D", "1080"], "1 door, 1 proxy"),
+            (["-D", "1080", "-D", "1081", TUNNEL], "1 tunnel, 2 doors, 1 proxy"),
+        ):
+            self.out.truncate(0)
+            self.out.seek(0)
+            self.assertEqual(self.check("-t", "-p", "p:1", *words), 0)
+            self.assertEqual(self.out.getvalue(), f"no mistake: {counts}\n")
+
     def test_itsWarningsAreSaidToo(self) -> None:
         self.assertEqual(self.check("-t", "-p", "p:1", "-U", "a", "-P", "b", TUNNEL), 0)
         self.assertIn("ptunnel: warning: -P shows the password", self.err.getvalue())

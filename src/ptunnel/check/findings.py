@@ -31,9 +31,12 @@ _CLOCKS_APART = 300.0
 class Findings:
     """The findings on one way.
 
+    @ivar hasTarget: False for a way that ends at its last proxy.
     @ivar steps: the endpoints of the way, in order.
     @ivar banner: the greeting as a step; None before it, and for a silence that is no fault.
     """
+
+    hasTarget = True
 
     def __init__(
         self, tunnel: Tunnel, name: str, proxies: tuple[str, ...], now: Callable[[], float]
@@ -100,8 +103,9 @@ class Findings:
         pending.step.detail = "no answer"
         if pending.step.kind in ("resolve", "tcp", "unix"):
             return noAnswer(first, limit, target=not self._proxies)
-        last = number == len(self.steps) - 1  # with a proxy, CONNECT and more come after it
-        return _noTls(pending.step, limit, isTarget=last)
+        # With a proxy, CONNECT and more come after it.
+        isTarget = self.hasTarget and number == len(self.steps) - 1
+        return _noTls(pending.step, limit, isTarget=isTarget)
 
     def finish(self, error: BaseException | None, advice: str = "") -> WayReport:
         """Note the answers of the proxies, and return the report. It raises nothing: an exception

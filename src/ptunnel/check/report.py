@@ -105,9 +105,12 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class TunnelReport:
-    """A tunnel and all its ways.
+    """A tunnel or door and all its ways.
 
-    @ivar target: `host:port`.
+    @ivar target: `host:port`; of a door what it is, and to which target it was tried.
+    @ivar asked: the target to which a door was tried; None: none, and of a tunnel.
+    @ivar about: lines about a door, each a word and a text.
+    @ivar protocols: what a door speaks; none of a tunnel.
     @ivar listening: the process that listens on its address; None: none does.
     """
 
@@ -115,6 +118,9 @@ class TunnelReport:
     target: str
     ways: tuple[WayReport, ...]
     listening: Listening | None = None
+    about: tuple[tuple[str, str], ...] = ()
+    protocols: tuple[str, ...] = ()
+    asked: str | None = None
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -155,6 +161,7 @@ def asText(report: TunnelReport, colour: bool = False) -> str:
     subjects = max((len(step.subject) for step in steps), default=0)
     details = max((len(step.detail) for step in steps), default=0)
     lines = [report.target if report.name == report.target else f"{report.name}  {report.target}"]
+    lines += [f"  {word:<9} {printable(text)}" for word, text in report.about]
     if report.listening is not None:
         taken = report.listening
         kind = f"{'listen':<9}"
@@ -203,7 +210,9 @@ def asDocument(reports: Sequence[TunnelReport], seconds: float) -> dict[str, Any
         "tunnels": [
             {
                 "name": report.name,
-                "target": report.target,
+                "kind": "door" if report.protocols else "tunnel",
+                "target": report.asked if report.protocols else report.target,
+                "protocols": list(report.protocols),
                 "ok": report.ok,
                 "listening": _listeningDocument(report.listening),
                 "ways": [_wayDocument(way) for way in report.ways],

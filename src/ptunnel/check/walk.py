@@ -16,6 +16,7 @@ from ptunnel.check.report import Step, WayReport
 from ptunnel.check.steps import Greeting, ResolvingStep, StepEndpoint, isName
 from ptunnel.config import DIRECT, Tunnel
 from ptunnel.net.addresses import hostPort
+from ptunnel.net.dial import Forbid
 from ptunnel.route.routes import Routes
 
 
@@ -33,16 +34,19 @@ class Walk:
         tunnel: Tunnel,
         name: str,
         now: Callable[[], float],
+        forbid: Forbid | None = None,
     ) -> None:
         """
         @param name: one of the tunnel's `via`.
         @param now: this machine's clock, in seconds since 1970.
+        @param forbid: as in L{Routes.to}.
         """
         self._reactor = reactor
         self._routes = routes
         self._tunnel = tunnel
         self._name = name
-        self._findings = Findings(tunnel, name, _hops(routes, name), now)
+        self._forbid = forbid
+        self._findings = Findings(tunnel, name, hopsOf(routes, name), now)
         self._connecting: Deferred[Any] | None = None
         self._greeting: Greeting | None = None
         self._timer: Any = None
@@ -62,7 +66,8 @@ class Walk:
         return self._done
 
     def _connect(self, factory: Any) -> Deferred[IProtocol]:
-        return self._routes.trial(self._tunnel, self._name, self._wrap).connect(factory)
+        way = self._routes.trial(self._tunnel, self._name, self._wrap, self._forbid)
+        return way.connect(factory)
 
     def notStarted(self, limit: float) -> WayReport:
         """Return the report of a way whose turn came after the deadline."""
@@ -121,7 +126,9 @@ class Walk:
         trial.advice.addCallback(self._advise).addErrback(self._failed)
         if said:
             greeting.close()
-            way = self._routes.trial(self._tunnel, self._name, lambda *parts: parts[-1])
+            way = self._routes.trial(
+                self._tunnel, self._name, lambda *parts: parts[-1], self._forbid
+            )
             trial.again(maybeDeferred(way.connect, self._factory))
         else:
             trial.on(greeting)
@@ -168,7 +175,7 @@ class Walk:
         return left
 
 
-def _hops(routes: Routes, name: str) -> tuple[str, ...]:
+def hopsOf(routes: Routes, name: str) -> tuple[str, ...]:
     """Return `host:port` of the proxies of a way, the nearest first."""
     proxies = () if name == DIRECT else routes.known.chain(name)
     return tuple(hostPort(proxy.host, proxy.port) for proxy in reversed(proxies))

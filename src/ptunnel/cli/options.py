@@ -20,6 +20,7 @@ from ptunnel.config import (
     loadConnect,
     loadSettings,
     parseDuration,
+    parseHostPort,
 )
 from ptunnel.errors import ConfigError
 from ptunnel.text import printable
@@ -272,6 +273,7 @@ class CheckOptions(TunnelOptions):
     """The options of `ptunnel check`.
 
     @ivar deadline: seconds for the whole check.
+    @ivar target: a host and a port to try through each door; None: none is.
     """
 
     synopsis = "check [options] [TUNNEL ...]"
@@ -279,9 +281,13 @@ class CheckOptions(TunnelOptions):
         "Try every proxy and tunnel, hop by hop, and say what is wrong. It listens nowhere. Exit "
         "code 1 when anything is wrong."
     )
-    optParameters = [["deadline", "", "30s", "When it ends at the latest."]]
+    optParameters = [
+        ["deadline", "", "30s", "When it ends at the latest."],
+        ["target", "", None, "HOST:PORT to try through each door."],
+    ]
     optFlags = [["json", "", "Print one JSON document (docs/check.schema.json)."]]
     deadline: float
+    target: tuple[str, int] | None = None
 
     def postOptions(self) -> None:
         try:
@@ -291,7 +297,14 @@ class CheckOptions(TunnelOptions):
         if not deadline:
             raise ConfigError("--deadline: it cannot do without one")
         self.deadline = deadline
+        if self["target"] is not None:
+            try:
+                self.target = parseHostPort(self["target"])
+            except ConfigError as e:
+                raise ConfigError(f"--target: {e}") from None
         super().postOptions()
+        if self.target is not None and not self.settings.doors:
+            raise ConfigError("--target: there is no door to try it through, see -D")
 
 
 class HostsOptions(TunnelOptions):

@@ -248,14 +248,24 @@ class Routes(_Hops):
         known = self._healths, self._kept.logins, self.drained
         return proxyFigures(self.known.among(self._settings), self._log.ledger, *known)
 
-    def trial(self, tunnel: Tunnel, name: str, wrap: Wrap) -> IStreamClientEndpoint:
+    def trial(
+        self, tunnel: Tunnel, name: str, wrap: Wrap, forbid: Forbid | None = None
+    ) -> IStreamClientEndpoint:
         """Return one way to a tunnel's target, alone and without a deadline. It shares the logins
         with the others, so that rejected credentials are sent only once.
 
         @param name: one of the tunnel's `via`.
         @param wrap: wraps each endpoint of the way.
+        @param forbid: as in L{to}.
         """
+        return self._wrapped(wrap).to(replace(tunnel, via=(name,), connectTimeout=None), forbid)
+
+    def reach(self, name: str, wrap: Wrap) -> IStreamClientEndpoint:
+        """Return what leads to a proxy, and asks it for nothing; as in L{trial}."""
+        return self._wrapped(wrap)._reach(self.known[name], None)
+
+    def _wrapped(self, wrap: Wrap) -> Routes:
         routes = copy.copy(self)
         routes._wrap = wrap
         routes._healths, routes._reaches = {}, {}
-        return routes.to(replace(tunnel, via=(name,), connectTimeout=None))
+        return routes

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ptunnel.cli.commands.hosts import hostsLines
 from ptunnel.config import (
     DIRECT,
+    Door,
     EndpointListen,
     Listen,
     Proxy,
@@ -44,6 +45,14 @@ def linesOf(*tunnels: Tunnel, proxies: tuple[Proxy, ...] = (CORP,)) -> list[str]
 class LineTests(SynchronousTestCase):
     def test_anAddressAndTheTargetsName(self) -> None:
         self.assertEqual(linesOf(tunnel()), ["127.83.14.201  imap.gmail.com"])
+
+    def test_aDoorNeedsNone(self) -> None:
+        door = Door("web", TcpListen("127.0.0.1", 1080), via=("corp",))
+        lines = hostsLines(Settings((tunnel(),), {"corp": CORP}, (door,)))
+        said = (
+            "# web: a door needs no line: its clients are told where it is, and say their targets"
+        )
+        self.assertEqual(lines, ["127.83.14.201  imap.gmail.com", said])
 
     def test_anyLiteralAddressWillDo(self) -> None:
         for host in "127.0.0.1", "::1", "192.0.2.1":

@@ -45,7 +45,8 @@ class Checking:
 
     def _start(self) -> None:
         options = self._options
-        check = Check(self._reactor, options.settings, options.deadline, self._found)
+        limits = options.settings, options.deadline
+        check = Check(self._reactor, *limits, self._found, target=options.target)
         done = check.run().addCallback(self._done).addErrback(self._failed)
         done.addBoth(lambda _: stop(self._reactor))
 

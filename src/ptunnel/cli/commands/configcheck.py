@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from ptunnel.cli.options import Options
 from ptunnel.cli.output import mistake, output
+from ptunnel.config import Settings
 from ptunnel.errors import ConfigError
 from ptunnel.text import printable
 
@@ -28,9 +30,17 @@ def checkConfig(reactor: Any, options: Options) -> int:
         for warning in settings.warnings:
             print(f"ptunnel: warning: {warning}", file=sys.stderr)
         where = f"{printable(options['config'])}: " if options["config"] else ""
-        tunnels, proxies = len(settings.tunnels), len(settings.proxies)
-        output(f"{where}no mistake: {_count(tunnels, 'tunnel')}, {_count(proxies, 'proxy')}")
+        output(f"{where}no mistake: {', '.join(_counts(settings))}")
     return 0
+
+
+def _counts(settings: Settings) -> Iterator[str]:
+    tunnels, doors = len(settings.tunnels), len(settings.doors)
+    if tunnels or not doors:
+        yield _count(tunnels, "tunnel")
+    if doors:
+        yield _count(doors, "door")
+    yield _count(len(settings.proxies), "proxy")
 
 
 def _count(number: int, what: str) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from ptunnel.config import (
     DIRECT,
+    Door,
     Proxy,
     Settings,
     TcpListen,
@@ -49,7 +50,12 @@ def hostsLines(settings: Settings) -> list[str]:
         line = f"{addresses[name]}  {name}"
         if line not in lines:
             lines.append(line)
-    return lines
+    return [*lines, *map(_ofDoor, settings.doors)]
+
+
+def _ofDoor(door: Door) -> str:
+    what = "a door needs no line: its clients are told where it is, and say their targets"
+    return printable(f"# {door.name}: {what}")
 
 
 def _comment(tunnel: Tunnel, text: str) -> str:

@@ -158,6 +158,15 @@ class TargetPattern(NamedTuple):
     host: str | Network
     ports: tuple[int, int]
 
+    def __str__(self) -> str:
+        """Return it as the key `targets` has it."""
+        host, (low, high) = self.host, self.ports
+        if not isinstance(host, str):
+            address = str(host.network_address)
+            host = f"{f'[{address}]' if ':' in address else address}/{host.prefixlen}"
+        ports = "*" if (low, high) == (1, 65535) else str(low) if low == high else f"{low}-{high}"
+        return f"{host}:{ports}"
+
 
 @dataclass(frozen=True, slots=True)
 class Door(Port):
