@@ -127,6 +127,23 @@ class SessionTests(ForwardedCase):
         self.assertEqual(self.asked, [("a.example", 80)])
         self.assertIn("b.example:80", self.logged()[0])
 
+    def test_whatComesWhileAPasswordIsReadGoesWithTheRequest(self) -> None:
+        judged: Deferred[bool] = Deferred()
+        self.make(judge=lambda login: judged)
+        head = get("a.example", KNOWN).replace(b"GET", b"POST")
+        head = head.replace(b"\r\n\r\n", b"\r\nContent-Length: 4\r\n\r\n")
+        # TLS delivers the records that it has, though it is paused.
+        client = self.begun(head)
+        client.protocol.dataReceived(b"bo")
+        client.protocol.dataReceived(b"dy")
+        judged.callback(True)
+        there = self.endpoint.succeed()
+        self.assertTrue(there.sent.endswith(b"\r\n\r\nbody"), there.sent)
+        there.receive(OK)
+        self.assertTrue(client.sent.endswith(b"hi"))
+        client.end()
+        self.assertIn(f" {len(head) + 4} bytes out", self.logged()[0])
+
     def test_targetsShareOneConnectionOfAProxy(self) -> None:
         client = self.begun()
         there = self.endpoint.succeed()

@@ -314,6 +314,25 @@ class PatienceTests(DoorCase):
         client.lose()
         self.successResultOf(drained)
 
+    def test_aPasswordThatIsReadTooLateLetsNobodyIn(self) -> None:
+        for verdict in (True, Unreachable("the store is locked")):
+            judged: Deferred[bool] = Deferred()
+            self.make(judge=lambda login, judged=judged: judged, maxPerClient=1)
+            self.door.counters = type(self.door.counters)()
+            client = self.client()
+            client.receive(b"\5\1\2" + b"\1\5alice\4word" + ASK)
+            self.clock.pump([1] * int(ASK_WAIT + 5))
+            self.assertEqual(client.how, ["loseWriteConnection"])
+            if verdict is True:
+                judged.callback(True)
+            else:
+                judged.errback(verdict)  # type: ignore[arg-type]
+            self.assertEqual(self.asked, [])
+            self.assertEqual(sum(self.door.counters.figures("d").failures.values()), 1)
+            self.assertEqual(len(self.logged()), 1)
+            client.lose()
+            self.assertEqual((self.door.sessions, self.door.served), (set(), 0))
+
     def test_aDrainLetsThoseWhoHaveAskedGoOn(self) -> None:
         client = self.asking()
         self.door.drain()

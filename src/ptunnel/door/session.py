@@ -91,14 +91,15 @@ class DoorSession(LedSession):
         judging.addCallback(self._judged).addErrback(self._failed)
 
     def _judged(self, accepted: bool) -> None:
-        if self.phase is OVER:
-            return
+        if self.phase is not ASKING:
+            return  # it has left, or its time was over
         self.enter(ASKING)
         early, self._early = self._early, b""
-        self.transport.resumeProducing()
-        self._hear(self._heard.judge, accepted)
         if early:
-            self.dataReceived(early)
+            self._hear(self._heard.feed, early)  # it is kept there
+        if self.phase is ASKING:
+            self.transport.resumeProducing()
+            self._hear(self._heard.judge, accepted)
 
     @property
     def _heard(self) -> Asking:
@@ -152,6 +153,7 @@ class DoorSession(LedSession):
 
     def check(self, now: float) -> None:
         if self.phase is ASKING and now - self.accepted >= self.tunnel.askWait:
+            self._since = now
             self.say(self.tunnel.log.info, ofSilence(now - self.accepted))
             self._turnAway(LATE, endInOrder)
         else:

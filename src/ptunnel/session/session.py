@@ -197,7 +197,7 @@ class Session(Shown, Protocol):
             self.say(tunnel.log.info, ofEnded(ended, *times, tunnel.terms.holdEnd))
 
     def _failed(self, reason: Failure) -> None:
-        if self.phase is OVER:
+        if self.phase in (TURNED_AWAY, OVER):
             return
         tunnel = self.tunnel
         if not reason.check(ConnectError, ConnectingCancelledError, OSError):
