@@ -17,8 +17,12 @@ class RequestTests(SynchronousTestCase):
     def test_withoutPatternsAllIsServedButThisMachine(self) -> None:
         for host in "example.com", "192.0.2.1", "10.0.0.1", "2001:db8::1", "a":
             self.assertTrue(serves("", host), host)
+        for host in "1.example", "0x.example", "10.1", "7f":
+            self.assertTrue(serves("", host), host)
         for host in (
             *("127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::", "localhost", "LocalHost."),
+            *("127.1", "0x7f.1", "0x7F000001", "2130706433", "017700000001", "127.0.0.01", "0"),
+            *("127.0.0.1.", "127.1.", "localhost..", "a.localhost.."),
             *("a.localhost", "::ffff:127.0.0.1", "::ffff:7f00:1", "::ffff:0.0.0.0"),
         ):
             self.assertFalse(serves("", host), host)

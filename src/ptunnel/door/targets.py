@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from ptunnel import causes
-from ptunnel.config import TargetPattern, addressOf, canonical, isLocalhost
+from ptunnel.config import TargetPattern, addressOf, isLocalhost
 from ptunnel.errors import NotServed
 from ptunnel.net.addresses import hostPort
 
@@ -56,7 +57,7 @@ class Targets:
         if self._isOwn(host, port):
             return False
         address = _bare(host)
-        allows = self._allowsName(canonical(host)) if address is None else _allowing(address)
+        allows = self._allowsName(_canonical(host)) if address is None else _allowing(address)
         return self._any(allows, port)
 
     def addressRefusal(self, host: str, port: int, found: str) -> NotServed | None:
@@ -69,7 +70,7 @@ class Targets:
         address = _bare(found)
         if address is None or not _isItself(address):
             return None
-        name, allowed = canonical(host), _allowing(address)
+        name, allowed = _canonical(host), _allowing(address)
         if self._any(lambda pattern: pattern == name or allowed(pattern), port):
             return None
         return _forbidden(f"{hostPort(host, port)}, which leads to this machine itself,")
@@ -80,7 +81,7 @@ class Targets:
 
     @staticmethod
     def _allowsName(name: str) -> Callable[[object], bool]:
-        isOurs = isLocalhost(name)
+        isOurs = isLocalhost(name) or _spellsItself(name)
 
         def allows(pattern: object) -> bool:
             if not isinstance(pattern, str):
@@ -111,6 +112,23 @@ def _bare(host: str) -> _Address | None:
     address = addressOf(host.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def _canonical(host: str) -> str:
+    """Return a name for comparison, without any dots at its end: some proxies strip them all."""
+    return host.lower().rstrip(".")
+
+
+def _spellsItself(name: str) -> bool:
+    """Return whether resolvers take a name for an address of this machine, as they do 127.1,
+    0x7f.1 and 2130706433. A proxy that runs here would connect to it.
+    """
+    if not name[:1].isdigit():
+        return False
+    try:
+        return _isItself(ipaddress.IPv4Address(socket.inet_aton(name)))
+    except OSError:
+        return False
 
 
 def _isItself(address: _Address) -> bool:
