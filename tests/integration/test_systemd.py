@@ -245,7 +245,7 @@ class ReadmeTests(SystemdCase):
         self.assertIn("active\n", said["start"])
         for line in "User=ptunnel", "NRestarts=0", "WatchdogUSec=1min":
             self.assertIn(line, said["start"])
-        self.assertIn("StatusText=2 tunnels listening, 0 sessions", said["start"])
+        self.assertIn("StatusText=2 tunnels and 1 door listening, 0 sessions", said["start"])
         self.assertEqual(said["carry"], "got b'hello'\n")
         self.assertEqual(said["bulk"], "got 10000000\n")
         self.assertEqual(said["refuse"], "got b''\n")
@@ -256,7 +256,7 @@ class ReadmeTests(SystemdCase):
         ours = [e for e in map(json.loads, said["journal"].splitlines()) if "ptunnel" in e["_COMM"]]
         self.assertIn("imap: listening on 127.0.0.1:9993, ", ours[0]["MESSAGE"])
         self.assertEqual(ours[0]["PRIORITY"], "5")
-        self.assertIn('Status: "2 tunnels listening, ', said["status"])
+        self.assertIn('Status: "2 tunnels and 1 door listening, ', said["status"])
         self.assertIn("Result=success\n", said["stop"])
         self.assertIn("ExecMainStatus=0\n", said["stop"])
 
@@ -289,7 +289,7 @@ class ReadmeTests(SystemdCase):
         self.assertRegex(
             said["status"],
             r'Active: active \(running\)(.*\n)+ +Status: "3 tunnels '
-            r'listening, \d sessions?"',
+            r'and 1 door listening, \d sessions?"',
         )
         lines = [line for line in said["warnings"].splitlines() if not line.startswith("-- ")]
         for line in lines:
@@ -368,7 +368,7 @@ class UnitTests(SystemdCase):
                 [
                     "ActiveState=active",
                     "NRestarts=0",
-                    "StatusText=3 tunnels listening, 0 sessions",
+                    "StatusText=3 tunnels and 1 door listening, 0 sessions",
                     "the same process",
                 ],
             )
@@ -398,7 +398,7 @@ class UnitTests(SystemdCase):
         )
         self.assertEqual(
             said["state"],
-            "another process\nactive\nNRestarts=0\n2 tunnels listening, 0 sessions\n",
+            "another process\nactive\nNRestarts=0\n2 tunnels and 1 door listening, 0 sessions\n",
         )
         self.assertEqual((said["carry"], said["warnings"]), ("got b'hello'\n", ""))
         self.assertIn("Result=success\n", said["stop"])
