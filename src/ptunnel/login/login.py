@@ -53,7 +53,10 @@ class Login:
 
     @ivar turns: the attempts that try credentials or wait.
     @ivar verdicts: the last failure. @ivar accepted: the scheme that it accepted; None: none yet.
+    @ivar letsPass: whether the last request of somebody unknown was not challenged.
     """
+
+    letsPass = False
 
     def __init__(
         self,

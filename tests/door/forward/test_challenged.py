@@ -314,6 +314,23 @@ class LongBodyTests(ForwardCase):
         self.say(self.LONG)
         self.assertEqual(self.request(), self.LONG)
 
+    def test_aProxyThatAskedNobodyLastTimeGetsItAtOnce(self) -> None:
+        self.asked(GET)
+        self.there.receive(OK)
+        self.there.end()
+        self.got()
+        self.say(post(self.LONG))
+        self.connect()
+        self.assertTrue(self.request().startswith(b"POST"))
+        self.there.receive(needAuth(DIGEST))
+        self.assertFailed(502, "asks for credentials again")
+        login = self.login
+        self.setUp()  # from then on it may ask
+        self.login = login
+        self.door.reach = self.newReach()
+        self.asked(post(self.LONG))
+        self.assertTrue(self.request().startswith(b"HEAD"))
+
     def test_aShortOneInChunksNeither(self) -> None:
         head = b"POST http://origin.example/ HTTP/1.1\r\nHost: origin.example\r\n"
         self.asked(head + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n")

@@ -40,6 +40,9 @@ class ChallengedExchange(AuthorizedExchange):
         isAuthenticated = asker is not None and asker.isBound and not asker.isMidway
         if head.status_code < 400 or isAuthenticated:
             upstream.isOpen = True
+        login = upstream.reach.login
+        if asker is None and login is not None and head.status_code < 400:
+            login.letsPass = True
         if asker is not None:
             infos = [v for n, v in head.headers if n == b"proxy-authentication-info"]
             asker.passed(head.status_code, infos[0] if infos else None)
@@ -59,6 +62,7 @@ class ChallengedExchange(AuthorizedExchange):
             self.fail(refusal)
         else:
             isMidway = asker is not None and asker.isMidway
+            login.letsPass = False
             if asker is None:
                 self.newAsker(login)
             self.challenge = values, refusal
