@@ -298,6 +298,14 @@ class EndTests(ForwardCase):
         self.advance(IDLE + 31)
         self.assertEqual(self.client.how, ["loseWriteConnection", "abortConnection"])
 
+    def test_noMoreDoesOneThatGoesOnSending(self) -> None:
+        self.asked(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        self.there.receive(OK)
+        for _ in range(32):
+            self.say(b"x")
+            self.clock.advance(1)
+        self.assertEqual(self.client.how, ["loseWriteConnection", "abortConnection"])
+
     def test_aServerThatDoesNotAnswer(self) -> None:
         self.asked(GET)
         self.advance(IDLE)
@@ -423,6 +431,7 @@ class UpgradeTests(ForwardCase):
         self.client.end()
         account = self.door.account
         self.assertEqual(account.cause, "end")
+        self.assertEqual(account.sent, len(self.ASK + b"early" + b"up"))
         self.assertEqual(account.received, len(self.SWITCH + b"first" + b"down"))
 
     def test_itMayBeDeclined(self) -> None:

@@ -116,8 +116,9 @@ class Client(Phased):
 
     def dataReceived(self, data: bytes) -> None:
         self.sent += len(data)
-        self.stirs()
-        self.heard(data)
+        if self.phase in (IDLE, BUSY):  # what comes later is nobody's, and does not keep it
+            self.stirs()
+            self.heard(data)
 
     def readConnectionLost(self) -> None:
         self.hasEnded = True

@@ -10,7 +10,7 @@ from ptunnel.door.forward.client import BUSY, IDLE, JOINED, OVER
 from ptunnel.door.forward.conversation import Conversation, Door
 from ptunnel.door.http.gate import Forward
 from ptunnel.log import Trace
-from ptunnel.net.transports import abort, receiverOf
+from ptunnel.net.transports import abort
 from ptunnel.relay.outcome import Cause, Ended
 from ptunnel.relay.splice import Splice
 
@@ -145,10 +145,9 @@ class Forwarder(Conversation):
         self.send(head + rest)
         self.letGo()
         self.enter(JOINED)
-        there, terms = self.lines.release(), self.door.terms
-        self.splice = Splice(self.transport, there, terms, self.sweep, self._spliced, self.trace)
-        if early:
-            receiverOf(self.transport, self).dataReceived(early)
+        self.sent -= len(early)  # the splice counts it
+        how = self.door.terms, self.sweep, self._spliced, self.trace, early
+        self.splice = Splice(self.transport, self.lines.release(), *how)
 
     def _spliced(self, ended: Ended) -> None:
         self.enter(OVER)
