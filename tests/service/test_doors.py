@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
+from twisted.internet.address import IPv4Address
+
 from ptunnel.config import DIRECT, Door, TargetPattern, TcpListen
+from ptunnel.errors import ConfigError
 from ptunnel.ledger.figures import Query, SessionFigures
 from ptunnel.service.changes import Changes
 from tests.service.test_serving import CORP, OK, ReloadCase, tunnel
@@ -125,6 +129,18 @@ class ReloadTests(DoorsCase):
         self.assertEqual(running.sent, b"220 still here")
         [figures] = self.service.figures().tunnels
         self.assertEqual((figures.kind, figures.sessions), ("door", 2))
+
+    def test_whereOthersReachIt(self) -> None:
+        # Of what systemd gives, only the bound port knows where it is.
+        self.start(tunnel("x", 1))
+        self.patch(self.port(1), "getHost", lambda: IPv4Address("TCP", "0.0.0.0", 1))
+        error = self.assertRaises(ConfigError, self.reload, doors=(door("x", 1),))
+        self.assertIn('listen: "0.0.0.0:1": other machines reach it', str(error))
+        self.client(1)
+        self.assertEqual(self.dialled(), [("192.0.2.9", 993)])
+        known = {"allow": (ip_network("10.0.0.0/8"),), "username": "team"}
+        self.reload(doors=(door("x", 1, **known),))
+        self.assertRaises(ConfigError, self.reload, doors=(door("x", 1),))
 
     def test_andBackAgain(self) -> None:
         self.start(doors=(door("x", 1),))

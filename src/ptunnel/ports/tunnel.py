@@ -102,6 +102,13 @@ class TunnelService(Service):
         """
         return self._endpoint.listen(self._entrance).addCallbacks(self._bound, self._notBound)
 
+    def checkFor(self, tunnel: Tunnel | Door) -> None:
+        """@raise ConfigError: for a door that other machines would reach here: where systemd or a
+        name leads is known only of a bound port.
+        """
+        if isinstance(tunnel, Door):
+            checkDoor(replace(tunnel, listen=self.listens))
+
     def serve(self, tunnel: Tunnel | Door, factory: TunnelFactory) -> None:
         """Serve new clients of the port with a factory, by the settings of a tunnel that has the
         same port.
@@ -199,12 +206,11 @@ class TunnelService(Service):
         guard(port, self._log, self.tunnel.name, self._reactor)
         self._port = port
         PROCESS.used += 1
-        if isinstance(self.tunnel, Door):
-            try:  # what systemd or a name gives is known only now
-                checkDoor(replace(self.tunnel, listen=self.listens))
-            except ConfigError as e:
-                self.stopListening()
-                raise ListenError(str(e)) from None
+        try:
+            self.checkFor(self.tunnel)
+        except ConfigError as e:
+            self.stopListening()
+            raise ListenError(str(e)) from None
 
     def _notBound(self, reason: Failure) -> None:
         error = reason.value

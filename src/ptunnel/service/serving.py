@@ -117,6 +117,7 @@ class Serving(MultiService):
         after = possible(before, settings)
         ports = {portOf(service.tunnel): service for service in self.tunnels}
         kept = [ports.pop(portOf(tunnel), None) for tunnel in after.ports]
+        _check(kept, after.ports)
         wanted = [tunnel for tunnel, port in zip(after.ports, kept, strict=True) if not port]
         try:
             opened = _open(self._reactor, self._log, wanted, descriptors)
@@ -221,6 +222,13 @@ def _bind(services: Sequence[TunnelService]) -> None:
             for bound in services:
                 bound.stopListening()
             failures[0].raiseException()
+
+
+def _check(services: Sequence[TunnelService | None], ports: Sequence[Tunnel | Door]) -> None:
+    """@raise ConfigError: for a door that may not be where a port is bound."""
+    for service, port in zip(services, ports, strict=True):
+        if service is not None:
+            service.checkFor(port)
 
 
 def _explained(
