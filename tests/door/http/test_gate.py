@@ -346,6 +346,11 @@ class CutTests(SynchronousTestCase):
             return
         body(found)
 
+    def test_aChunkThatIsTooLongIsSeenAtOnce(self) -> None:
+        for behind in b"e", b"\n", b"\re":
+            found = forward(post(TE))
+            self.assertRaises(Rejected, found.receive, b"5\r\nhello" + behind)
+
     def test_whatComesInDripsCostsNoMore(self) -> None:
         # A field of 60 KiB, byte by byte: its bytes are looked at once each.
         gate = Gate()

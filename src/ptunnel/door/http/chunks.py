@@ -65,6 +65,8 @@ class ChunkGuard:
             if len(line) > _LIMITS[self._at]:
                 raise Objection(400, "a chunk that is longer than its size, or a line too long")
             if not found:
+                if self._at is _At.END and line != b"\r":
+                    raise Objection(400, "a chunk that is longer than its size")
                 self._begun = line
                 return
             self._begun, start = b"", found
