@@ -297,12 +297,13 @@ class OpenTests(DoorCase):
 
     def test_aBodyThatNobodyWantsIsNotWaitedFor(self) -> None:
         path, _ = self.body(10 * LONG)  # nginx takes 1 MiB
-        for proxies, via in ("", "direct"), (corp(shared(Squid)), "corp"):
-            door = self.door(proxies, via)
-            words = "-sS", "-i", "-H", "Expect:", "--data-binary", f"@{path}"
-            done = run(required("curl"), *words, "-x", f"http://{at(door)}", self.page())
-            self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertIn(b"HTTP/1.1 413 ", done.stdout)
+        # Not through squid, which resets the connection behind its answer, now and then before that
+        # is read.
+        door = self.door("", "direct")
+        words = "-sS", "-i", "-H", "Expect:", "--data-binary", f"@{path}"
+        done = run(required("curl"), *words, "-x", f"http://{at(door)}", self.page())
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(b"HTTP/1.1 413 ", done.stdout)
 
     def test_aClientThatEndsItsHalfGetsItsAnswer(self) -> None:
         door, nginx = self.door("", "direct"), shared(Nginx)
