@@ -142,7 +142,7 @@ INSIDE = {
         ("health", "hops", "kept", "pacs"),
         ("clientheader",),
         ("passwords",),
-        ("route",),
+        ("order", "route"),
     ),
     "pac": (
         ("source",),

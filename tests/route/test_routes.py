@@ -36,7 +36,7 @@ from ptunnel.errors import (
 from ptunnel.log import Log
 from ptunnel.net.arrived import Arrived
 from ptunnel.net.dial import tcpEndpoint
-from ptunnel.route.failover import OUTDONE, REST, Route, Way
+from ptunnel.route.order.failover import OUTDONE, REST, Route, Way
 from tests.support.fakes import (
     Builder,
     Endpoint,

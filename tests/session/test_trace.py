@@ -14,7 +14,7 @@ from ptunnel.log import Log, Trace
 from ptunnel.net.dial import NamedEndpoint
 from ptunnel.relay.splice import Splice
 from ptunnel.relay.terms import Terms
-from ptunnel.route.failover import Route, Way
+from ptunnel.route.order.failover import Route, Way
 from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.timing.deadlines import Sweep
 from ptunnel.tls import Peer

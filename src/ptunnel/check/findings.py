@@ -48,11 +48,8 @@ class Findings:
         """
         self.steps: list[StepEndpoint | ResolvingStep] = []
         self.banner: Step | None = None
-        self._tunnel = tunnel
-        self._target = tunnel.target
-        self._name = name
-        self._proxies = proxies
-        self._now = now
+        self._tunnel, self._target = tunnel, tunnel.target
+        self._name, self._proxies, self._now = name, proxies, now
         self._apart: list[float] = []  # by how much the proxies' clocks differ from this machine's
 
     def noteGreeting(self, greeting: Greeting, said: bytes) -> TunnelError | None:

@@ -164,8 +164,7 @@ def asText(report: TunnelReport, colour: bool = False) -> str:
     lines += [f"  {word:<9} {printable(text)}" for word, text in report.about]
     if report.listening is not None:
         taken = report.listening
-        kind = f"{'listen':<9}"
-        kind = paint(_RED, kind) if taken.fault else kind
+        kind = paint(_RED, "listen   ") if taken.fault else "listen   "
         lines.append(f"  {kind} {printable(f'{taken.address}  {taken.detail}')}")
         lines += faultLines(taken.fault)
     for way in report.ways:

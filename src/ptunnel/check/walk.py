@@ -41,11 +41,8 @@ class Walk:
         @param now: this machine's clock, in seconds since 1970.
         @param forbid: as in L{Routes.to}.
         """
-        self._reactor = reactor
-        self._routes = routes
-        self._tunnel = tunnel
-        self._name = name
-        self._forbid = forbid
+        self._reactor, self._routes = reactor, routes
+        self._tunnel, self._name, self._forbid = tunnel, name, forbid
         self._findings = Findings(tunnel, name, hopsOf(routes, name), now)
         self._connecting: Deferred[Any] | None = None
         self._greeting: Greeting | None = None
@@ -126,9 +123,8 @@ class Walk:
         trial.advice.addCallback(self._advise).addErrback(self._failed)
         if said:
             greeting.close()
-            way = self._routes.trial(
-                self._tunnel, self._name, lambda *parts: parts[-1], self._forbid
-            )
+            about = self._tunnel, self._name
+            way = self._routes.trial(*about, lambda *parts: parts[-1], self._forbid)
             trial.again(maybeDeferred(way.connect, self._factory))
         else:
             trial.on(greeting)

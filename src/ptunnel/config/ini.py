@@ -154,17 +154,16 @@ def readConfigFile(path: str, environ: Mapping[str, str]) -> ConfigFile:
         where = f"{file}: [{printable(header)}]"
         _checkSection(where, kind, name)
         values = _values(where, kind, written)
+        section = Section(where, name, values, folder, environ, warnings)
         if kind == "ptunnel":
             service = _service(where, values, folder, environ)
         elif kind == "proxy":
-            section = Section(where, name, values, folder, environ, warnings)
             proxies[name] = _proxy(section, isOpen)
         elif kind == "pac":
-            pacs[name] = _pac(Section(where, name, values, folder, environ, warnings), isOpen)
+            pacs[name] = _pac(section, isOpen)
         elif name in ports:
             raise ConfigError(f"{where}: {ports[name].where} has that name; take another")
         elif kind == "door":
-            section = Section(where, name, values, folder, environ, warnings)
             ports[name] = _door(section, isOpen)
         else:
             ports[name] = _draft(where, name, values, folder)

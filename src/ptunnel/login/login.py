@@ -81,8 +81,7 @@ class Login:
         """
         self.reader = Given(credentials) if isinstance(credentials, Credentials) else credentials
         self.wanted = scheme
-        self.host = host
-        self.hop = hop
+        self.host, self.hop = host, hop
         self.turns = Turns()
         self.verdicts = Verdicts()
         self.accepted: Scheme | None = None
@@ -109,9 +108,7 @@ class Login:
     @property
     def known(self) -> Scheme | None:
         """The scheme that the proxy accepted; None if its credentials are not the newest."""
-        if self.accepted is None or self._changed():
-            return None
-        return self.accepted
+        return None if self.accepted is None or self._changed() else self.accepted
 
     @property
     def unverified(self) -> int:

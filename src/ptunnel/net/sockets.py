@@ -45,7 +45,7 @@ class Socket(tcp.Connection):
     @ivar interest: the events that its Watch waits for.
     """
 
-    interest = 0
+    interest, connected = 0, 1
     # No other process has the descriptor, so closing it is enough.
     _shouldShutdown = False
     logstr = "Socket"
@@ -61,9 +61,7 @@ class Socket(tcp.Connection):
     ) -> None:
         """The signature that a Port calls. @param peer: a sockaddr. @param reactor: a Watch."""
         super().__init__(skt, protocol, reactor)
-        self._peer = peer
-        self._tlsClientDefault = server is None  # startTLS asks for it
-        self.connected = 1
+        self._peer, self._tlsClientDefault = peer, server is None  # startTLS asks for the latter
 
     def write(self, data: bytes) -> None:
         if self.TLS:  # since startTLS

@@ -104,12 +104,8 @@ class Splice:
         trace: Trace | None = None,
         early: bytes = b"",
     ) -> None:
-        """@param ended: called once when both transports are closed. @param early: what `a` has
-        delivered already.
-        """
-        self.terms = terms
-        self._sweep = sweep
-        self._trace = trace
+        """@param ended: called once both are closed. @param early: what `a` delivered before."""
+        self.terms, self._sweep, self._trace = terms, sweep, trace
         self._timeouts = Timeouts(self, sweep.clock.seconds())
         self.cutting: Leg | None = None
         self._cause: Cause | None = None
@@ -117,8 +113,7 @@ class Splice:
         self._ended = ended
         self.legs: tuple[Leg, ...] = ()
         one, two = firstLegs(self, a, b, terms.inKernel)
-        canSpeedUp = terms.inKernel and type(one) is ProducersLeg
-        secure = tlsOverSocket(one, two) if canSpeedUp else None
+        secure = tlsOverSocket(one, two) if terms.inKernel and type(one) is ProducersLeg else None
         self._mayBeFaster = secure is not None
         self._start(one, two, early)
         if not self.legs:

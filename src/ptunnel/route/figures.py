@@ -10,7 +10,7 @@ from ptunnel.ledger.counters import Ledger
 from ptunnel.ledger.figures import ProxyFigures
 from ptunnel.login.login import Login
 from ptunnel.net.addresses import hostPort
-from ptunnel.route.health import Health
+from ptunnel.route.order.health import Health
 
 
 def proxyFigures(

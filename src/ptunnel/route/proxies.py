@@ -10,7 +10,7 @@ from ptunnel.config import Proxy, Settings, Tunnel
 from ptunnel.log import Log
 
 if TYPE_CHECKING:
-    from ptunnel.route.pacroute import Decision
+    from ptunnel.route.order.pacroute import Decision
     from ptunnel.route.pacs import Pacs
 
 
@@ -63,7 +63,7 @@ class Proxies:
         """
         if not self._settings.pacs.keys() & set(tunnel.via):
             return None
-        from ptunnel.route.pacroute import Decision
+        from ptunnel.route.order.pacroute import Decision
 
         return Decision(self._reactor, tunnel, self.pacs, isOwn, isPlain)
 

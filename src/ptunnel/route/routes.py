@@ -14,18 +14,18 @@ from ptunnel.config import DIRECT, Listen, Proxy, Settings, Tunnel
 from ptunnel.errors import TunnelError
 from ptunnel.log import Log
 from ptunnel.net.dial import Forbid, nothing, tcpEndpoint
-from ptunnel.route.failover import Failing, Route, Way
-from ptunnel.route.health import PROBE_TIMEOUT, Health
 from ptunnel.route.hops import Wrap, hopName, throughProxy, toTarget
 from ptunnel.route.kept import Kept
+from ptunnel.route.order.failover import Failing, Route, Way
+from ptunnel.route.order.health import PROBE_TIMEOUT, Health
 from ptunnel.route.own import OwnPorts
 from ptunnel.route.proxies import Proxies
 
 if TYPE_CHECKING:
     from ptunnel.ledger.figures import ProxyFigures
-    from ptunnel.route.balance import Balancing
     from ptunnel.route.forwards import AskedForwards, Forwards
-    from ptunnel.route.pacroute import Decision
+    from ptunnel.route.order.balance import Balancing
+    from ptunnel.route.order.pacroute import Decision
 
 
 def _bare(
@@ -121,8 +121,7 @@ class Routes(_Hops):
     """Builds the ways to targets. All ways through a proxy share its login, context and health.
 
     @ivar drained: the names of proxies that no new connection goes through.
-    @ivar known: all proxies.
-    @ivar own: where ptunnel itself listens.
+    @ivar known: all proxies. @ivar own: where ptunnel itself listens.
     """
 
     def __init__(
@@ -157,7 +156,7 @@ class Routes(_Hops):
         if decision is None:
             route = self._routeOf(tunnel, forbid, tunnel.via)
         else:
-            from ptunnel.route.pacroute import PacRoute
+            from ptunnel.route.order.pacroute import PacRoute
 
             route = PacRoute(decision, partial(self._routeOf, tunnel, forbid))
         context = None if tls is None else self._kept.context("tunnel", tunnel.name, tls)
@@ -181,9 +180,7 @@ class Routes(_Hops):
         return self._way(step, tunnel, forbid, isOnly)
 
     def forwards(self, tunnel: Tunnel, forbid: Forbid | None = None) -> Forwards | AskedForwards:
-        """Return the ways of requests for http:// URLs at a tunnel's target. @param forbid: as in
-        `to`.
-        """
+        """Return the ways of requests for http:// URLs at a target. @param forbid: as in L{to}."""
         forbid = forbid or self.own.forbid(tunnel.targetHost, tunnel.targetPort)
         decision = self.decision(tunnel, isPlain=True)
         if decision is None:
@@ -217,7 +214,7 @@ class Routes(_Hops):
         about = tunnel.name, tunnel.target, ways, self._log, self._reactor, self.drained
         if tunnel.balance == "first":
             return Route(*about)
-        from ptunnel.route.balance import Balancing  # rarely asked for
+        from ptunnel.route.order.balance import Balancing  # rarely asked for
 
         self._balancing = self._balancing or Balancing(self._begin)
         return self._balancing.route(tunnel.balance, *about)

@@ -35,13 +35,13 @@ class Serving(MultiService):
     """All tunnels of some settings. Raises ConfigError for an invalid endpoint string.
 
     @ivar isWorker: whether it serves in a worker, whose parent has bound the ports.
-    @ivar handed: sockets that another process has handed over at the start.
+    @ivar handed: sockets that another process has handed over.
     @ivar tunnels: the ports, in the order of the settings.
     @ivar drainDelay: seconds for which the ports stay open in a stop.
     @ivar drainTimeout: seconds for sessions to end after that; None: no limit.
     """
 
-    isWorker = False
+    isWorker = _bound = False
 
     def __init__(
         self,
@@ -51,18 +51,15 @@ class Serving(MultiService):
         handed: Handed | None = None,
     ) -> None:
         super().__init__()
-        self._reactor = reactor
-        self._settings = settings
+        self._reactor, self._settings = reactor, settings
         self._log = log or Log(settings.logLevel)
         self.drainDelay, self.drainTimeout = settings.drainDelay or 0.0, settings.drainTimeout
-        self._bound = False
         begin = os.getpid() if self.isWorker else 0
         self._routes = Routes(reactor, settings, self._log, self._listens, begin)
         self._former: list[TunnelFactory] = []  # their sessions go on
         self._closed: dict[tuple[Listen | str, ...], float] = {}  # ports, and until when
         _, self._total = _limited(None, settings.maxConnections, self._log)
         self.tunnels: list[TunnelService] = []
-        raiseLimit()
         self.handed = handed or Handed()
         for tunnel in settings.ports:
             service = TunnelService(reactor, tunnel, self._log, self.handed.take(keyOf(tunnel)))
@@ -71,8 +68,7 @@ class Serving(MultiService):
 
     def _listens(self) -> Iterable[Listen]:
         """Return where clients are accepted, and the status server."""
-        listens = (service.listens for service in self.tunnels)
-        return chain(listens, [self._settings.status] if self._settings.status else [])
+        return chain((each.listens for each in self.tunnels), filter(None, [self._settings.status]))
 
     def factories(self) -> list[TunnelFactory]:
         """Return what serves clients, and what has served those that are still there."""
@@ -102,9 +98,8 @@ class Serving(MultiService):
     def reload(self, settings: Settings, descriptors: Sequence[int] = ()) -> Changes:
         """Change to other settings while clients are served.
 
-        New ports are bound first. Ports that stay are not touched, those of tunnels that are gone
-        are closed, and sessions go on as they began. Passwords and certificates are read again;
-        health and logins of proxies that stay are kept.
+        New ports are bound first, those that stay are not touched, and sessions go on as they
+        began. Passwords and certificates are read again; proxies keep their health and login.
 
         @param descriptors: the listening sockets of the new ports, in a worker.
         @raise StillClosing: a new port is one that was closed a moment ago; try again soon.
@@ -143,17 +138,17 @@ class Serving(MultiService):
 
     def _forget(self, after: Settings) -> None:
         """Forget former sessions, ports that are closed by now, and counters of what is gone."""
-        # A tunnel that comes back counts on what its former sessions do.
+        # One that comes back counts on what its former sessions do.
         going = (factory.name for factory in self.factories() if factory.sessions)
-        names = [*(tunnel.name for tunnel in after.ports), *going]
+        names = *(tunnel.name for tunnel in after.ports), *going
         self._log.ledger.keepOnly(names, [*self._routes.known.names(), DIRECT])
         self._former = [factory for factory in self._former if factory.sessions]
         self._closed = self._closing()
 
     def _closing(self) -> dict[tuple[Listen | str, ...], float]:
         """Return the ports that may still be closing, and until when."""
-        now = self._reactor.seconds()
-        return {port: until for port, until in self._closed.items() if until > now}
+        now, closed = self._reactor.seconds(), self._closed.items()
+        return {port: until for port, until in closed if until > now}
 
     def _serve(self, service: TunnelService, tunnel: Tunnel | Door) -> None:
         """Let new clients of a port be served by some settings. Sessions by former ones go on."""
@@ -215,6 +210,7 @@ def _open(
 
 def _bind(services: Sequence[TunnelService]) -> None:
     """Bind all ports, or none. @raise ListenError: for the first that cannot be bound."""
+    raiseLimit()
     failures: list[Failure] = []
     for service in services:
         service.listen().addErrback(failures.append)

@@ -35,9 +35,7 @@ class ServerHandshake(Side):
 
     def __init__(self, *, needsLogin: bool = False) -> None:
         """@param needsLogin: whether clients must say who they are, which SOCKS4 cannot."""
-        self._needsLogin = needsLogin
-        self._version = wire.VERSION
-        self._unsent = b""
+        self._needsLogin, self._version, self._unsent = needsLogin, wire.VERSION, b""
         super().__init__()
 
     @property

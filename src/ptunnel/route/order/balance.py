@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from zope.interface import implementer
 
 from ptunnel.net.addresses import clientKey
-from ptunnel.route.failover import Route, Turn, Way
+from ptunnel.route.order.failover import Route, Turn, Way
 
 Client = str | bytes | None
 """What L{clientKey} returns."""

@@ -1,4 +1,4 @@
-"""Whether a proxy can be reached: `ptunnel.route.health`, and what a Route makes of it."""
+"""Whether a proxy can be reached: `ptunnel.route.order.health`, and what a Route makes of it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ptunnel.errors import (
     cannotReach,
 )
 from ptunnel.log import Log
-from ptunnel.route.failover import Route, Way
-from ptunnel.route.health import BACK_OFF, PROBE_TIMEOUT, Health
+from ptunnel.route.order.failover import Route, Way
+from ptunnel.route.order.health import BACK_OFF, PROBE_TIMEOUT, Health
 from tests.support.fakes import Builder, Endpoint, RaisingEndpoint, StrictClock, observe, said
 
 GONE = Unreachable("cannot reach the proxy corp: refused")

@@ -34,7 +34,7 @@ from ptunnel.errors import (
 from ptunnel.ledger.counters import WayCounters
 from ptunnel.log import Log, traceOf
 from ptunnel.net.arrived import Arrived
-from ptunnel.route.health import Health
+from ptunnel.route.order.health import Health
 from ptunnel.timing.deadlines import clockOf
 
 

@@ -1,4 +1,4 @@
-"""Proxies that share connections: `ptunnel.route.balance`, with its sessions and its settings."""
+"""Proxies that share connections: `ptunnel.route.order.balance`, its sessions, its settings."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from ptunnel.errors import (
 )
 from ptunnel.log import Log
 from ptunnel.net.addresses import clientKey
-from ptunnel.route.balance import BalancedRoute, Balancing, Hashed
 from ptunnel.route.clientheader import clientHeader
-from ptunnel.route.failover import OUTDONE, REST, Route, Way
+from ptunnel.route.order.balance import BalancedRoute, Balancing, Hashed
+from ptunnel.route.order.failover import OUTDONE, REST, Route, Way
 from ptunnel.route.routes import Routes
 from ptunnel.session.tunnel import TunnelFactory
 from ptunnel.tls import TlsSettings

@@ -1,4 +1,4 @@
-"""The way that PAC files say: `ptunnel.route.pacroute`, and the proxies that they name."""
+"""The way that PAC files say: `ptunnel.route.order.pacroute`, and the proxies that they name."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ptunnel.errors import PacFailed, RouteFailed, TunnelError, Unreachable
 from ptunnel.log import Log
 from ptunnel.net.dial import nothing
 from ptunnel.pac.answers import parseAnswer
-from ptunnel.route.failover import Route
-from ptunnel.route.pacroute import DEADLINE, MAX_ROUTES, PacRoute, urlOf
+from ptunnel.route.order.failover import Route
+from ptunnel.route.order.pacroute import DEADLINE, MAX_ROUTES, PacRoute, urlOf
 from ptunnel.route.pacs import MAX_FOUND
 from ptunnel.route.routes import Routes
 from tests.support.fakes import Builder, Endpoint

@@ -1,0 +1,1 @@
+"""Which of several ways is tried when."""
