@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ptunnel.door.forward.client import Phase
+from ptunnel.door.forward.conversation import HEAD_WAIT
 from ptunnel.door.messages.fields import PSEUDONYM
 from ptunnel.errors import Unreachable
 from ptunnel.net.asked import Rejected
@@ -316,6 +317,27 @@ class EndTests(ForwardCase):
         self.asked(post(b"body")[:-1])
         self.advance(IDLE)
         self.assertFailed(408)
+
+    def test_aFurtherHeadThatDripsHasAnEnd(self) -> None:
+        self.asked(GET)
+        self.there.receive(OK)
+        self.got()
+        for byte in GET[: int(HEAD_WAIT) - 1]:
+            self.say(bytes([byte]))
+            self.assertEqual(self.got(), b"")
+            self.clock.advance(1)
+        self.advance(2)
+        self.assertFailed(408, "the beginning of a request only")
+
+    def test_anEmptyLineBehindABodyIsNoHead(self) -> None:
+        self.asked(GET)
+        self.there.receive(OK)
+        self.say(b"\r\n")
+        self.got()
+        self.advance(IDLE + 1)
+        self.assertEqual(self.got(), b"")
+        self.assertEqual(self.door.account, None)
+        self.assertEqual(self.client.how, ["loseWriteConnection"])
 
     def test_aServerThatStopsInTheMidstOfItsAnswer(self) -> None:
         self.asked(GET)

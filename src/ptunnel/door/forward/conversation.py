@@ -11,6 +11,7 @@ from ptunnel.door.exchange.probing import ProbingExchange
 from ptunnel.door.forward.client import BUSY, IDLE
 from ptunnel.door.forward.patience import PatientClient
 from ptunnel.door.http.gate import Forward, Gate
+from ptunnel.door.http.pages import answer
 from ptunnel.door.messages.fields import PSEUDONYM
 from ptunnel.door.messages.own import ONE_TUNNEL, ownAnswer
 from ptunnel.door.messages.upload import MAX_KEPT
@@ -23,6 +24,8 @@ from ptunnel.timing.deadlines import Sweep
 
 # A client is not read while more than this waits to be sent on.
 MAX_HELD = MAX_KEPT
+# Seconds for the head of a further request, from its first byte on.
+HEAD_WAIT = 60.0
 
 
 class Door(Protocol):
@@ -63,6 +66,7 @@ class Conversation(PatientClient):
     pseudonym = PSEUDONYM
     isRetiring = False
     _gate: Gate | None = None
+    _headBy: float | None = None  # when a head that has begun must be here
 
     def __init__(self, door: Door, client: Any, trace: Trace | None) -> None:
         super().__init__(door, client)
@@ -93,6 +97,8 @@ class Conversation(PatientClient):
     def hear(self, data: bytes) -> None:
         """Take what may be a part of the next request's head."""
         gate = self._gate = self._gate or Gate()
+        if self._headBy is None and data.strip(b"\r\n"):  # some end a body by an empty line
+            self._headBy = self.sweep.clock.seconds() + HEAD_WAIT
         try:
             asked = gate.feed(data)
         except Rejected as e:
@@ -100,11 +106,17 @@ class Conversation(PatientClient):
             return
         if asked is None:
             return
-        self._gate = None
+        self._gate = self._headBy = None
         if isinstance(asked, Forward):
             self.go(asked)
         else:
             self._reject(Rejected("CONNECT behind another request", ONE_TUNNEL))
+
+    def check(self, now: float) -> None:
+        if self._headBy is not None and self.phase is IDLE and now >= self._headBy:
+            said = answer(408, ["The rest of the request did not come in time."])
+            self._reject(Rejected("the beginning of a request only", said))
+        super().check(now)
 
     def _reject(self, error: Rejected) -> None:
         self.send(self.door.refused(None, error))
