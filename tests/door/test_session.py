@@ -158,6 +158,11 @@ class RefusalTests(DoorCase):
             self.assertIn("gets no tunnel: it sent ", self.logged()[-1])
             client.lose()
 
+    def test_whoDoesNotWaitGetsEachAnswer(self) -> None:
+        client = self.client()
+        client.receive(GREETING + b"\5\2\0\1\xc0\0\2\1\0\x50")  # BIND
+        self.assertEqual(client.sent, CHOSEN + refused(7))
+
     def test_httpIsToldFromSocks(self) -> None:
         client = self.client()
         client.receive(b"CONNECT t.example:993 HTTP/1.0\r\n\r\nEHLO")

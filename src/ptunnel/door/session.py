@@ -107,9 +107,10 @@ class DoorSession(LedSession):
         return self._asking
 
     def _reject(self, why: Rejected) -> None:
-        self._asking = None
-        if why.answer:
-            self.transport.write(why.answer)
+        asking, self._asking = self._asking, None
+        # Who has not waited gets the answer to what came before, too.
+        if answers := (b"" if asking is None else asking.answers()) + why.answer:
+            self.transport.write(answers)
         error = NotServed(f"it sent {why}", hint=why.cause.hint, cause=why.cause)
         self._failed(Failure(error))
 
