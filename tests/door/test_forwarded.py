@@ -159,6 +159,17 @@ class SessionTests(ForwardedCase):
         self.assertEqual(client.how, ["abortConnection"])
         self.assertEqual(self.door.sessions, set())
 
+    def test_whoAsksInADrainIsServedOnce(self) -> None:
+        client = self.begun(get("a.example")[:9])
+        drained: Deferred[None] = self.door.drain()
+        client.receive(get("a.example")[9:])
+        self.endpoint.succeed().receive(OK)
+        self.assertIn(b"Connection: close\r\n", client.sent)
+        self.assertTrue(client.sent.endswith(b"hi"))
+        self.assertEqual(client.how, ["loseWriteConnection"])
+        client.end()
+        self.successResultOf(drained)
+
     def test_aDoorThatDrainsEndsTheIdle(self) -> None:
         client = self.begun()
         self.endpoint.succeed().receive(OK)

@@ -28,6 +28,7 @@ class DoorFactory(TunnelFactory):
 
     @ivar lead: returns what leads to a target.
     @ivar askWait: seconds for a client to say its target.
+    @ivar isRetired: whether each client is served one request more at most.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class DoorFactory(TunnelFactory):
         self.targets = targets or Targets()
         self.judge = judge
         self.askWait = ASK_WAIT
+        self.isRetired = False
 
     def drain(self) -> Deferred[None]:
         """As in L{TunnelFactory}. Clients that have not said their target have little time left."""
@@ -78,6 +80,9 @@ class DoorFactory(TunnelFactory):
             former._retire()
 
     def _retire(self) -> None:
-        """End the sessions of clients whose requests go on, each behind the request under way."""
+        """End the sessions of clients whose requests go on, each behind the request under way; and
+        of those that are still to ask, behind the first one.
+        """
+        self.isRetired = True
         for session in tuple(self.sessions):
             cast(ForwardedSession, session).retire()

@@ -49,6 +49,8 @@ class ForwardedSession(DoorSession):
         forwarder = forwarderFor(door, self, self.transport, first.login, self._trace)
         self.splice = self._forwarder = cast(Any, forwarder)
         forwarder.start(first, self._count)
+        if door.isRetired:
+            forwarder.retire()
 
     def takes(self, way: str) -> None:
         """Note the way of a request that goes on."""
