@@ -17,7 +17,8 @@ import websocket
 
 from tests.door.http.corpus import REFUSED, connect
 from tests.integration.browser import chromiumWith
-from tests.integration.case import IntegrationTestCase, at, echo, headOf, readToEnd, run
+from tests.integration.case import at, echo, headOf, readToEnd, run
+from tests.integration.doors import DoorCase
 from tests.integration.programs import (
     HOST,
     NO_PROXY_SETTINGS,
@@ -39,22 +40,16 @@ CA = authority.authority().cert
 LOGIN = "alice", "a-word-for-the-door"
 
 
-class HttpDoorCase(IntegrationTestCase):
+class HttpDoorCase(DoorCase):
     """Starts doors, and asks through them."""
 
     def door(self, proxy: Program, *keys: str) -> Ptunnel:
         """Return ptunnel with a door through a proxy. @param keys: further lines of its section."""
-        lines = [
-            f"[proxy corp]\nurl = http://{at(proxy)}",
-            # Nothing else: a browser has much to say to its maker.
-            f"[door test]\nlisten = {HOST}:0\ntargets = 127.0.0.0/8:*, localhost:*\nvia = corp",
-            *keys,
-        ]
-        return self.ptunnel("--config", self.write("\n".join(lines)))
+        return self.behind(f"url = http://{at(proxy)}", *keys)
 
     def doors(self) -> list[Ptunnel]:
         """Return one through each proxy."""
-        return [self.door(shared(kind)) for kind in (Squid, Tinyproxy)]
+        return [self.door(shared(Squid)), self.door(shared(Tinyproxy)), *self.knownDoors()]
 
     def folder(self) -> str:
         path = os.path.abspath(self.mktemp())

@@ -7,16 +7,10 @@ import os
 import shlex
 import socket
 import threading
-from collections.abc import Mapping
 from functools import partial
 
-from tests.integration.case import IntegrationTestCase, Peer, at, echo, run
-from tests.integration.kerberos import (
-    SERVICE_HOST,
-    KeyDistributionCentre,
-    SquidWithNegotiate,
-    gssapiRequired,
-)
+from tests.integration.case import Peer, at, echo, run
+from tests.integration.doors import PASSWORD, TARGETS, USER, DoorCase
 from tests.integration.programs import (
     HOST,
     PATIENCE,
@@ -26,8 +20,6 @@ from tests.integration.programs import (
     Ptunnel,
     Squid,
     SquidWithDigest,
-    SquidWithNtlm,
-    SquidWithPassword,
     Sshd,
     required,
     shared,
@@ -35,43 +27,15 @@ from tests.integration.programs import (
 from tests.integration.socksservers import Dante
 from tests.support import authority
 
-USER, PASSWORD, WRONG = "alice", "a-word-of-alices", "another-word"
-MINE = "targets = 127.0.0.0/8:*, localhost:*"
+WRONG = "another-word"
 CLIENTS = 60
 MEBIBYTE = 1 << 20
 
 
-class SocksDoorCase(IntegrationTestCase):
-    def door(self, proxy: str, *keys: str, environment: Mapping[str, str] | None = None) -> Ptunnel:
-        """ptunnel with a door. @param proxy: the lines of [proxy corp]."""
-        section = ["[door test]", f"listen = {HOST}:0", MINE, "via = corp", *keys]
-        config = self.write("\n".join(["[proxy corp]", proxy, *section]))
-        more = {} if environment is None else {"environment": environment}
-        return self.ptunnel("--config", config, **more)
-
-    def known(self, kind: type[SquidWithPassword], password: str = PASSWORD) -> Ptunnel:
-        proxy = shared(kind, USER, PASSWORD)
-        return self.door(
-            f"url = http://{at(proxy)}\nusername = {USER}\npassword-file = {self.write(password)}"
-        )
-
-    def behindSocks(self) -> Ptunnel:
-        return self.door(f"url = socks5h://{at(shared(Dante))}")
-
-    def withTicket(self) -> Ptunnel:
-        gssapiRequired()
-        environment = shared(KeyDistributionCentre).withTicket()
-        url = f"url = http://{SERVICE_HOST}:{shared(SquidWithNegotiate).port}"
-        return self.door(url, environment=environment)
-
+class SocksDoorCase(DoorCase):
     def doors(self) -> list[Ptunnel]:
         """One behind each kind of proxy."""
-        return [
-            self.known(SquidWithDigest),
-            self.known(SquidWithNtlm),
-            self.withTicket(),
-            self.behindSocks(),
-        ]
+        return [*self.knownDoors(), self.behind(f"url = socks5h://{at(shared(Dante))}")]
 
 
 class ClientTests(SocksDoorCase):
@@ -154,7 +118,7 @@ class DoorTests(SocksDoorCase):
 
     def test_whatTheDoorWantsToKnowIsAskedForAndJudged(self) -> None:
         login = f"username = {USER}\npassword-file = {self.write(PASSWORD)}"
-        door = self.door(f"url = http://{at(shared(Squid))}", login)
+        door = self.behind(f"url = http://{at(shared(Squid))}", login)
         page = f"http://{at(shared(Nginx))}/page"
         for user, code in ((f"{USER}:{PASSWORD}@", 0), (f"{USER}:{WRONG}@", 97), ("", 97)):
             proxy = f"socks5h://{user}{HOST}:{door.port}"
@@ -169,14 +133,14 @@ class DoorTests(SocksDoorCase):
 
     def test_repliesSayWhyThereIsNoTarget(self) -> None:
         squid = shared(Squid, "acl bad port 9\nhttp_access deny bad\nhttp_access allow all")
-        door = self.door(f"url = http://{at(squid)}")
+        door = self.behind(f"url = http://{at(squid)}")
         with socket.socket() as unused:
             unused.bind((HOST, 0))
             closed = unused.getsockname()[1]
             for port, code in ((9, 2), (closed, 4)):
                 self.assertEqual(self.ask(door.port, port)[:2], bytes([5, code]), port)
         direct = self.ptunnel(
-            "--config", self.write(f"[door d]\nlisten = {HOST}:0\nvia = direct\n{MINE}")
+            "--config", self.write(f"[door d]\nlisten = {HOST}:0\nvia = direct\n{TARGETS}")
         )
         self.assertEqual(self.ask(direct.port, closed)[:2], b"\5\5")
         self.assertEqual(self.ask(direct.port, direct.port)[:2], b"\5\2")  # itself
