@@ -78,26 +78,6 @@ class SpoolTests(SpoolCase):
         self.spool.finish()
         self.assertEqual(self.sink.lines(), [str(number) for number in range(1000)])
 
-    def test_linesOfAMomentAreOneWrite(self) -> None:
-        moment = threading.Event()
-        self.addCleanup(moment.set)
-        writes: list[bytes] = []
-
-        def write(descriptor: int, data: bytes) -> int:
-            writes.append(data)
-            return len(data)
-
-        def until(seconds: float) -> None:
-            moment.wait()
-
-        spool = Spool(-1, describe, write=write, sleep=until)
-        for text in "one\n", "two\n", "three\n":
-            spool.write(text)
-        self.assertEqual(writes, [])
-        moment.set()
-        spool.finish()
-        self.assertEqual(writes, [b"one\ntwo\nthree\n"])
-
     def test_aLineThatIsNotWholeWaitsForItsEnd(self) -> None:
         self.spool.write("one\ntw")
         self.spool._partial, partial = "", self.spool._partial

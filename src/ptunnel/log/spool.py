@@ -23,9 +23,6 @@ from typing import TextIO, cast
 LIMIT = 256 * 1024
 # Seconds to wait at the end of the process: for a reader that takes nothing, and for a slow one.
 STUCK, SLOW = 0.25, 2.0
-# Seconds in which further lines are gathered before any is written: to wake the thread for each one
-# costs several times what the line does.
-PAUSE = 0.005
 
 UNREAD = "because nobody read them"
 
@@ -47,17 +44,14 @@ class Spool(io.TextIOBase):
         describe: Describe,
         encoding: str = "utf-8",
         write: Callable[[int, bytes], int] = os.write,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """
         @param describe: makes the line about lost lines, from their number and the reason.
         @param write: as C{os.write}.
-        @param sleep: as C{time.sleep}.
         """
         self._descriptor = descriptor
         self.writer = _Writer(descriptor, describe, encoding, write, self._advanced)
         self._encoding = encoding
-        self._sleep = sleep
         self._partial = ""
         # Re-entrant: a signal handler may write in the middle of a write.
         self._changed = threading.Condition(threading.RLock())
@@ -146,8 +140,6 @@ class Spool(io.TextIOBase):
                 self._changed.notify_all()
                 while not self._waiting:
                     self._changed.wait()
-            self._sleep(PAUSE)
-            with self._changed:
                 items, self._waiting = self._waiting, deque()
                 self._size = 0
                 self._busy = True
