@@ -35,7 +35,6 @@ from ptunnel.config import (
 from ptunnel.errors import ConfigError, ListenError, reasonOf
 from ptunnel.log import Log
 from ptunnel.net import epoll
-from ptunnel.net.addresses import hostPort
 from ptunnel.net.descriptors import PROCESS
 from ptunnel.net.sockets import PortEndpoint
 from ptunnel.ports.accepting import guard
@@ -86,13 +85,10 @@ class TunnelService(Service):
         @param handed: a socket that listens already.
         @raise ConfigError: for an invalid endpoint string.
         """
-        self.tunnel = tunnel
-        self._reactor = reactor
+        self.tunnel, self._reactor, self._log = tunnel, reactor, log
         self._entrance = _Entrance()
-        self.accepts = True
         self._endpoint = serverEndpoint(reactor, tunnel, handed)
-        self._isGiven = False
-        self._log = log
+        self.accepts, self._isGiven = True, False
         self._port: Any = None
 
     def listen(self) -> Deferred[None]:
@@ -178,11 +174,10 @@ class TunnelService(Service):
     @property
     def where(self) -> str:
         """The address of the port; as the settings have it while it is not bound."""
-        if self._port is None:
-            return str(self.tunnel.listen)
+        listens = self.listens
+        if self._port is None or isinstance(listens, TcpListen):
+            return str(listens)
         here = self._port.getHost()
-        if host := getattr(here, "host", None):
-            return hostPort(host, here.port)
         where = getattr(here, "name", here)
         return f"unix:{where.decode()}" if isinstance(where, bytes) else str(where)
 

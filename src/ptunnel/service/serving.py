@@ -118,8 +118,7 @@ class Serving(MultiService):
             opened = _open(self._reactor, self._log, wanted, descriptors)
         except ListenError as e:
             raise _explained(e, wanted, before, self._closing()) from None
-        # Nothing below fails.
-        self._settings = after
+        self._settings = after  # nothing from here on fails
         self._routes.renew(after)
         self._forget(after)
         isLimited, self._total = _limited(self._total, after.maxConnections, self._log)
