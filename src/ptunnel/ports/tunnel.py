@@ -99,9 +99,7 @@ class TunnelService(Service):
         return self._endpoint.listen(self._entrance).addCallbacks(self._bound, self._notBound)
 
     def checkFor(self, tunnel: Tunnel | Door) -> None:
-        """@raise ConfigError: for a door that other machines would reach here: where systemd or a
-        name leads is known only of a bound port.
-        """
+        """@raise ConfigError: for a door that others would reach at this port, which is bound."""
         if isinstance(tunnel, Door):
             checkDoor(replace(tunnel, listen=self.listens))
 
