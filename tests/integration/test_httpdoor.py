@@ -156,8 +156,11 @@ class ClientTests(HttpDoorCase):
 
 class BrowserTests(HttpDoorCase):
     def test_aPageAndAWebSocket(self) -> None:
+        for door in self.door(shared(Squid)), *self.knownDoors():
+            self.assertBrowses(door)
+
+    def assertBrowses(self, door: Ptunnel) -> None:
         site, server = shared(SecureSite), self.peer(webSocketEcho)
-        door = self.door(shared(Squid))
         browser = chromiumWith(
             f"--proxy-server=http://{at(door)}",
             "--proxy-bypass-list=<-loopback>",  # loopback too
