@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ptunnel.config.files import passwordFile, readText
 from ptunnel.config.pacs import PAC_KEYS, makePac
 from ptunnel.config.parsers.addresses import (
+    parseDoorListen,
     parseHandOver,
     parseListen,
     parseNetworks,
@@ -100,7 +101,7 @@ _SECTIONS: dict[str, Keys] = {
         **_MAX_CONNECTIONS,
         **TUNNEL_KEYS,
     },
-    "door": {"listen": ("listen", parseListen), **DOOR_KEYS},
+    "door": {"listen": ("listen", parseDoorListen), **DOOR_KEYS},
     "pac": PAC_KEYS,
 }
 

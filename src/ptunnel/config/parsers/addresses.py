@@ -174,6 +174,13 @@ def parseDoor(text: str) -> TcpListen:
     return TcpListen(*hostAndPort(text, "[HOST:]PORT, for example 1080", low=0))
 
 
+def parseDoorListen(text: str) -> Listen:
+    """Parse where a door listens: as L{parseListen}, and never chosen from its targets."""
+    if text == "auto":
+        raise ConfigError("auto is for tunnels, whose target has a name; write where to listen")
+    return parseListen(text)
+
+
 @addressing
 def parseListen(text: str) -> Listen:
     """Parse where a tunnel listens.

@@ -15,7 +15,6 @@ _FORM = "HOST:PORT, separated by commas, for example *.example.com:443, 10.0.0.0
 _ITEM = re.compile(r"(\[[^\[\]]*\](?:/[0-9]*)?|[^:\[\]]*)(?::([^:\[\]]*))?", re.DOTALL)
 
 
-@addressing
 def parseTargets(text: str) -> tuple[TargetPattern, ...]:
     """Patterns of targets, separated by commas. The host is `*`, a name, `*.` and a name, an
     address or a network in CIDR notation, of IPv6 with brackets around the address; the port is a
@@ -24,17 +23,15 @@ def parseTargets(text: str) -> tuple[TargetPattern, ...]:
     return tuple(_pattern(item.strip()) for item in text.split(","))
 
 
+@addressing
 def _pattern(text: str) -> TargetPattern:
     match = _ITEM.fullmatch(text)
     if match is None or not match[1]:
-        raise ConfigError(f"{show(text)} is no target; write {_FORM}")
+        raise ConfigError(f"not a target; write {_FORM}")
     host, ports = match[1], match[2]
     if ports is None:
-        raise ConfigError(f"{show(text)}: a port is missing; write {text}:443, or {text}:* for all")
-    try:
-        return TargetPattern(_host(host), _ports(ports))
-    except ConfigError as e:
-        raise ConfigError(f"in {show(text)}, {e}") from None
+        raise ConfigError("a port is missing; write :443 behind it, or :* for all")
+    return TargetPattern(_host(host), _ports(ports))
 
 
 def _host(text: str) -> str | Network:
