@@ -278,6 +278,36 @@ class DoorTests(ExampleTestCase):
         yield program.says(r"^(no tunnel): the proxy ")
 
 
+class LocalProxyTests(ExampleTestCase):
+    @inlineCallbacks
+    def ask(self, local: str, port: int) -> Any:
+        """Ask for a port of this machine by SOCKS. @return: the client, which has its answer."""
+        peer = yield self.connect(int(local))
+        peer.send(b"\5\1\0" + b"\5\1\0\1\x7f\0\0\1" + port.to_bytes(2, "big"))
+        yield peer.gets(12)
+        return peer
+
+    @inlineCallbacks
+    def test_aClientGetsToWhatItAsksFor(self) -> Any:
+        proxy, port = self.proxy()
+        program = self.start("local_proxy.py", LOOPBACK, port, "127.0.0.0/8:*")
+        [local] = yield program.says(r"^socks5h://127\.0\.0\.1:(\d+)$")
+        peer = yield self.ask(local, self.serve(Greeter))
+        yield peer.gets(21)
+        self.assertEqual(bytes(peer.received)[:4], b"\5\0\5\0")
+        self.assertTrue(bytes(peer.received).endswith(b"* hello\r\n"))
+        self.assertEqual(proxy.connects, 1)
+
+    @inlineCallbacks
+    def test_thisMachineIsNoTargetUnlessItIsNamed(self) -> Any:
+        proxy, port = self.proxy()
+        program = self.start("local_proxy.py", LOOPBACK, port)
+        [local] = yield program.says(r"^socks5h://127\.0\.0\.1:(\d+)$")
+        peer = yield self.ask(local, self.serve(Greeter))
+        self.assertEqual(bytes(peer.received)[:4], b"\5\0\5\2")
+        self.assertEqual(proxy.connects, 0)
+
+
 class EndpointStringTests(ExampleTestCase):
     @inlineCallbacks
     def test_theStringLeadsThroughTheProxy(self) -> Any:

@@ -3,6 +3,7 @@
 ConnectEndpoint(proxyEndpoint, "imap.gmail.com", 993)   an IStreamClientEndpoint
 TlsEndpoint(anyClientEndpoint, TlsSettings(), host)     the same, with TLS over it
 TunnelFactory(anyClientEndpoint)                        an IProtocolFactory to listen with
+DoorFactory(makesAnEndpointForATarget)                  the same: a local SOCKS and HTTP proxy
 splice(transportA, transportB)                          a Deferred that fires at the end of both
 
 docs/embedding.md is their manual, and ptunnel.errors has their failures.
@@ -20,6 +21,7 @@ from ptunnel.tls import TlsSettings
 __all__ = [
     "ConnectEndpoint",
     "Credentials",
+    "DoorFactory",
     "Ended",
     "Login",
     "TlsEndpoint",
@@ -31,6 +33,7 @@ __all__ = [
 
 TYPE_CHECKING = False  # true for type checkers; `typing` may not be imported before _folder
 if TYPE_CHECKING:
+    from ptunnel.door.factory import DoorFactory
     from ptunnel.session.tunnel import TunnelFactory
     from ptunnel.tls import TlsEndpoint
 else:
@@ -43,6 +46,10 @@ else:
             from ptunnel.session.tunnel import TunnelFactory
 
             return TunnelFactory
+        if name == "DoorFactory":
+            from ptunnel.door.factory import DoorFactory
+
+            return DoorFactory
         if name == "TlsEndpoint":
             from ptunnel.tls import TlsEndpoint
 

@@ -241,9 +241,11 @@ class Squid(Program):
         super().__init__()
 
     def arguments(self) -> list[str]:
+        # The buffer: when it is full, Squid 5 takes that for the end of its client.
         config = f"""
             {self.listening()}
             http_port {HOST}:{self._markPort}
+            client_request_buffer_max_size 2000 MB
             {self.rules}
             visible_hostname squid.test
             pid_filename none

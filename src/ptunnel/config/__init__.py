@@ -39,6 +39,7 @@ from ptunnel.config.parsers.addresses import (
     parseStatus,
     parseTunnel,
 )
+from ptunnel.config.parsers.targets import parseTargets
 from ptunnel.config.parsers.urls import makeCredentials, parseProxy
 from ptunnel.config.parsers.words import parseDuration, parseHeaders, show
 from ptunnel.config.sections import readKeys
@@ -117,6 +118,7 @@ __all__ = [
     "parseNetworks",
     "parseProxy",
     "parseStatus",
+    "parseTargets",
     "parseTunnel",
     "passwordFile",
     "readKeys",

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ptunnel.door.forwarded import ForwardedSession
-from ptunnel.door.targets import Targets
+from ptunnel.door.targets import Targets, targetsOf
 from ptunnel.net.asked import Login
 from ptunnel.route.forwards import AskedForwards, Forwards
 from ptunnel.session.tunnel import TunnelFactory
@@ -36,7 +36,7 @@ class DoorFactory(TunnelFactory):
         lead: Callable[[str, int], IStreamClientEndpoint],
         *,
         protocol: Literal["auto", "socks", "http"] = "auto",
-        targets: Targets | None = None,
+        targets: Targets | str | None = None,
         judge: Callable[[Login], Deferred[bool]] | None = None,
         forwards: Callable[[str, int], Forwards | AskedForwards] | None = None,
         connectTimeout: float | None = 30.0,
@@ -46,12 +46,14 @@ class DoorFactory(TunnelFactory):
         @param protocol: what it speaks; "auto" tells SOCKS from HTTP by the first byte.
         @param lead: called with the host, a name or an address literal without brackets, and the
             port of a target; what it returns is used for further clients too.
-        @param targets: which targets may be asked for; None: all but this machine itself.
+        @param targets: which targets may be asked for, a text as the key C{targets} of a config
+            file; None: all but this machine itself.
         @param judge: fires with whether a client may come in; None: all may.
         @param forwards: as C{lead}, for requests for http:// URLs; None: these are not served.
         @param connectTimeout: seconds for a login at a proxy that such a request needs; None: no
             limit.
         @param how: as for L{TunnelFactory}, but for `endpoint` and `prelude`.
+        @raise ConfigError: for what is no target in `targets`.
         """
         # There is no endpoint before a client has asked.
         super().__init__(cast(IStreamClientEndpoint, None), **how)
@@ -60,7 +62,7 @@ class DoorFactory(TunnelFactory):
         self.forwards = None if forwards is None else lru_cache(KEPT)(forwards)
         self.connectTimeout = connectTimeout
         self.speaks = protocol
-        self.targets = targets or Targets()
+        self.targets = targets if isinstance(targets, Targets) else targetsOf(targets)
         self.judge = judge
         self.askWait = ASK_WAIT
         self.isRetired = False

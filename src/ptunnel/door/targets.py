@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from ptunnel import causes
-from ptunnel.config import TargetPattern, addressOf, isLocalhost
+from ptunnel.config import TargetPattern, addressOf, isLocalhost, parseTargets
 from ptunnel.errors import NotServed
 from ptunnel.net.addresses import hostPort
 
@@ -91,6 +91,14 @@ class Targets:
             return name.endswith(pattern[1:]) if pattern.startswith("*") else name == pattern
 
         return allows
+
+
+def targetsOf(text: str | None) -> Targets:
+    """Return those of a text as in a config file; None: all but this machine itself.
+
+    @raise ConfigError: for what is no target.
+    """
+    return Targets() if text is None else Targets(parseTargets(text))
 
 
 def _allowing(address: _Address) -> Callable[[object], bool]:
