@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from typing import Protocol as Interface
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from ptunnel.door.asking import Asking, askingFor
-from ptunnel.door.targets import Targets
 from ptunnel.errors import NotServed, RouteFailed
 from ptunnel.net.addresses import hostPort
 from ptunnel.net.asked import Login, Rejected, Request
@@ -21,20 +17,8 @@ from ptunnel.session.led import LedSession
 from ptunnel.session.session import ASKING, CONNECTING, OVER
 
 
-class Door(Interface):
-    """The part of a DoorFactory that its sessions use."""
-
-    speaks: str
-    targets: Targets
-    judge: Callable[[Login], Deferred[bool]] | None
-    askWait: float
-
-    def lead(self, host: str, port: int) -> IStreamClientEndpoint:
-        """Return what leads to a target."""
-
-
 class DoorSession(LedSession):
-    """One client of a door.
+    """One client of a door. Its `tunnel` is a DoorFactory.
 
     @ivar target: what it asks for, `host:port`; "" as long as that is not known.
     """
@@ -61,7 +45,7 @@ class DoorSession(LedSession):
             self._hear(self._asking.feed, data)
 
     def _begin(self, data: bytes) -> Login | Request | None:
-        door: Any = self.tunnel
+        door = self.tunnel
         self._asking = askingFor(door.speaks, data[0], needsLogin=door.judge is not None)
         return self._asking.feed(data)
 
@@ -81,7 +65,7 @@ class DoorSession(LedSession):
             self._lead(asked)
 
     def _judge(self, login: Login) -> None:
-        door: Any = self.tunnel
+        door = self.tunnel
         if door.judge is None:  # it says who it is though nobody has asked
             self._hear(self._heard.judge, True)
             return
@@ -121,7 +105,7 @@ class DoorSession(LedSession):
         self.target = hostPort(request.host, request.port)
         if self._trace is not None:
             self._trace(f"asks for {self.target} by {self._heard.name}")
-        door: Any = self.tunnel
+        door = self.tunnel
         refusal = door.targets.refusal(request.host, request.port)
         self._since = door.clock.seconds()
         self.enter(CONNECTING)
@@ -131,7 +115,7 @@ class DoorSession(LedSession):
             self.dial()
 
     def leading(self) -> Any:
-        door: Any = self.tunnel
+        door = self.tunnel
         return door.lead(self._request.host, self._request.port)
 
     def _connected(self, outgoing: Any) -> None:

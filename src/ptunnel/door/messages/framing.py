@@ -15,11 +15,6 @@ class Framing(Enum):
     CHUNKED = "chunked"
     CLOSE = "close"  # the end of the connection: for clients that know nothing better
 
-    @property
-    def tellsEnd(self) -> bool:
-        """Whether the receiver can tell a cut from the end."""
-        return self is not Framing.CLOSE
-
     def encode(self, data: bytes) -> bytes:
         """Return a part of the body as it is sent. @param data: not empty."""
         if self is Framing.CHUNKED:
