@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_network
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
 
-from ptunnel.config import DIRECT, Door, TargetPattern, TcpListen
+from ptunnel.config import DIRECT, Door, PasswordCommand, TargetPattern, TcpListen
 from ptunnel.errors import ConfigError
 from ptunnel.ledger.figures import Query, SessionFigures
+from ptunnel.route import passwords
 from ptunnel.service.changes import Changes
 from tests.service.test_serving import CORP, OK, ReloadCase, tunnel
 from tests.support.loopback import lines
@@ -66,6 +69,43 @@ class FiguresTests(DoorsCase):
         self.assertEqual(self.service.status(), "1 tunnel and 2 doors listening, 0 sessions")
         self.reload(doors=(door("d", 1),))
         self.assertEqual(self.service.status(), "1 door listening, 0 sessions")
+
+
+class PasswordTests(DoorsCase):
+    def test_aReloadReadsItAgain(self) -> None:
+        path = os.path.abspath(self.mktemp())
+        known = door("d", 1, username="alice", password=PasswordCommand(f"cat {path}"))
+        read: list[str] = []
+
+        def run(reactor: Any, command: str) -> Deferred[str]:
+            read.append(command)
+            return succeed("word" if len(read) == 1 else "other")
+
+        self.patch(passwords, "_run", run)
+        self.start(doors=(known,))
+        for word, code in (b"word", 0), (b"other", 1):
+            self.assertEqual(self.verdict(word), code, word)
+        self.reload(doors=(known,))
+        for word, code in (b"word", 1), (b"other", 0):
+            self.assertEqual(self.verdict(word), code, word)
+        self.assertEqual(len(read), 2)
+
+    def verdict(self, word: bytes) -> int:
+        client = self.client(1)
+        client.receive(b"\5\1\2" + b"\1\5alice" + bytes([len(word)]) + word)
+        self.assertEqual(client.sent[:3], b"\5\2\1")
+        return int(client.sent[3])
+
+
+class BypassTests(DoorsCase):
+    def test_whatTheEnvironmentExemptsIsConnectedToDirectly(self) -> None:
+        corp = door("d", 1, via=("corp",), noProxy="192.0.2.7")
+        self.start(doors=(corp,), proxies={"corp": CORP})
+        self.asking()
+        other = self.client(1)
+        other.receive(GREETING + b"\5\1\0\1\xc0\0\2\x08\0\x50")
+        reached = [client[0] for client in self.reactor.tcpClients]
+        self.assertEqual(reached, ["192.0.2.7", CORP.host])
 
 
 class DrainTests(DoorsCase):

@@ -124,9 +124,9 @@ class Serving(MultiService):
         isLimited, self._total = _limited(self._total, after.maxConnections, self._log)
         fresh = iter(opened)
         self.tunnels = [service or next(fresh) for service in kept]
-        isMoved = bool(opened or ports)  # doors serve no target where we listen
+        isMoved = bool(opened or ports)
         for service, tunnel in zip(self.tunnels, after.ports, strict=True):
-            isNew = service in opened or isLimited or (isMoved and isinstance(tunnel, Door))
+            isNew = service in opened or isLimited or _isOutdated(tunnel, isMoved)
             if isNew or not isSame(service.tunnel, before, tunnel, after):
                 self._serve(service, tunnel)
             service.factory.admission.drained = tunnel.name in drained
@@ -188,6 +188,13 @@ def _limited(total: Total | None, most: int | None, log: Log) -> tuple[bool, Tot
         return (False, None) if most is None else (True, Total(most, log))
     total.limit(most)
     return False, total
+
+
+def _isOutdated(port: Port, isMoved: bool) -> bool:
+    """Return whether the factory of unchanged settings is to be made anew: that of a door remembers
+    where we listen, which is no target, and its password, which may be another one now.
+    """
+    return isinstance(port, Door) and (isMoved or port.password is not None)
 
 
 def _needsRestart(key: str) -> str:
